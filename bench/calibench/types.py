@@ -1,0 +1,260 @@
+"""The shapes that travel between the stages, defined once.
+
+N is the number of examples, C of classes, S of stored passes, B of examples in a batch, L the padded length.
+Arrays are numpy; only a `Batch` holds torch tensors, and this module does not import torch to say so.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import torch
+
+    from calibench.models import Checkpoint
+
+Text = str | tuple[str, str]
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Labelled texts, in the order in which results are reported.
+
+    Attributes:
+        texts: N texts, or pairs of texts.
+        labels: int64 [N], indices into `label_names`.
+        label_names: the C class names, in the order of the data set's own ids.
+        rows: int64 [N], each example's row in the split before any limit was applied.
+        name, config, split, revision: what was loaded, free of machine paths.
+        source: "hub", "folder" or "embedded".
+        sha256: hash of texts, labels, label names and split name.
+        posterior: float64 [N, C], the true P(label | text) where it is known, else None.
+    """
+
+    texts: tuple[Text, ...]
+    labels: IntArray
+    label_names: tuple[str, ...]
+    rows: IntArray
+    name: str
+    config: str | None
+    split: str
+    revision: str | None
+    source: Literal["hub", "folder", "embedded"]
+    sha256: str
+    posterior: FloatArray | None = None
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """One padded batch on the checkpoint's device.
+
+    Attributes:
+        inputs: the model's keyword arguments: `input_ids` int64 [B, L], `attention_mask` int64 [B, L], and
+            `token_type_ids` int64 [B, L] where the tokenizer makes them. Padding is on the tokenizer's side.
+        index: int64 [B], the position of each example in its plan.
+    """
+
+    inputs: Mapping[str, torch.Tensor]
+    index: IntArray
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Texts, tokenised once, and the batches every method runs; see `calibench.data.plan`.
+
+    Attributes:
+        texts: N texts in plan order, which is data set order for a whole plan.
+        rows: int64 [N], each example's row in the data set: what randomness may be keyed by.
+        token_ids: N lists of token ids, special tokens included, without padding.
+        batches: cover every example once.
+        tokens: number of real tokens over all batches.
+        padding_ratio: padding positions / all positions, over all batches.
+        truncated: number of texts cut to the model's maximum length.
+    """
+
+    texts: tuple[Text, ...]
+    rows: IntArray
+    token_ids: tuple[tuple[int, ...], ...]
+    batches: tuple[Batch, ...]
+    tokens: int
+    padding_ratio: float
+    truncated: int
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+
+@dataclass(frozen=True)
+class DropoutSite:
+    """One place at which a training pass draws random numbers.
+
+    Attributes:
+        name: qualified name of the innermost module that draws.
+        kind: "hidden" for a dropout module, "attention" for dropout inside an attention function, else the
+            class name.
+        p: drop probability.
+        active: whether the method draws there.
+    """
+
+    name: str
+    kind: str
+    p: float
+    active: bool
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How many of the sites that are stochastic in training the method makes stochastic at prediction."""
+
+    sites: tuple[DropoutSite, ...]
+
+    @property
+    def active(self) -> int:
+        return sum(site.active for site in self.sites)
+
+    @property
+    def expected(self) -> int:
+        return len(self.sites)
+
+
+@dataclass(frozen=True, eq=False)
+class Predictive:
+    """What a method says about each example of a plan, in plan order.
+
+    Attributes:
+        probs: float64 [N, C], rows sum to 1: the mean over passes of the softmax, unless a parameter of the
+            method says otherwise.
+        passes: int64 [N], forward passes spent on each example.
+        samples: float32 [S, N, C], the softmax of each pass, or None where they were not kept.
+        standard_error: float64 [N], standard error over passes of the predicted class's probability, or None.
+        scores: named scores, each float64 [N]; higher means less certain.
+        sets: bool [N, C], prediction sets, or None.
+        notes: sentences for the record, such as a chunk size that had to be halved.
+    """
+
+    probs: FloatArray
+    passes: IntArray
+    samples: NDArray[np.float32] | None = None
+    standard_error: FloatArray | None = None
+    scores: Mapping[str, FloatArray] = field(default_factory=dict)
+    sets: NDArray[np.bool_] | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledPlan:
+    """A plan with its labels, int64 [N] in plan order: what a method may be fitted on."""
+
+    plan: Plan
+    labels: IntArray
+
+
+class Method(ABC):
+    """An uncertainty method bound to one checkpoint: subclass, and register the class as an entry point.
+
+    The constructor takes the checkpoint and keyword-only parameters with defaults and annotations
+    (`int`, `float`, `bool`, `str`, or a tuple of one of these); these are the parameters that suites and
+    `--method-arg` set. It raises `calibench.errors.RefusedError` where the method does not apply.
+
+    The checkpoint is shared with other methods: whatever a method changes on a module it changes on a
+    `checkpoint.twin()`, or restores before `predict` returns.
+    """
+
+    #: Forward passes per example the method was asked for.
+    passes: int = 1
+    #: Which dropout sites are live; None for methods that have nothing to do with dropout.
+    coverage: Coverage | None = None
+    #: True for a peer that takes raw texts and does its own tokenising and batching.
+    tokenises: ClassVar[bool] = False
+
+    #: Modules whose forward time counts as model time.
+    modules: Sequence[torch.nn.Module] = ()
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.modules = (checkpoint.module,)
+
+    def fit(self, calibration: LabelledPlan | None, train: LabelledPlan | None) -> None:  # noqa: B027 - optional
+        """Learn from labelled data; does nothing unless overridden."""
+
+    @abstractmethod
+    def predict(self, plan: Plan, *, seed: int) -> Predictive:
+        """Return the predictive distribution of every example of `plan`, drawing only from `seed`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What a metric sees.
+
+    Attributes:
+        probs: float64 [N, C].
+        labels: int64 [N].
+        posterior: float64 [N, C] true P(label | text), or None where it is unknown.
+        scores: named scores, each float64 [N]; higher means less certain.
+    """
+
+    probs: FloatArray
+    labels: IntArray
+    posterior: FloatArray | None = None
+    scores: Mapping[str, FloatArray] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, index: IntArray) -> Evaluation:
+        """The same for the examples at `index`, repeats allowed: one bootstrap resample."""
+        return Evaluation(
+            self.probs[index],
+            self.labels[index],
+            None if self.posterior is None else self.posterior[index],
+            {name: score[index] for name, score in self.scores.items()},
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """A metric as a function of sums over examples, so that resampling is one matrix product.
+
+    Attributes:
+        features: float64 [N, K].
+        finish: maps sums over examples, float64 [R, K], and the number of examples to R values, float64 [R].
+    """
+
+    features: FloatArray
+    finish: Callable[[FloatArray, int], FloatArray]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number computed from predictions and labels.
+
+    Attributes:
+        name: as in a record, for instance "ece_15".
+        title: as in a table heading.
+        better: which direction is better.
+        evaluate: the value, float; NaN where it is undefined.
+        moments: the same metric in the form of sums, or None where it has no such form.
+        definition: what fixes the estimator (bins, norm, ...), copied into the record.
+        needs_posterior: True where the metric is defined only when the true posterior is known.
+    """
+
+    name: str
+    title: str
+    better: Literal["lower", "higher", "zero"]
+    evaluate: Callable[[Evaluation], float]
+    moments: Callable[[Evaluation], Moments] | None = None
+    definition: Mapping[str, Any] = field(default_factory=dict)
+    needs_posterior: bool = False

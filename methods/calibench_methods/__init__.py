@@ -1,0 +1,1 @@
+"""The uncertainty methods that come with calibench, one file each; calibench finds them by entry point."""
