@@ -1,0 +1,220 @@
+"""The result record: its schema, its file, and the per-example predictions beside it.
+
+A run folder holds `records.jsonl`, one JSON object per cell, and `predictions/CELL.parquet`, one row per
+example, written before the record that names it. docs/record.md describes every field. Files are replaced
+whole, so a reader never sees half a record. Floats are written so that they read back exactly; a value that
+could not be had is null with a reason beside it, never NaN.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from calibench.errors import CalibenchError, UsageError
+from calibench.types import Dataset, FloatArray, IntArray, Predictive
+
+SCHEMA = "calibench.record/1"
+RECORDS = "records.jsonl"
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """One cell's stored predictions.
+
+    Attributes:
+        index: int64 [N], row of each example in its split.
+        text_sha256: N hashes of the texts.
+        label: int64 [N].
+        probs: float64 [N, C].
+        passes: int64 [N].
+        standard_error: float64 [N], or None.
+        scores: named scores, each float64 [N].
+        posterior: float64 [N, C], or None.
+        at_passes: {k: float64 [N, C]}, the running mean of the first k passes, for suites with a curve.
+    """
+
+    index: IntArray
+    text_sha256: tuple[str, ...]
+    label: IntArray
+    probs: FloatArray
+    passes: IntArray
+    standard_error: FloatArray | None
+    scores: Mapping[str, FloatArray]
+    posterior: FloatArray | None
+    at_passes: Mapping[int, FloatArray]
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Replace `path` with `data`, or leave it as it was."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+    except OSError as error:
+        raise CalibenchError(
+            f"Could not write {path} ({error.strerror}); choose a folder with room and write access with -o."
+        ) from error
+
+
+def _finite(value: Any, where: str) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item, f"{where}.{key}") for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item, where) for item in value]
+    if isinstance(value, (bool, int, str)) or value is None:
+        return value
+    if isinstance(value, (float, np.floating)):
+        if not math.isfinite(value):
+            raise ValueError(f"{where} is {value}; a record holds null with a reason instead")
+        return float(value)
+    if isinstance(value, np.integer):
+        return int(value)
+    raise TypeError(f"{where} is a {type(value).__name__}, which a record cannot hold")
+
+
+def to_json(record: Mapping[str, Any]) -> str:
+    """The record on one line; raises ValueError for NaN or infinity, naming the field."""
+    return json.dumps(_finite(record, "record"), ensure_ascii=False, allow_nan=False)
+
+
+def write_records(folder: Path, records: Iterable[Mapping[str, Any]]) -> Path:
+    """Replace the records of a run folder."""
+    path = folder / RECORDS
+    write_whole(path, "".join(to_json(record) + "\n" for record in records).encode())
+    return path
+
+
+def records_file(path: Path) -> Path:
+    """The records file that `path` means: itself, or the one in a run folder."""
+    return path / RECORDS if path.is_dir() else path
+
+
+def load_records(path: Path) -> list[Record]:
+    """Read a run folder or a records file.
+
+    Raises:
+        UsageError: nothing there, a line that is not a record, or a schema this version does not know.
+    """
+    file = records_file(path)
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (FileNotFoundError, NotADirectoryError):
+        raise UsageError(
+            f"There are no records at {path}; expected a run folder with {RECORDS}, or such a file."
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"Could not read {file}: {error}.") from error
+    records: list[Record] = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise UsageError(
+                f"Line {number} of {file} is not JSON ({error.msg}); expected one record per line."
+            ) from error
+        schema = record.get("schema") if isinstance(record, dict) else None
+        if schema != SCHEMA:
+            raise UsageError(
+                f"Line {number} of {file} has schema {schema!r}; this version of calibench reads {SCHEMA!r}."
+            )
+        records.append(record)
+    if not records:
+        raise UsageError(f"{file} holds no records; run `calibench run -o FOLDER` to make some.")
+    return records
+
+
+def write_predictions(
+    folder: Path,
+    cell: str,
+    dataset: Dataset,
+    predictive: Predictive,
+    at_passes: Mapping[int, FloatArray] | None = None,
+) -> str:
+    """Store per-example predictions; returns the file's path relative to `folder`."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from calibench.data.hashing import text_sha256
+
+    columns: dict[str, Any] = {
+        "index": dataset.rows,
+        "text_sha256": [text_sha256(text) for text in dataset.texts],
+        "label": dataset.labels,
+    }
+    columns |= {f"p_{c}": predictive.probs[:, c] for c in range(predictive.probs.shape[1])}
+    columns["passes"] = predictive.passes
+    if predictive.standard_error is not None:
+        columns["standard_error"] = predictive.standard_error
+    columns |= {f"score_{name}": score for name, score in predictive.scores.items()}
+    if dataset.posterior is not None:
+        columns |= {f"posterior_{c}": dataset.posterior[:, c] for c in range(dataset.posterior.shape[1])}
+    for k, probs in (at_passes or {}).items():
+        columns |= {f"p{k}_{c}": probs[:, c] for c in range(probs.shape[1])}
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table(columns), sink, compression="zstd")
+    relative = f"predictions/{cell}.parquet"
+    write_whole(folder / relative, sink.getvalue().to_pybytes())
+    return relative
+
+
+def load_predictions(folder: Path, record: Mapping[str, Any]) -> Predictions:
+    """Read the predictions that a record names.
+
+    Raises:
+        UsageError: the file is missing or not what a run writes.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    folder = folder if folder.is_dir() else folder.parent
+    file = folder / str(record["predictions"])
+    try:
+        table = pq.read_table(file)
+    except FileNotFoundError:
+        raise UsageError(
+            f"{file} is missing; the record of {record['method']['name']} names it: copy the whole run folder."
+        ) from None
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UsageError(f"{file} is not a readable parquet file: {error}.") from error
+    names = table.column_names
+
+    def column(name: str) -> Any:
+        return table.column(name).to_numpy()
+
+    def matrix(prefix: str) -> FloatArray:
+        width = len(record["data"]["labels"])
+        return np.stack([column(f"{prefix}_{c}") for c in range(width)], axis=1)
+
+    counts = sorted({int(name[1:].split("_")[0]) for name in names if name[0] == "p" and name[1:2].isdigit()})
+    return Predictions(
+        index=column("index"),
+        text_sha256=tuple(table.column("text_sha256").to_pylist()),
+        label=column("label"),
+        probs=matrix("p"),
+        passes=column("passes"),
+        standard_error=column("standard_error") if "standard_error" in names else None,
+        scores={name.removeprefix("score_"): column(name) for name in names if name.startswith("score_")},
+        posterior=matrix("posterior") if "posterior_0" in names else None,
+        at_passes={k: matrix(f"p{k}") for k in counts},
+    )

@@ -1,0 +1,96 @@
+"""Methods, metrics and data set loaders by name: entry points, loaded when they are asked for."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import importlib.util
+from functools import cached_property
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+from calibench.errors import CalibenchError, UsageError
+
+
+class Registry:
+    """The entry points of one group.
+
+    Args:
+        group: entry point group, for instance "calibench.methods".
+        noun: what one of them is called in messages.
+    """
+
+    def __init__(self, group: str, noun: str) -> None:
+        self.group = group
+        self.noun = noun
+
+    @cached_property
+    def _found(self) -> dict[str, list[EntryPoint]]:
+        found: dict[str, list[EntryPoint]] = {}
+        for point in entry_points(group=self.group):
+            same = found.setdefault(point.name, [])
+            if all(distribution(point) != distribution(other) for other in same):
+                same.append(point)
+        return found
+
+    def names(self) -> list[str]:
+        """Every registered name, sorted; nothing is imported."""
+        return sorted(self._found)
+
+    def entry_point(self, name: str) -> EntryPoint:
+        """The entry point called `name`.
+
+        Raises:
+            UsageError: no such name (the message lists the choices and the nearest one), or two
+                distributions register it (the message names both).
+        """
+        points = self._found.get(name, [])
+        if not points:
+            near = difflib.get_close_matches(name, self.names(), n=1)
+            hint = f" did you mean {near[0]!r}?" if near else ""
+            raise UsageError(f"Unknown {self.noun} {name!r};{hint} choose from {', '.join(self.names())}.")
+        if len(points) > 1:
+            both = " and ".join(distribution(point) for point in points)
+            raise UsageError(f"The {self.noun} {name!r} is registered by both {both}; uninstall one of them.")
+        return points[0]
+
+    def load(self, name: str) -> Any:
+        """Import what `name` stands for.
+
+        Raises:
+            UsageError: as `entry_point`.
+            CalibenchError: its module fails to import.
+        """
+        point = self.entry_point(name)
+        try:
+            return point.load()
+        except Exception as error:
+            raise CalibenchError(
+                f"The {self.noun} {name!r} from {distribution(point)} failed to import "
+                f"({type(error).__name__}: {error}); repair or uninstall that package."
+            ) from error
+
+    def summary(self, name: str) -> str:
+        """The first line of the docstring of the module behind `name`, read without importing it."""
+        try:
+            point = self.entry_point(name)
+        except UsageError as error:
+            return str(error)
+        try:
+            spec = importlib.util.find_spec(point.module)
+            source = Path(spec.origin).read_text(encoding="utf-8") if spec and spec.origin else ""
+            text = ast.get_docstring(ast.parse(source)) or ""
+        except Exception as error:  # a plugin may break in any way, and must not take the listing with it
+            return f"cannot be read ({type(error).__name__}: {error})"
+        return text.partition("\n")[0]
+
+
+def distribution(point: EntryPoint) -> str:
+    """Name and version of the distribution that registers an entry point."""
+    return f"{point.dist.name} {point.dist.version}" if point.dist else "an unknown distribution"
+
+
+METHODS = Registry("calibench.methods", "method")
+METRICS = Registry("calibench.metrics", "metric")
+DATASETS = Registry("calibench.datasets", "data set loader")
