@@ -229,11 +229,11 @@ class Moments:
     """A metric as a function of sums over examples, so that resampling is one matrix product.
 
     Attributes:
-        features: float64 [N, K].
+        features: float64 [N, K], an array or, for sums over groups, a `scipy.sparse` array in CSR form.
         finish: maps sums over examples, float64 [R, K], and the number of examples to R values, float64 [R].
     """
 
-    features: FloatArray
+    features: FloatArray | Any
     finish: Callable[[FloatArray, int], FloatArray]
 
 

@@ -1,0 +1,107 @@
+"""Calibration errors of the predicted class and of every class, and the data of a reliability diagram."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from calibench.metrics.binning import (
+    binned_metric,
+    debiased_squared_l2,
+    equal_mass,
+    equal_width,
+    l1,
+    maximum,
+    sparse_rows,
+    sums_by_bin,
+)
+from calibench.metrics.inputs import checked, top_label
+from calibench.types import Evaluation, FloatArray, IntArray, Metric, Moments
+
+#: Bins of the metrics that are not the study's, as in Guo et al. (2017).
+BINS = 15
+
+
+@dataclass(frozen=True, eq=False)
+class ReliabilityCurve:
+    """What a reliability diagram shows (Guo et al. 2017).
+
+    Attributes:
+        edges: float64 [bins + 1], from 0 to 1.
+        count: int64 [bins], examples in each bin.
+        confidence, accuracy: float64 [bins], means over the bin's examples; NaN in an empty bin.
+    """
+
+    edges: FloatArray
+    count: IntArray
+    confidence: FloatArray
+    accuracy: FloatArray
+
+
+def reliability(probs: FloatArray, labels: IntArray, bins: int = BINS) -> ReliabilityCurve:
+    """Accuracy against confidence of the predicted class in equal-width bins.
+
+    Args:
+        probs: float64 [N, C], rows sum to 1.
+        labels: int64 [N].
+        bins: number of bins on [0, 1], left-closed, the last one closed.
+
+    Raises:
+        CalibenchError: where the rows are not probabilities or the labels not classes.
+    """
+    confidence, correct = top_label(checked(Evaluation(probs, labels)))
+    assigned = equal_width(bins).assign(confidence)
+    held, certain, right = sums_by_bin((np.ones_like(correct), confidence, correct), assigned, bins)
+    empty = held == 0.0
+    divisor = np.where(empty, 1.0, held)
+    return ReliabilityCurve(
+        edges=np.linspace(0.0, 1.0, bins + 1),
+        count=held.astype(np.int64),
+        confidence=np.where(empty, np.nan, certain / divisor),
+        accuracy=np.where(empty, np.nan, right / divisor),
+    )
+
+
+def _classwise(bins: int) -> Metric:
+    binning = equal_width(bins)
+
+    def flattened(evaluation: Evaluation) -> tuple[FloatArray, IntArray]:
+        # Class c's bins are columns c * bins to (c + 1) * bins.
+        probs = np.minimum(checked(evaluation).probs, 1.0)
+        classes = probs.shape[1]
+        residual = -probs
+        residual[np.arange(len(probs)), evaluation.labels] += 1.0
+        return residual, binning.assign(probs) + bins * np.arange(classes)
+
+    def evaluate(evaluation: Evaluation) -> float:
+        residual, columns = flattened(evaluation)
+        n, classes = residual.shape
+        sums = sums_by_bin((residual.ravel(),), columns.ravel(), bins * classes)
+        return float(np.abs(sums).sum() / (n * classes))
+
+    def moments(evaluation: Evaluation) -> Moments:
+        residual, columns = flattened(evaluation)
+        classes = residual.shape[1]
+        return Moments(
+            sparse_rows(residual, columns, bins * classes),
+            lambda sums, n: np.abs(sums).sum(axis=1) / (n * classes),
+        )
+
+    return Metric(
+        name="ece_classwise",
+        title="classwise ECE",
+        better="lower",
+        evaluate=evaluate,
+        moments=moments,
+        definition={**binning.definition, **l1().definition, "over": "all classes, equally weighted"},
+    )
+
+
+ECE = binned_metric("ece", "ECE", equal_width(10), l1())
+ECE_15 = binned_metric("ece_15", "ECE (15 bins)", equal_width(BINS), l1())
+ECE_EQUAL_MASS = binned_metric("ece_equal_mass", "ECE (equal mass)", equal_mass(BINS), l1())
+ECE_DEBIASED = binned_metric("ece_debiased", "debiased ECE²", equal_width(BINS), debiased_squared_l2())
+MCE = binned_metric("mce", "MCE", equal_width(BINS), maximum())
+#: Kull et al. (2019): the mean over classes c of the l1 error of p_c against 1[label = c], binned by p_c.
+ECE_CLASSWISE = _classwise(BINS)

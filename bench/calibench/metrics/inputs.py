@@ -1,0 +1,69 @@
+"""The checks every metric makes on its input, and the two columns that most of them need."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from calibench.errors import CalibenchError
+from calibench.types import Evaluation, FloatArray
+
+#: Largest deviation of a row's sum from 1. Float32 softmax keeps it below 1e-6, and sums of half-precision
+#: probabilities miss it by far: those have lost digits that calibration is about.
+SUM_TOLERANCE = 1e-4
+
+
+def checked(evaluation: Evaluation) -> Evaluation:
+    """Return `evaluation` if it holds N >= 1 distributions over C classes and N labels among them.
+
+    Raises:
+        CalibenchError: naming the first row that is not finite, not in [0, 1], does not sum to 1 within
+            `SUM_TOLERANCE`, or whose label is not a class. Nothing is clipped or normalised: what does not
+            sum to 1 is a mistake upstream, and a softmax of probabilities would hide it.
+    """
+    probs, labels = evaluation.probs, evaluation.labels
+    if probs.ndim != 2 or labels.shape != probs.shape[:1] or not len(labels):
+        raise CalibenchError(
+            f"A metric got probabilities of shape {probs.shape} with labels of shape {labels.shape}; "
+            "expected [N, C] and [N] with at least one example."
+        )
+    _refuse_rows(probs, "probabilities")
+    if evaluation.posterior is not None:
+        if evaluation.posterior.shape != probs.shape:
+            raise CalibenchError(
+                f"The posterior has shape {evaluation.posterior.shape}; expected that of the probabilities, "
+                f"{probs.shape}."
+            )
+        _refuse_rows(evaluation.posterior, "posterior")
+    classes = probs.shape[1]
+    outside = (labels < 0) | (labels >= classes)
+    if outside.any():
+        row = int(outside.argmax())
+        raise CalibenchError(
+            f"The label of row {row} is {labels[row]}; expected a class index from 0 to {classes - 1}."
+        )
+    return evaluation
+
+
+def _refuse_rows(probs: FloatArray, what: str) -> None:
+    # A comparison with NaN is false, so `good` is false for it too.
+    good = np.abs(probs.sum(axis=1) - 1.0) <= SUM_TOLERANCE
+    good &= (probs.min(axis=1) >= 0.0) & (probs.max(axis=1) <= 1.0 + SUM_TOLERANCE)
+    if not good.all():
+        row = int((~good).argmax())
+        shown = np.array2string(probs[row], precision=6, threshold=6, edgeitems=3)
+        raise CalibenchError(
+            f"Row {row} of the {what} is {shown}, with sum {probs[row].sum():.6g}; expected finite values in "
+            "[0, 1] that sum to 1: pass probabilities in float32 or better, not logits."
+        )
+
+
+def top_label(evaluation: Evaluation) -> tuple[FloatArray, FloatArray]:
+    """Confidence and correctness of the predicted class, the first of equals.
+
+    Returns:
+        confidence float64 [N], at most 1, and correct float64 [N], 0 or 1.
+    """
+    predicted = evaluation.probs.argmax(axis=1)
+    confidence = evaluation.probs[np.arange(len(predicted)), predicted]
+    correct = (predicted == evaluation.labels).astype(np.float64)
+    return np.minimum(confidence.astype(np.float64, copy=False), 1.0), correct

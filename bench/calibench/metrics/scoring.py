@@ -1,0 +1,72 @@
+"""Accuracy and the proper scoring rules: means over examples of a per-example loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import numpy as np
+
+from calibench.metrics.inputs import checked, top_label
+from calibench.types import Evaluation, FloatArray, Metric, Moments
+
+#: Smallest probability whose logarithm is taken: the smallest normal float64, so that a true class that was
+#: given probability zero costs 708.4 nats instead of infinity. Nothing a float32 softmax returns but zero
+#: itself is clipped.
+NLL_FLOOR = float(np.finfo(np.float64).tiny)
+
+
+def correct(evaluation: Evaluation) -> FloatArray:
+    """1 where the predicted class is the label, float64 [N]."""
+    return top_label(checked(evaluation))[1]
+
+
+def negative_log_likelihood(evaluation: Evaluation) -> FloatArray:
+    """-log p(label) in nats, float64 [N], with p clipped from below at `NLL_FLOOR`."""
+    checked(evaluation)
+    likelihood = evaluation.probs[np.arange(len(evaluation)), evaluation.labels]
+    return -np.log(np.maximum(likelihood, NLL_FLOOR))
+
+
+def brier(evaluation: Evaluation) -> FloatArray:
+    """Sum over classes of (p_c - 1[label = c])^2, float64 [N], from 0 to 2 (Brier 1950).
+
+    For two classes this is twice the squared error of one class's probability.
+    """
+    checked(evaluation)
+    likelihood = evaluation.probs[np.arange(len(evaluation)), evaluation.labels]
+    squares = np.einsum("nc,nc->n", evaluation.probs, evaluation.probs)
+    loss: FloatArray = squares + 1.0 - 2.0 * likelihood
+    return loss
+
+
+def mean_metric(
+    name: str,
+    title: str,
+    better: Literal["lower", "higher"],
+    per_example: Callable[[Evaluation], FloatArray],
+    definition: Mapping[str, Any],
+    *,
+    needs_posterior: bool = False,
+) -> Metric:
+    """The metric that is the mean over examples of `per_example`, float64 [N]."""
+
+    def moments(evaluation: Evaluation) -> Moments:
+        return Moments(per_example(evaluation)[:, None], lambda sums, n: sums[:, 0] / n)
+
+    return Metric(
+        name=name,
+        title=title,
+        better=better,
+        evaluate=lambda evaluation: float(per_example(evaluation).mean()),
+        moments=moments,
+        definition=definition,
+        needs_posterior=needs_posterior,
+    )
+
+
+ACCURACY = mean_metric("accuracy", "accuracy", "higher", correct, {"ties": "first of equal classes"})
+NLL = mean_metric(
+    "nll", "NLL", "lower", negative_log_likelihood, {"unit": "nats", "smallest_probability": NLL_FLOOR}
+)
+BRIER = mean_metric("brier", "Brier", "lower", brier, {"form": "sum over all classes, from 0 to 2"})

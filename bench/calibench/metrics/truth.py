@@ -1,0 +1,58 @@
+"""Errors against the true posterior, where the data set knows it: no label noise enters."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from calibench.errors import CalibenchError
+from calibench.metrics.binning import binned_metric, equal_width, l1
+from calibench.metrics.inputs import checked
+from calibench.metrics.scoring import mean_metric
+from calibench.types import Evaluation, FloatArray
+
+
+def true_posterior(evaluation: Evaluation) -> FloatArray:
+    """P(label | text), float64 [N, C].
+
+    Raises:
+        CalibenchError: where the data set does not know it.
+    """
+    if evaluation.posterior is None:
+        raise CalibenchError(
+            "This metric compares with the true posterior, which this data set does not have; leave it out "
+            "or use a data set that knows it, such as `embedded`."
+        )
+    return checked(evaluation).posterior  # type: ignore[return-value]  # just seen not to be None
+
+
+def total_variation(evaluation: Evaluation) -> FloatArray:
+    """Half of sum_c |P(c | x) - p_c(x)|, float64 [N]; for two classes |P(1 | x) - p_1(x)|."""
+    posterior = true_posterior(evaluation)
+    distance: FloatArray = 0.5 * np.abs(posterior - evaluation.probs).sum(axis=1)
+    return distance
+
+
+def _expected_top_label(evaluation: Evaluation) -> tuple[FloatArray, FloatArray]:
+    posterior = true_posterior(evaluation)
+    predicted = evaluation.probs.argmax(axis=1)
+    rows = np.arange(len(predicted))
+    return np.minimum(evaluation.probs[rows, predicted], 1.0), posterior[rows, predicted]
+
+
+POSTERIOR_ERROR = mean_metric(
+    "posterior_error",
+    "posterior error",
+    "lower",
+    total_variation,
+    {"distance": "total variation, mean over examples"},
+    needs_posterior=True,
+)
+ECE_TRUE = binned_metric(
+    "ece_true",
+    "true ECE",
+    equal_width(10),
+    l1(),
+    outcome=_expected_top_label,
+    definition={"labels": "replaced by the true posterior of the predicted class"},
+    needs_posterior=True,
+)
