@@ -1,0 +1,92 @@
+"""What models and data sets share on their way in: local path or hub id, quiet libraries, hub failures."""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from calibench.errors import CalibenchError, UsageError
+
+Kind = Literal["model", "dataset"]
+
+
+def local_path(name: str, kind: Kind) -> Path | None:
+    """The path that `name` stands for, or None where it can only be a hub id.
+
+    Raises:
+        UsageError: `name` is written as a path, and nothing is there.
+    """
+    path = Path(name).expanduser()
+    if path.exists():
+        return path.resolve()
+    if name.startswith((".", "/", "~")) or name.count("/") > 1 or name.endswith("/") or "\\" in name:
+        raise UsageError(f"There is no {kind} at {name!r}: pass an existing folder or a hub id.")
+    return None
+
+
+def one_line(error: BaseException) -> str:
+    """The first line of an error's message, or the name of its class."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".:")
+
+
+@contextmanager
+def quiet(library: Literal["transformers", "datasets"]) -> Iterator[None]:
+    """Keep a library and the hub client from printing or warning, and put their settings back."""
+    package: Any = importlib.import_module(library)
+    hub: Any = importlib.import_module("huggingface_hub.utils")
+    with warnings.catch_warnings(), ExitStack() as restore:
+        warnings.simplefilter("ignore")
+        for log in (package.utils.logging, hub.logging):
+            restore.callback(log.set_verbosity, log.get_verbosity())
+            log.set_verbosity_error()
+        if not hub.are_progress_bars_disabled():
+            restore.callback(hub.enable_progress_bars)
+            hub.disable_progress_bars()
+        if library == "datasets" and not package.are_progress_bars_disabled():
+            restore.callback(package.enable_progress_bars)
+            package.disable_progress_bars()
+        if library == "transformers" and package.utils.logging.is_progress_bar_enabled():
+            restore.callback(package.utils.logging.enable_progress_bar)
+            package.utils.logging.disable_progress_bar()
+        yield
+
+
+@contextmanager
+def hub_errors(name: str, revision: str | None, kind: Kind) -> Iterator[None]:
+    """Turn what the hub client raises into a sentence that says what to do.
+
+    Raises:
+        UsageError: no such repository, or no such revision of it, or an id the hub cannot have.
+        CalibenchError: the hub could not be reached, or did not answer as it should.
+    """
+    from huggingface_hub import errors
+
+    # The hub client has changed its HTTP library between versions: name the base through its own error.
+    transport_error: type[Exception] = errors.HfHubHTTPError.__mro__[1]
+    folder = f"pass --{kind} FOLDER"
+    try:
+        yield
+    except errors.HFValidationError as error:
+        raise UsageError(
+            f"{name!r} is neither a folder nor a hub id such as 'org/name': {folder}."
+        ) from error
+    except errors.GatedRepoError as error:
+        raise UsageError(
+            f"The {kind} {name!r} is gated: accept its terms on the hub and log in, or {folder}."
+        ) from error
+    except errors.RepositoryNotFoundError as error:
+        raise UsageError(
+            f"{name!r} is neither a folder nor a {kind} on the hub that you may read:"
+            f" check the name, or {folder}."
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise UsageError(f"The {kind} {name!r} has no revision {revision!r} on the hub.") from error
+    except (transport_error, errors.LocalEntryNotFoundError, ConnectionError) as error:
+        raise CalibenchError(
+            f"The hub could not be reached for the {kind} {name!r}, and no copy of it is cached:"
+            f" check the network, or {folder}."
+        ) from error
