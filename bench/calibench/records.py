@@ -193,7 +193,7 @@ def load_predictions(folder: Path, record: Mapping[str, Any]) -> Predictions:
         table = pq.read_table(file)
     except FileNotFoundError:
         raise UsageError(
-            f"{file} is missing; the record of {record['method']['name']} names it: copy the whole run folder."
+            f"{file} is missing; the record of {record['method']['name']} names it; copy the whole folder."
         ) from None
     except (pa.ArrowInvalid, OSError) as error:
         raise UsageError(f"{file} is not a readable parquet file: {error}.") from error

@@ -1,0 +1,121 @@
+"""One cell of the table: a method with its parameters and seed, and the key that names its measurement."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from calibench.errors import UsageError
+from calibench.registry import METHODS
+from calibench.suites.loader import MethodSpec, Suite
+from calibench.types import Method
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """What is to be measured.
+
+    Attributes:
+        name: the method's registered name.
+        factory: its class.
+        params: every parameter with its value.
+        seed: what its randomness is drawn from.
+        reference: True for the cell that cost ratios are against.
+    """
+
+    name: str
+    factory: type[Method]
+    params: Mapping[str, Any]
+    seed: int
+    reference: bool
+
+    @property
+    def label(self) -> str:
+        """How messages and progress name the cell."""
+        return self.name if self.seed == 0 else f"{self.name} (seed {self.seed})"
+
+    def key(self, context: Mapping[str, Any]) -> str:
+        """Twelve hex digits that change when the measurement would: `context` is data, model and plan."""
+        content = {"method": self.name, "params": dict(self.params), "seed": self.seed, **context}
+        return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+def parameters(factory: type[Method]) -> dict[str, inspect.Parameter]:
+    """The keyword-only parameters that suites and `--method-arg` may set."""
+    found = inspect.signature(factory).parameters.values()
+    return {item.name: item for item in found if item.kind is inspect.Parameter.KEYWORD_ONLY}
+
+
+def bind(name: str, factory: type[Method], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Defaults overridden by `given`, strings turned into what the annotation says.
+
+    Raises:
+        UsageError: a parameter the method does not have, or a value of another type.
+    """
+    known = parameters(factory)
+    for key in given:
+        if key not in known:
+            choices = f"choose from {', '.join(known)}" if known else "it takes none"
+            raise UsageError(f"The method {name!r} has no parameter {key!r}; {choices}.")
+    values: dict[str, Any] = {}
+    for key, item in known.items():
+        if key in given:
+            values[key] = _coerce(given[key], str(item.annotation), f"{name}.{key}")
+        elif item.default is inspect.Parameter.empty:
+            raise UsageError(f"The method {name!r} needs {key!r}; pass -a {name}.{key}=VALUE.")
+        else:
+            values[key] = item.default
+    return values
+
+
+_TRUE, _FALSE = {"true", "yes", "on", "1"}, {"false", "no", "off", "0"}
+
+
+def _coerce(value: Any, annotation: str, where: str) -> Any:
+    if annotation.startswith("tuple["):
+        items = value.split(",") if isinstance(value, str) else value
+        element = annotation.removeprefix("tuple[").partition(",")[0].rstrip("]")
+        if isinstance(items, (list, tuple)):
+            return tuple(_coerce(item, element, where) for item in items)
+        raise UsageError(f"{where} is {value!r}; expected a list, such as A,B,C.")
+    kinds = [kind.strip() for kind in annotation.split("|")]
+    if "None" in kinds and (value is None or value == "none"):
+        return None
+    kind = kinds[0]
+    text = str(value)
+    try:
+        if kind == "bool" and text.lower() in _TRUE | _FALSE:
+            return text.lower() in _TRUE
+        if kind == "int" and not isinstance(value, bool):
+            return int(text)
+        if kind == "float" and not isinstance(value, bool):
+            return float(text)
+        if kind == "str":
+            return text
+    except ValueError:
+        pass
+    noun = {"int": "a whole number", "float": "a number", "bool": "true or false"}.get(kind, annotation)
+    raise UsageError(f"{where} is {value!r}; expected {noun}.")
+
+
+def cells_of(suite: Suite) -> list[Cell]:
+    """The cells of a suite in table order, the reference among them even where it was not asked for."""
+    methods = list(suite.method)
+    if all(spec.name != suite.reference for spec in methods):
+        methods.insert(0, MethodSpec(suite.reference))
+    cells: list[Cell] = []
+    for seed in suite.seeds:
+        has_reference = False
+        for spec in methods:
+            factory = METHODS.load(spec.name)
+            given = dict(spec.params)
+            if "passes" in parameters(factory):
+                given.setdefault("passes", suite.passes)
+            reference = spec.name == suite.reference and not has_reference
+            has_reference |= reference
+            cells.append(Cell(spec.name, factory, bind(spec.name, factory, given), seed, reference))
+    return cells

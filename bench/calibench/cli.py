@@ -1,0 +1,217 @@
+"""The command line: parses, calls, prints; nothing else.
+
+Libraries that take long to import are imported by the commands that use them.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+import calibench
+from calibench.errors import CalibenchError
+
+Decorator = Callable[[Any], Any]
+
+
+class Command(click.Command):
+    """A command that turns errors into one sentence and an exit code, and has `--debug`."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params.append(
+            click.Option(
+                ["--debug"], is_flag=True, envvar="CALIBENCH_DEBUG", help="Show the traceback of an error."
+            )
+        )
+
+    def invoke(self, ctx: click.Context) -> Any:
+        debug = ctx.params.pop("debug", False)
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except KeyboardInterrupt:
+            if debug:
+                traceback.print_exc()
+            raise click.ClickException("Interrupted.") from None
+        except CalibenchError as error:
+            if debug:
+                traceback.print_exc()
+            failure = click.ClickException(str(error))
+            failure.exit_code = error.exit_code
+            raise failure from error
+        except Exception as error:
+            if debug:
+                traceback.print_exc()
+            raise click.ClickException(
+                f"Unexpected {type(error).__name__}: {error}. This is a defect of calibench or of a plugin; run "
+                "again with --debug for the traceback, and report it."
+            ) from error
+
+
+def option(*names: str, **settings: Any) -> Decorator:
+    """A click option that can also be set by CALIBENCH_ and its long name."""
+    long = next(name for name in names if name.startswith("--")).partition("/")[0]
+    variable = "CALIBENCH_" + long.removeprefix("--").replace("-", "_").upper()
+    return click.option(*names, envvar=variable, **settings)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(calibench.__version__, prog_name="calibench")
+def main() -> None:
+    """Measure how much calibration an uncertainty method buys a text classifier, and what it costs.
+
+    Every option can also be set in the environment: --batch-size by CALIBENCH_BATCH_SIZE, and so on.
+    """
+
+
+@main.command(cls=Command)
+@click.argument("suite", default="embedded")
+@option(
+    "-m", "--method", "methods", multiple=True, help="Run this method instead of the suite's; repeatable."
+)
+@option(
+    "-a", "--method-arg", "method_args", multiple=True, help="METHOD.key=value, or key=value for one method."
+)
+@option("--passes", type=click.IntRange(min=1), help="Forward passes of every stochastic method.")
+@option("--dataset", help="Hub id or local folder, instead of the suite's data set.")
+@option("--dataset-config", help="Configuration of the data set.")
+@option("--dataset-revision", help="Revision of the data set on the hub.")
+@option("--split", help="Split to evaluate on.")
+@option("--text-column", "text_columns", multiple=True, help="Column of the text; twice for pairs of texts.")
+@option("--label-column", help="Column of the label.")
+@option("-L", "--limit", type=click.IntRange(min=1), help="Evaluate a seeded random subset of this size.")
+@option("--model", help="Hub id or local folder, instead of the suite's checkpoint.")
+@option("--model-revision", help="Revision of the checkpoint on the hub.")
+@option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
+@option("--dtype", help="float32, bfloat16, float16 or float64.")
+@option("--attention", help="Attention implementation: sdpa, eager, ...")
+@option("--token-budget", type=click.IntRange(min=1), help="Padded tokens per batch, at most.")
+@option("-b", "--batch-size", type=click.IntRange(min=1), help="Sentences per batch, at most.")
+@option("--memory-budget", "memory_budget_mb", type=click.IntRange(min=1), help="MiB for duplicated batches.")
+@option("--seed", type=click.IntRange(min=0), help="Seed of masks, order and resampling.")
+@option("-w", "--warmup", type=click.IntRange(min=0), help="Untimed blocks per method before the timed ones.")
+@option("-r", "--runs", type=click.IntRange(min=1), help="Timed repetitions of the whole plan.")
+@option("--min-time", type=click.FloatRange(min=0), help="Repeat until the reference ran this many seconds.")
+@option("--fast", "effort", flag_value="fast", help="Less timing effort; the same examples and passes.")
+@option(
+    "--rigorous", "effort", flag_value="rigorous", help="More timing effort; the same examples and passes."
+)
+@option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Run folder. [default: dated, in calibench-runs]"
+)
+@option(
+    "--overwrite-strategy",
+    type=click.Choice(["always", "never", "only-missing"]),
+    default="only-missing",
+    show_default=True,
+    help="What to do where the run folder holds records already.",
+)
+@option("-q", "--quiet", is_flag=True, help="Print errors only.")
+@option("-v", "--verbose", is_flag=True, help="Print each step on a line of its own.")
+def run(
+    suite: str,
+    output: Path | None,
+    device: str,
+    limit: int | None,
+    overwrite_strategy: Any,
+    quiet: bool,
+    verbose: bool,
+    **given: Any,
+) -> None:
+    """Run SUITE, a suite's name or a TOML file, and print the table."""
+    from calibench.suites.loader import load_suite
+    from calibench.suites.overrides import Overrides, override
+
+    chosen = override(load_suite(suite), Overrides(**given))
+    folder = output or Path("calibench-runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{chosen.name}"
+
+    from calibench.display import Display
+    from calibench.report import write_report
+    from calibench.report.terminal import terminal_table
+    from calibench.run import run as run_suite
+
+    with Display(quiet=quiet, verbose=verbose) as display:
+        try:
+            records = run_suite(
+                chosen,
+                folder,
+                device=device,
+                limit_to=limit,
+                overwrite=overwrite_strategy,
+                progress=display,
+            )
+        except KeyboardInterrupt:
+            raise click.ClickException(
+                f"Interrupted; finished blocks are kept: run the same command with -o {folder} to go on."
+            ) from None
+        report = write_report(folder)
+    if not quiet:
+        display.print(terminal_table(records))
+        click.echo(f"Report: {report}")
+    failed = [record for record in records if record["status"] == "error"]
+    if failed:
+        names = ", ".join(record["method"]["name"] for record in failed)
+        raise click.ClickException(f"{len(failed)} of {len(records)} cells failed ({names}); see {report}.")
+
+
+@main.command(cls=Command)
+@click.argument("what", type=click.Choice(["methods", "metrics", "datasets", "suites"]))
+def ls(what: str) -> None:
+    """List what is registered: methods, metrics, data set loaders or suites."""
+    from calibench.registry import DATASETS, METHODS, METRICS
+    from calibench.suites.loader import load_suite, suite_names
+
+    if what == "suites":
+        rows = [(name, load_suite(name).title) for name in suite_names()]
+    elif what == "metrics":
+        rows = [(name, METRICS.load(name).title) for name in METRICS.names()]
+    else:
+        registry = METHODS if what == "methods" else DATASETS
+        rows = [(name, registry.summary(name)) for name in registry.names()]
+    width = max((len(name) for name, _ in rows), default=0)
+    for name, summary in rows:
+        click.echo(f"{name:<{width}}  {summary}")
+
+
+@main.command(cls=Command)
+@click.argument("records", type=click.Path(path_type=Path))
+def show(records: Path) -> None:
+    """Print the records of a run folder or records file in full."""
+    from rich.console import Console
+
+    from calibench.records import load_records
+    from calibench.report.terminal import show_record
+
+    console = Console()
+    for record in load_records(records):
+        console.print(show_record(record))
+
+
+@main.command(cls=Command)
+@click.argument("records", type=click.Path(path_type=Path))
+def report(records: Path) -> None:
+    """Write report.md and its figures again from a run folder."""
+    from calibench.report import write_report
+
+    click.echo(f"Report: {write_report(records if records.is_dir() else records.parent)}")
+
+
+@main.command(cls=Command)
+def env() -> None:
+    """Print what a record says of this machine and its libraries."""
+    from calibench.environment import capture
+
+    for name, value in capture().items():
+        click.echo(f"{name}: {'none' if value is None else value}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,70 @@
+"""Progress on a terminal: stage, steps, time left; silent where nobody watches."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+class Display:
+    """Shows a run's progress on standard error and its table on standard output.
+
+    Args:
+        quiet: show nothing.
+        verbose: print each step on a line of its own, terminal or not.
+    """
+
+    def __init__(self, *, quiet: bool, verbose: bool) -> None:
+        self._quiet = quiet
+        self._verbose = verbose and not quiet
+        self._console = Console(stderr=True, highlight=False)
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[detail]}"),
+            console=self._console,
+            transient=True,
+            disable=quiet or not self._console.is_terminal,
+        )
+        self._task: Any = None
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def stage(self, name: str, steps: int) -> None:
+        """Begin a stage of `steps` steps."""
+        if self._task is not None:
+            self._progress.remove_task(self._task)
+        self._task = self._progress.add_task(name, total=steps, detail="")
+        if self._verbose:
+            self._console.print(f"{name} ({steps})")
+
+    def step(self, detail: str) -> None:
+        """One step is done."""
+        if self._task is not None:
+            self._progress.update(self._task, advance=1, detail=detail)
+        if self._verbose:
+            self._console.print(f"  {detail}")
+
+    def say(self, sentence: str) -> None:
+        """Something the user should know."""
+        if not self._quiet:
+            self._console.print(sentence)
+
+    def print(self, renderable: Any) -> None:
+        """Print to standard output, wide enough for the table where that is no terminal."""
+        output = Console(highlight=False)
+        if not output.is_terminal:
+            output = Console(highlight=False, width=100)
+        output.print(renderable)

@@ -1,0 +1,90 @@
+"""Predictions and labels -> the numbers of a record, each with its interval."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from calibench.errors import UsageError
+from calibench.registry import METRICS
+from calibench.stats import bootstrap_interval, noise_floor, pass_curve, running_means
+from calibench.types import Dataset, Evaluation, FloatArray, Metric, Predictive
+
+RESAMPLES = 1000
+#: The metrics that are drawn over the number of passes.
+CURVE_METRICS = ("accuracy", "ece", "nll", "brier")
+
+
+def select_metrics(names: Sequence[str], *, posterior_known: bool) -> list[Metric]:
+    """The named metrics, or every registered one that applies.
+
+    Raises:
+        UsageError: an unknown name, or a metric that needs a posterior nobody knows.
+    """
+    metrics: list[Metric] = [METRICS.load(name) for name in names or METRICS.names()]
+    for metric in metrics:
+        if names and metric.needs_posterior and not posterior_known:
+            raise UsageError(
+                f"The metric {metric.name!r} needs the true probability of each label, which this data set "
+                "does not come with; leave it out."
+            )
+    return [metric for metric in metrics if posterior_known or not metric.needs_posterior]
+
+
+def evaluation_of(predictive: Predictive, dataset: Dataset) -> Evaluation:
+    """What metrics see: the examples whose label the model can output."""
+    everything = Evaluation(predictive.probs, dataset.labels, dataset.posterior, predictive.scores)
+    in_scope = dataset.labels >= 0
+    return everything if in_scope.all() else everything.take(in_scope.nonzero()[0])
+
+
+def metric_values(metrics: Sequence[Metric], evaluation: Evaluation, seed: int) -> dict[str, dict[str, Any]]:
+    """Value, bootstrap interval over examples and definition of each metric, and the noise floor of ECE.
+
+    Args:
+        seed: of the resampling; the same for every method, so that all see the same resamples.
+    """
+    values: dict[str, dict[str, Any]] = {}
+    for metric in metrics:
+        interval = bootstrap_interval(metric, evaluation, resamples=RESAMPLES, seed=seed)
+        values[metric.name] = interval.as_dict() | {"definition": dict(metric.definition)}
+        if metric.name == "ece":
+            floor = noise_floor(metric, evaluation.probs, draws=RESAMPLES, seed=seed)
+            values["ece_noise_floor"] = floor.as_dict() | {"definition": dict(metric.definition)}
+    return values
+
+
+def curve_values(
+    metrics: Sequence[Metric],
+    predictive: Predictive,
+    dataset: Dataset,
+    passes: Sequence[int],
+    seed: int,
+) -> dict[str, Any] | None:
+    """Metrics of the running mean after k passes for each k, or None for a method without stored passes."""
+    samples = predictive.samples
+    if samples is None or not passes:
+        return None
+    within = [k for k in passes if k <= len(samples)]
+    keep = dataset.labels >= 0
+    return {
+        "passes": within,
+        "metrics": {
+            metric.name: [
+                point.as_dict()
+                for point in pass_curve(
+                    metric, samples[:, keep], dataset.labels[keep], within, resamples=RESAMPLES, seed=seed
+                )
+            ]
+            for metric in metrics
+            if metric.name in CURVE_METRICS
+        },
+    }
+
+
+def probs_at(predictive: Predictive, passes: Sequence[int]) -> dict[int, FloatArray]:
+    """The running mean of the first k passes, float64 [N, C], for each k that was run."""
+    if predictive.samples is None:
+        return {}
+    within = [k for k in passes if k <= len(predictive.samples)]
+    return dict(zip(within, running_means(predictive.samples, within), strict=True))

@@ -1,0 +1,82 @@
+"""A suite -> a run folder: what is there already, what is missing, and the records of all of it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Literal
+
+from calibench import records
+from calibench.cells import cells_of
+from calibench.errors import UsageError
+from calibench.progress import Progress, Silent
+from calibench.recording import make_records
+from calibench.records import Record
+from calibench.session import Running, Session
+from calibench.setting import load_setting
+from calibench.suites.loader import Suite
+
+Overwrite = Literal["always", "never", "only-missing"]
+
+
+def run(
+    suite: Suite,
+    folder: Path,
+    *,
+    device: str = "auto",
+    limit_to: int | None = None,
+    overwrite: Overwrite = "only-missing",
+    progress: Progress | None = None,
+) -> list[Record]:
+    """Measure every cell of `suite` that `folder` does not hold yet, and write their records.
+
+    Args:
+        folder: the run folder; made where it does not exist.
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        limit_to: evaluate a random subset of this size, drawn from the first seed.
+        overwrite: what to do about records that are there already.
+
+    Returns:
+        The records of all cells of the suite, in table order, also those that were there.
+
+    Raises:
+        UsageError: the suite cannot be run as it was asked for.
+        CalibenchError: data or model could not be loaded, or the folder not be written.
+    """
+    progress = progress or Silent()
+    cells = cells_of(suite)
+    existing = _existing(folder, overwrite)
+    progress.stage("Loading", 2)
+    setting = load_setting(suite, device, limit_to, progress)
+    runnings = [Running(cell, cell.key(setting.context)) for cell in cells]
+    order = {item.key: position for position, item in enumerate(runnings)}
+    done = {record["cell"] for record in existing if record["status"] == "ok"}
+    missing = [item for item in runnings if item.key not in done]
+    if missing:
+        wanted = {item.cell.seed for item in missing}
+        beside = [item for item in runnings if item.cell.reference and item.cell.seed in wanted]
+        active = [item for item in runnings if item in missing or item in beside]
+        session = Session(setting, active, folder, progress)
+        fresh = make_records(session, session.measure())
+        kept = [record for record in existing if record["cell"] in done]
+        existing = kept + [record for record in fresh if record["cell"] not in done]
+        existing.sort(key=lambda record: order.get(record["cell"], len(order)))
+        records.write_records(folder, existing)
+        session.journal.remove()
+    return [record for record in existing if record["cell"] in order]
+
+
+def _existing(folder: Path, overwrite: Overwrite) -> list[Record]:
+    file = folder / records.RECORDS
+    if overwrite == "always" and folder.exists():
+        for name in (records.RECORDS, "predictions", "journal"):
+            path = folder / name
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    if not file.exists():
+        return []
+    if overwrite == "never":
+        raise UsageError(
+            f"{folder} holds records already; choose another folder with -o, or --overwrite-strategy "
+            "only-missing."
+        )
+    return records.load_records(folder)

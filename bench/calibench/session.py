@@ -1,0 +1,281 @@
+"""One set of cells measured side by side, in interleaved blocks that are journalled as they finish."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from calibench import memory
+from calibench.cells import Cell
+from calibench.journal import Journal
+from calibench.progress import Progress
+from calibench.seeds import derived_seed
+from calibench.setting import Setting
+from calibench.timing import Timed, time_prediction
+from calibench.types import IntArray, Method, Predictive
+
+
+@dataclass(eq=False)
+class Running:
+    """A cell while it is measured.
+
+    Attributes:
+        setup_s: seconds from nothing to a method that can predict, fitting included.
+        failure: why it stopped, once it has.
+        outputs: block number -> what it predicted in the first repetition.
+    """
+
+    cell: Cell
+    key: str
+    method: Method | None = None
+    setup_s: float = 0.0
+    failure: dict[str, str] | None = None
+    outputs: dict[int, Predictive] = field(default_factory=dict)
+
+    def fail(self, error: BaseException) -> None:
+        self.method = None
+        self.failure = {"type": type(error).__name__, "message": str(error) or type(error).__name__}
+
+    @property
+    def alive(self) -> bool:
+        return self.method is not None
+
+
+def session_name(setting: Setting, active: Sequence[Running]) -> str:
+    """Names a set of cells measured side by side, so that only the same set goes on from its journal."""
+    timing = setting.suite.timing
+    content = [sorted(item.key for item in active), len(setting.blocks), timing.latency, setting.suite.curve]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
+
+
+class Session:
+    """One set of cells measured side by side, from set-up to records."""
+
+    def __init__(self, setting: Setting, active: Sequence[Running], folder: Path, progress: Progress) -> None:
+        self.setting = setting
+        self.active = list(active)
+        self.folder = folder
+        self.progress = progress
+        self.timing = setting.suite.timing
+        keep = bool(setting.suite.curve)
+        self.journal = Journal(folder, session_name(setting, active), keep_samples=keep)
+
+    def measure(self) -> dict[str, memory.Peak]:
+        """Everything in order: set-up, warm-up, blocks, single sentences, memory; returns peaks by cell key."""
+        self._set_up()
+        self._warm_up()
+        self._throughput()
+        self._curve_timing()
+        self._latency()
+        return self._memory()
+
+    def _failed(self, running: Running, error: Exception) -> None:
+        running.fail(error)
+        self.progress.say(f"{running.cell.label} failed: {error}")
+
+    def _alive(self) -> list[Running]:
+        return [running for running in self.active if running.alive]
+
+    def _set_up(self) -> None:
+        self.progress.stage("Setting up", len(self.active))
+        for running in self.active:
+            start = time.perf_counter()
+            try:
+                running.method = running.cell.factory(self.setting.checkpoint, **running.cell.params)
+                running.method.fit(None, None)
+            except Exception as error:
+                self._failed(running, error)
+            running.setup_s = time.perf_counter() - start
+            self.progress.step(running.cell.label)
+
+    def _warm_up(self) -> None:
+        """Every shape once through the model, then each method on whole blocks: on accelerators on all of them."""
+        everything = self.setting.checkpoint.device.type != "cpu"
+        count = len(self.setting.blocks) if everything else min(self.timing.warmup, len(self.setting.blocks))
+        self.progress.stage("Warming up", count * len(self._alive()))
+        with torch.inference_mode():
+            for batch in self.setting.plan.batches:
+                self.setting.checkpoint.module(**batch.inputs)
+        for block in range(count):
+            for running in self._alive():
+                self._predict_block(running, block)
+                self.progress.step(running.cell.label)
+
+    def _predict(
+        self,
+        running: Running,
+        groups: Sequence[IntArray],
+        purpose: str,
+        number: int,
+        method: Method | None = None,
+    ) -> tuple[Predictive, Timed] | None:
+        """Time one prediction; what it raises is the cell's failure and nobody else's."""
+        chosen = method or running.method
+        assert chosen is not None
+        seed = derived_seed(running.cell.seed, purpose, number)
+        try:
+            return time_prediction(chosen, self.setting.planner, self.setting.plan, groups, seed=seed)
+        except Exception as error:
+            self._failed(running, error)
+            return None
+
+    def _predict_block(
+        self, running: Running, block: int, method: Method | None = None
+    ) -> tuple[Predictive, Timed] | None:
+        return self._predict(running, self.setting.blocks[block], "block", block, method)
+
+    def _predict_one(self, running: Running, position: int) -> tuple[Predictive, Timed] | None:
+        return self._predict(running, [np.array([position])], "sentence", position)
+
+    def _throughput(self) -> None:
+        finished = {(entry["repetition"], entry["block"]): entry for entry in self.journal.of_kind("block")}
+        for (repetition, block), entry in finished.items():
+            if repetition == 0:
+                stored = self.journal.load_outputs(block)
+                for running in self.active:
+                    if running.key in stored:
+                        running.outputs[block] = stored[running.key]
+            for running in self.active:
+                if running.key in entry["failures"] and running.alive:
+                    running.method = None
+                    running.failure = entry["failures"][running.key]
+        repetition = 0
+        while repetition < self.timing.runs or self._reference_seconds() < self.timing.min_time:
+            order = list(range(len(self.setting.blocks)))
+            draw = random.Random(derived_seed(self.setting.suite.seeds[0], "order", repetition))
+            draw.shuffle(order)
+            left = [block for block in order if (repetition, block) not in finished]
+            self.progress.stage(f"Repetition {repetition + 1}", len(left) * len(self._alive()))
+            for block in left:
+                self._one_block(repetition, block, draw)
+            if not self._alive():
+                return
+            repetition += 1
+
+    def _one_block(self, repetition: int, block: int, draw: random.Random) -> None:
+        turn = self._alive()
+        draw.shuffle(turn)
+        times: dict[str, Any] = {}
+        outputs: dict[str, Predictive] = {}
+        for running in turn:
+            result = self._predict_block(running, block)
+            if result is not None:
+                outputs[running.key], timed = result
+                times[running.key] = timed.as_dict()
+            self.progress.step(running.cell.label)
+        positions = np.concatenate(self.setting.blocks[block])
+        if repetition == 0:
+            self.journal.save_outputs(block, outputs)
+            for running in self.active:
+                if running.key in outputs:
+                    running.outputs[block] = outputs[running.key]
+        self.journal.append(
+            {
+                "kind": "block",
+                "repetition": repetition,
+                "block": block,
+                "sentences": len(positions),
+                "tokens": sum(len(self.setting.plan.token_ids[position]) for position in positions),
+                "order": [running.key for running in turn],
+                "cells": times,
+                "failures": {r.key: r.failure for r in self.active if r.failure is not None},
+            }
+        )
+
+    def _reference_seconds(self) -> float:
+        keys = [running.key for running in self.active if running.cell.reference and running.alive]
+        if not keys:
+            return float("inf")
+        blocks = self.journal.of_kind("block")
+        return float(
+            sum(entry["cells"][keys[0]]["end_to_end_s"] for entry in blocks if keys[0] in entry["cells"])
+        )
+
+    def _curve_timing(self) -> None:
+        """Time each number of passes of the curve by itself, on a few blocks, beside the reference."""
+        if not self.setting.suite.curve:
+            return
+        counts = self.setting.suite.curve
+        blocks = range(min(3, len(self.setting.blocks)))
+        done = {(entry["block"], entry["passes"]) for entry in self.journal.of_kind("curve")}
+        left = [(block, k) for block in blocks for k in counts if (block, k) not in done]
+        curved = [running for running in self._alive() if "passes" in running.cell.params]
+        reference = [running for running in self._alive() if running.cell.reference]
+        self.progress.stage("Timing the curve", len(left))
+        for block, k in left:
+            times: dict[str, Any] = {}
+            for running in [*reference, *curved]:
+                cell = running.cell
+                if "passes" not in cell.params:
+                    method = running.method
+                elif k <= cell.params["passes"]:
+                    method = cell.factory(self.setting.checkpoint, **{**cell.params, "passes": k})
+                else:
+                    continue
+                result = self._predict_block(running, block, method)
+                if result is not None:
+                    times[running.key] = result[1].as_dict()
+            sentences = sum(len(group) for group in self.setting.blocks[block])
+            entry = {"kind": "curve", "block": block, "passes": k, "sentences": sentences, "cells": times}
+            self.journal.append(entry)
+            self.progress.step(f"{k} passes")
+
+    def _latency(self) -> None:
+        """One sentence at a time, the same sentences for every method, methods in random order."""
+        plan, seed = self.setting.plan, self.setting.suite.seeds[0]
+        count = min(self.timing.latency, len(plan))
+        draw = np.random.default_rng(derived_seed(seed, "latency"))
+        chosen = draw.permutation(len(plan))[:count]
+        done = {entry["position"] for entry in self.journal.of_kind("latency")}
+        left = [int(position) for position in chosen if int(position) not in done]
+        self.progress.stage("Latency", len(left))
+        for number, position in enumerate(left):
+            if number == 0:
+                for running in self._alive():
+                    self._predict_one(running, position)
+            turn = self._alive()
+            random.Random(derived_seed(seed, "turn", position)).shuffle(turn)
+            times: dict[str, Any] = {}
+            for running in turn:
+                result = self._predict_one(running, position)
+                if result is not None:
+                    times[running.key] = result[1].end_to_end_s
+            self.journal.append({"kind": "latency", "position": position, "cells": times})
+            self.progress.step(f"{len(turn)} methods")
+
+    def _memory(self) -> dict[str, memory.Peak]:
+        done = {entry["cell"]: entry["peak"] for entry in self.journal.of_kind("memory")}
+        peaks = {
+            key: memory.Peak(peak["peak_bytes"], peak["kind"], peak["reason"]) for key, peak in done.items()
+        }
+        left = [running for running in self._alive() if running.key not in done]
+        if not self.timing.memory or not left:
+            return peaks
+        self.progress.stage("Memory", len(left))
+        heaviest = max(self.setting.plan.batches, key=lambda batch: batch.inputs["input_ids"].numel())
+        model = dataclasses.asdict(self.setting.suite.model)
+        for running in left:
+            task = memory.MemoryTask(
+                checkpoint=model | {"device": str(self.setting.checkpoint.device)},
+                method=running.cell.name,
+                params=running.cell.params,
+                texts=tuple(self.setting.plan.texts[position] for position in heaviest.index),
+                rows=self.setting.plan.rows[heaviest.index],
+                seed=running.cell.seed,
+                threads=torch.get_num_threads(),
+            )
+            peaks[running.key] = memory.measure(task)
+            entry = {"kind": "memory", "cell": running.key, "peak": peaks[running.key].as_dict()}
+            self.journal.append(entry)
+            self.progress.step(running.cell.label)
+        return peaks

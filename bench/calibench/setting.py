@@ -1,0 +1,95 @@
+"""What all cells of a run share: data, checkpoint, the frozen batch plan and its blocks."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+import calibench
+from calibench.data.hashing import plan_sha256
+from calibench.data.labels import align
+from calibench.data.loading import limit
+from calibench.data.plan import Planner
+from calibench.data.plan import blocks as blocks_of
+from calibench.models import Checkpoint, load_checkpoint
+from calibench.progress import Progress
+from calibench.registry import DATASETS
+from calibench.suites.loader import Suite
+from calibench.types import Dataset, IntArray, Plan
+
+#: Padded tokens per batch where the suite does not say: what fits a CPU's caches, and what fills a GPU.
+TOKEN_BUDGET = {"cpu": 1024, "cuda": 16384, "mps": 4096}
+
+
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """What all cells of a run share."""
+
+    suite: Suite
+    dataset: Dataset
+    checkpoint: Checkpoint
+    planner: Planner
+    plan: Plan
+    blocks: list[list[IntArray]]
+    context: dict[str, Any]
+    limit: int | None
+    first_forward_s: float
+    notes: tuple[str, ...]
+
+
+def load_setting(suite: Suite, device: str, limit_to: int | None, progress: Progress) -> Setting:
+    data, timing = suite.data, suite.timing
+    dataset: Dataset = DATASETS.load(data.loader)(
+        data.name,
+        config=data.config,
+        split=data.split,
+        revision=data.revision,
+        text_columns=list(data.text) or None,
+        label_column=data.label,
+    )
+    progress.step(f"{dataset.name}: {len(dataset)} examples")
+    checkpoint = load_checkpoint(device=device, **dataclasses.asdict(suite.model))
+    progress.step(checkpoint.name)
+    dataset, notes = align(dataset, checkpoint.labels, out_of_scope=data.out_of_scope)
+    if limit_to is not None:
+        dataset = limit(dataset, limit_to, suite.seeds[0])
+    budget = timing.token_budget or TOKEN_BUDGET[checkpoint.device.type]
+    planner = Planner.of(checkpoint, token_budget=budget, batch_size=timing.batch_size)
+    plan = planner.plan(dataset.texts, dataset.rows)
+    blocks = blocks_of(plan, timing.blocks)
+    context = {
+        "suite": suite.name,
+        "data": dataset.sha256,
+        "model": checkpoint.sha256,
+        "dtype": str(checkpoint.dtype),
+        "device": checkpoint.device.type,
+        "attention": checkpoint.attention,
+        "plan": plan_sha256(plan),
+        "version": calibench.__version__,
+    }
+    for note in notes:
+        progress.say(note)
+    return Setting(
+        suite,
+        dataset,
+        checkpoint,
+        planner,
+        plan,
+        blocks,
+        context,
+        limit_to,
+        _first_forward(checkpoint, plan),
+        tuple(notes),
+    )
+
+
+def _first_forward(checkpoint: Checkpoint, plan: Plan) -> float:
+    """Seconds of the first forward pass after loading, which pays for what later ones find ready."""
+    start = time.perf_counter()
+    with torch.inference_mode():
+        checkpoint.module(**plan.batches[0].inputs).logits.float().cpu()
+    return time.perf_counter() - start

@@ -1,0 +1,165 @@
+"""What the command line changes in a suite, as a new suite."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from calibench.errors import UsageError
+from calibench.registry import METHODS
+from calibench.suites.loader import DataSpec, MethodSpec, ModelSpec, Suite, TimingSpec
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """Every field is None or empty where the suite's own value stands.
+
+    Attributes:
+        dataset, dataset_config, dataset_revision, split, text_columns, label_column: see `DataSpec`.
+        model, model_revision, dtype, attention: see `ModelSpec`.
+        methods: these instead of the suite's, with the suite's parameters where it has them.
+        method_args: "METHOD.key=value", or "key=value" where one method is chosen.
+        passes, seed: for all methods.
+        token_budget, batch_size, warmup, runs, min_time: see `TimingSpec`.
+        effort: "fast" or "rigorous": fewer or more timing repetitions, never other examples or passes.
+        memory_budget_mb: for methods with that parameter.
+    """
+
+    dataset: str | None = None
+    dataset_config: str | None = None
+    dataset_revision: str | None = None
+    split: str | None = None
+    text_columns: Sequence[str] = ()
+    label_column: str | None = None
+    model: str | None = None
+    model_revision: str | None = None
+    dtype: str | None = None
+    attention: str | None = None
+    methods: Sequence[str] = ()
+    method_args: Sequence[str] = ()
+    passes: int | None = None
+    seed: int | None = None
+    token_budget: int | None = None
+    batch_size: int | None = None
+    warmup: int | None = None
+    runs: int | None = None
+    min_time: float | None = None
+    effort: str | None = None
+    memory_budget_mb: int | None = None
+
+
+def override(suite: Suite, given: Overrides) -> Suite:
+    """The suite with what was given.
+
+    Raises:
+        UsageError: an unknown method, or an argument for a method that is not run.
+    """
+    specs = _methods(suite, given)
+    if given.passes is not None:
+        # Asked for on the command line, it stands above what the suite says of single methods.
+        specs = [
+            MethodSpec(spec.name, {k: v for k, v in spec.params.items() if k != "passes"}) for spec in specs
+        ]
+    return replace(
+        suite,
+        data=_data(suite.data, given),
+        model=_model(suite.model, given),
+        method=tuple(_with_arguments(specs, given)),
+        passes=suite.passes if given.passes is None else given.passes,
+        seeds=suite.seeds if given.seed is None else (given.seed,),
+        timing=_timing(suite.timing, given),
+    )
+
+
+def _set(**values: Any) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def _data(data: DataSpec, given: Overrides) -> DataSpec:
+    if given.dataset is not None:
+        # Another data set: what the suite says of the columns and revision of its own does not carry over.
+        split = data.split if data.loader == "huggingface" else None
+        data = DataSpec(name=given.dataset, split=split, out_of_scope=data.out_of_scope)
+    text = tuple(given.text_columns) or None
+    return replace(
+        data,
+        **_set(
+            config=given.dataset_config,
+            revision=given.dataset_revision,
+            split=given.split,
+            text=text,
+            label=given.label_column,
+        ),
+    )
+
+
+def _model(model: ModelSpec, given: Overrides) -> ModelSpec:
+    if given.model is not None:
+        model = replace(model, name=given.model, revision=None)
+    return replace(model, **_set(revision=given.model_revision, dtype=given.dtype, attention=given.attention))
+
+
+def _timing(timing: TimingSpec, given: Overrides) -> TimingSpec:
+    if given.effort == "fast":
+        timing = replace(timing, runs=1, latency=min(timing.latency, 10))
+    elif given.effort == "rigorous":
+        timing = replace(timing, runs=3 * timing.runs, latency=4 * timing.latency)
+    return replace(
+        timing,
+        **_set(
+            token_budget=given.token_budget,
+            batch_size=given.batch_size,
+            warmup=given.warmup,
+            runs=given.runs,
+            min_time=given.min_time,
+        ),
+    )
+
+
+def _methods(suite: Suite, given: Overrides) -> list[MethodSpec]:
+    if not given.methods:
+        return list(suite.method)
+    known = {spec.name: spec for spec in suite.method}
+    for name in given.methods:
+        METHODS.entry_point(name)
+    return [known.get(name, MethodSpec(name)) for name in dict.fromkeys(given.methods)]
+
+
+def _with_arguments(specs: Sequence[MethodSpec], given: Overrides) -> list[MethodSpec]:
+    extra: dict[str, dict[str, str]] = {spec.name: {} for spec in specs}
+    for argument in given.method_args:
+        target, separator, value = argument.partition("=")
+        name, dot, key = target.rpartition(".")
+        if not separator or not key:
+            raise UsageError(
+                f"--method-arg {argument!r} is not METHOD.key=value, or key=value for one method."
+            )
+        if not dot and len(specs) != 1:
+            raise UsageError(
+                f"--method-arg {argument!r} names no method, and {len(specs)} are run; write METHOD.{argument}, or "
+                "choose one method with -m."
+            )
+        name = name or specs[0].name
+        if name not in extra:
+            raise UsageError(
+                f"--method-arg {argument!r} is for {name!r}, which is not run; choose from {', '.join(extra)}."
+            )
+        extra[name][key] = value
+    budget: Mapping[str, Any] = (
+        {} if given.memory_budget_mb is None else {"memory_budget_mb": given.memory_budget_mb}
+    )
+    return [
+        MethodSpec(spec.name, {**spec.params, **_applicable(spec.name, budget), **extra[spec.name]})
+        for spec in specs
+    ]
+
+
+def _applicable(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of `values` that the method has a parameter for; nothing is imported where there are none."""
+    if not values:
+        return {}
+    from calibench.cells import parameters
+
+    known = parameters(METHODS.load(name))
+    return {key: value for key, value in values.items() if key in known}

@@ -1,0 +1,112 @@
+"""A journal's blocks and sentences -> the timing fields of a record."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from calibench.journal import Journal
+from calibench.stats import median_ratio_interval, percentile_interval, ratio_interval
+
+QUANTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99}
+
+
+def timing_values(journal: Journal, key: str, reference: str, curve: Sequence[int]) -> dict[str, Any]:
+    """Throughput, latency and their ratios to the reference, from what was measured side by side.
+
+    Args:
+        key, reference: cell keys.
+        curve: numbers of passes that were timed by themselves.
+
+    Returns:
+        `timing`, `cost_ratio`, `latency_ratio` and, with a curve, `curve` as in a record.
+    """
+    blocks = [entry for entry in journal.of_kind("block") if key in entry["cells"]]
+    values: dict[str, Any] = {
+        "timing": {
+            "throughput": _throughput(blocks, key),
+            "latency_ms": _latency(journal, key),
+            "stages_s": _stages(blocks, key),
+            "blocks": [
+                {"repetition": entry["repetition"], "block": entry["block"], "sentences": entry["sentences"]}
+                | {"tokens": entry["tokens"], "position": entry["order"].index(key)}
+                | entry["cells"][key]
+                for entry in blocks
+            ],
+        },
+        "cost_ratio": _cost_ratio(blocks, key, reference),
+        "latency_ratio": _latency_ratio(journal, key, reference),
+    }
+    if curve:
+        values["curve"] = _curve(journal, key, reference, curve)
+    return values
+
+
+def _seconds(entries: Sequence[dict[str, Any]], key: str) -> list[float]:
+    return [entry["cells"][key]["end_to_end_s"] for entry in entries]
+
+
+def _throughput(blocks: Sequence[dict[str, Any]], key: str) -> dict[str, Any]:
+    seconds = _seconds(blocks, key)
+    return {
+        "sentences_per_s": ratio_interval([entry["sentences"] for entry in blocks], seconds).as_dict(),
+        "tokens_per_s": ratio_interval([entry["tokens"] for entry in blocks], seconds).as_dict(),
+        "blocks": len({entry["block"] for entry in blocks}),
+        "repetitions": len({entry["repetition"] for entry in blocks}),
+    }
+
+
+def _stages(blocks: Sequence[dict[str, Any]], key: str) -> dict[str, float | None]:
+    """Seconds per repetition of the plan; what is neither tokenising nor a forward pass is aggregation."""
+    repetitions = len({entry["repetition"] for entry in blocks})
+
+    def total(name: str) -> float | None:
+        parts = [entry["cells"][key][name] for entry in blocks]
+        return None if any(part is None for part in parts) else sum(parts) / repetitions
+
+    whole, tokenise, forward = total("end_to_end_s"), total("tokenise_s"), total("forward_s")
+    assert whole is not None
+    rest = None if forward is None else whole - forward - (tokenise or 0.0)
+    return {"end_to_end": whole, "tokenise": tokenise, "forward": forward, "aggregate": rest}
+
+
+def _latency(journal: Journal, key: str) -> dict[str, Any]:
+    samples = np.array([entry["cells"][key] for entry in journal.of_kind("latency") if key in entry["cells"]])
+    percentiles = {name: percentile_interval(samples * 1000, q).as_dict() for name, q in QUANTILES.items()}
+    return {"n": len(samples), **percentiles, "samples": [float(value * 1000) for value in samples]}
+
+
+def _nothing(reason: str) -> dict[str, Any]:
+    return {"value": None, "low": None, "high": None, "reason": reason}
+
+
+def _cost_ratio(entries: Sequence[dict[str, Any]], key: str, reference: str) -> dict[str, Any]:
+    both = [entry for entry in entries if key in entry["cells"] and reference in entry["cells"]]
+    if not both:
+        return _nothing("the reference was not timed beside this method")
+    return ratio_interval(_seconds(both, key), _seconds(both, reference)).as_dict()
+
+
+def _latency_ratio(journal: Journal, key: str, reference: str) -> dict[str, Any]:
+    entries = journal.of_kind("latency")
+    both = [entry["cells"] for entry in entries if {key, reference} <= entry["cells"].keys()]
+    if not both:
+        return _nothing("the reference was not timed beside this method")
+    return median_ratio_interval(
+        [cells[key] for cells in both], [cells[reference] for cells in both]
+    ).as_dict()
+
+
+def _curve(journal: Journal, key: str, reference: str, passes: Sequence[int]) -> dict[str, Any]:
+    entries = journal.of_kind("curve")
+    at = {k: [entry for entry in entries if entry["passes"] == k and key in entry["cells"]] for k in passes}
+    per_sentence = {
+        k: sum(_seconds(found, key)) / sum(entry["sentences"] for entry in found) if found else None
+        for k, found in at.items()
+    }
+    return {
+        "seconds": [per_sentence[k] for k in passes],
+        "cost_ratio": [_cost_ratio(at[k], key, reference) for k in passes],
+    }
