@@ -1,0 +1,31 @@
+"""One deterministic forward pass: the softmax of the logits, as the model is served today.
+
+    p(y | x) = softmax(f(x)), with dropout off.
+
+The reference that every other method's cost and calibration are compared with.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from calibench.models import Checkpoint
+from calibench.passes import predict_passes
+from calibench.types import Batch, Method, Plan, Predictive
+
+
+class Frequentist(Method):
+    """The softmax of one forward pass in eval mode; the seed has no effect."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        super().__init__(checkpoint)
+        self._module = checkpoint.module
+
+    def predict(self, plan: Plan, *, seed: int) -> Predictive:  # noqa: ARG002 - nothing is drawn
+        with torch.inference_mode():
+            return predict_passes(plan, self._logits, keep_samples=False)
+
+    def _logits(self, batch: Batch) -> Tensor:
+        logits: Tensor = self._module(**batch.inputs).logits
+        return logits[None]
