@@ -1,0 +1,282 @@
+"""Data sets from the Hugging Face hub, a local folder or file, or `Dataset.save_to_disk`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from calibench.data.hashing import dataset_sha256
+from calibench.data.subset import limit
+from calibench.errors import CalibenchError, UsageError
+from calibench.hub import hub_errors, local_path, one_line, quiet
+from calibench.types import Dataset, IntArray, Text
+
+__all__ = ["limit", "load"]
+
+VALIDATION_NAMES = ("validation", "valid", "val", "dev")
+# Pairs come first: QNLI has both question and sentence.
+TEXT_NAMES = (
+    ("premise", "hypothesis"),
+    ("sentence1", "sentence2"),
+    ("question1", "question2"),
+    ("question", "sentence"),
+    ("question", "passage"),
+    ("sentence",),
+    ("text",),
+    ("content",),
+    ("review",),
+    ("utterance",),
+)
+LABEL_NAMES = ("label", "labels", "intent", "class", "category", "target", "sentiment")
+READERS: dict[str, tuple[str, dict[str, Any]]] = {
+    ".csv": ("csv", {}),
+    ".tsv": ("csv", {"sep": "\t"}),
+    ".json": ("json", {}),
+    ".jsonl": ("json", {}),
+    ".parquet": ("parquet", {}),
+    ".arrow": ("arrow", {}),
+}
+MOST_CLASSES = 100_000
+
+
+def load(
+    name: str | None,
+    *,
+    config: str | None = None,
+    split: str | None = None,
+    revision: str | None = None,
+    text_columns: Sequence[str] | None = None,
+    label_column: str | None = None,
+) -> Dataset:
+    """Load one labelled split; what exists on disk is loaded without touching the network.
+
+    Args:
+        name: hub id, or a folder or file (csv, tsv, json, jsonl, parquet, arrow).
+        config: which configuration, where there is more than one.
+        split: None for validation, else test where it is labelled, else the only one.
+        revision: branch, tag or commit on the hub; of no meaning for a folder.
+        text_columns: one or two columns; None for the first of `TEXT_NAMES`, else the only column of text.
+        label_column: of integers or strings; None for the first of `LABEL_NAMES`, else the only `ClassLabel`.
+
+    Returns:
+        The split as it is stored. Classes are named by the `ClassLabel`; string labels are sorted by name;
+        bare integers are called LABEL_0, LABEL_1, ...
+
+    Raises:
+        UsageError: nothing of that name, split or column, or the split is empty or not labelled.
+        CalibenchError: the hub could not be reached, or the files cannot be read.
+    """
+    if not name:
+        raise UsageError("No data set was named: pass --dataset with a hub id, a folder or a file.")
+    path = local_path(name, "dataset")
+    with quiet("datasets"):
+        splits, commit = (
+            _read_hub(name, config, revision) if path is None else (_read_local(path, config), None)
+        )
+        split = _choose_split(splits, split, label_column)
+        table = splits[split]
+        if not len(table):
+            raise UsageError(f"The split {split!r} of {name!r} is empty: choose another with --split.")
+        label = _choose_label(table, label_column)
+        texts = _texts(table, _choose_texts(table, text_columns, label))
+        labels, label_names = _labels(table, label, split)
+    return Dataset(
+        texts=texts,
+        labels=labels,
+        label_names=label_names,
+        rows=np.arange(len(texts), dtype=np.int64),
+        name=name if path is None else path.name,
+        config=config,
+        split=split,
+        revision=commit,
+        source="hub" if path is None else "folder",
+        sha256=dataset_sha256(texts, labels, label_names, split),
+    )
+
+
+def _read_hub(name: str, config: str | None, revision: str | None) -> tuple[Any, str | None]:
+    """The splits by name, and the commit they are from."""
+    from huggingface_hub import HfApi
+
+    try:
+        with hub_errors(name, revision, "dataset"):
+            commit = HfApi().dataset_info(name, revision=revision).sha
+    except UsageError:
+        raise
+    except CalibenchError as unreachable:
+        return _read_cache(name, config, revision, unreachable)
+    with hub_errors(name, revision, "dataset"):
+        return _build(name, name, config, revision=commit), commit
+
+
+def _read_cache(
+    name: str, config: str | None, revision: str | None, unreachable: CalibenchError
+) -> tuple[Any, str]:
+    """As `_read_hub`, from what was loaded before; `load_dataset_builder` would retry the network first."""
+    from datasets.packaged_modules.cache.cache import Cache
+
+    try:
+        builder = Cache(
+            dataset_name=name.split("/")[-1], repo_id=name, config_name=config, version="auto", hash="auto"
+        )
+    except (ValueError, OSError):
+        raise unreachable from None
+    if revision is not None and re.fullmatch("[0-9a-f]{40}", revision) and builder.hash != revision:
+        # `datasets` takes whichever revision was cached last.
+        raise unreachable
+    return _splits(name, builder), builder.hash
+
+
+def _read_local(path: Path, config: str | None) -> Any:
+    import datasets
+
+    if path.is_dir() and any((path / file).is_file() for file in ("dataset_dict.json", "state.json")):
+        try:
+            saved = datasets.load_from_disk(str(path))
+        except (datasets.exceptions.DatasetsError, OSError, ValueError) as error:
+            raise CalibenchError(f"The dataset {path.name!r} cannot be read: {one_line(error)}.") from error
+        return saved if isinstance(saved, dict) else {str(saved.split or "train"): saved}
+    if path.is_dir():
+        return _build(path.name, str(path), config)
+    reader, options = READERS.get(path.suffix.lower(), (None, {}))
+    if reader is None:
+        raise UsageError(f"{path.name!r} is not a data file: pass a folder or one of {', '.join(READERS)}.")
+    return _build(path.name, reader, config, data_files=str(path), **options)
+
+
+def _build(name: str, source: str, config: str | None, **options: Any) -> Any:
+    import datasets
+
+    try:
+        builder = datasets.load_dataset_builder(source, config, **options)
+    except (datasets.exceptions.DataFilesNotFoundError, datasets.data_files.EmptyDatasetError) as error:
+        raise UsageError(
+            f"{name!r} holds no data files: pass a folder of csv, json or parquet files."
+        ) from error
+    except (datasets.exceptions.DatasetsError, ValueError, RuntimeError) as error:
+        # `datasets` lists the configs to choose from over several lines.
+        raise UsageError(f"The dataset {name!r} cannot be opened: {' '.join(str(error).split())}") from error
+    return _splits(name, builder)
+
+
+def _splits(name: str, builder: Any) -> Any:
+    from datasets.exceptions import DatasetsError
+
+    try:
+        builder.download_and_prepare()
+    except (DatasetsError, ValueError) as error:
+        cause = error.__cause__ or error
+        raise CalibenchError(f"The dataset {name!r} cannot be read: {one_line(cause)}.") from error
+    return builder.as_dataset()
+
+
+def _choose_split(splits: Any, wanted: str | None, label_column: str | None) -> str:
+    there = ", ".join(splits)
+    if wanted is not None:
+        if wanted not in splits:
+            raise UsageError(f"There is no split {wanted!r}: choose from {there}.")
+        return wanted
+    for name in VALIDATION_NAMES:
+        if name in splits:
+            return name
+    if "test" in splits and _is_labelled(splits["test"], label_column):
+        return "test"
+    if len(splits) == 1:
+        return str(next(iter(splits)))
+    raise UsageError(f"No split is called validation, nor is there a labelled test: choose from {there}.")
+
+
+def _is_labelled(table: Any, column: str | None) -> bool:
+    try:
+        _labels(table, _choose_label(table, column), "test")
+    except UsageError:
+        return False
+    return True
+
+
+def _choose_label(table: Any, wanted: str | None) -> str:
+    from datasets import ClassLabel
+
+    there = ", ".join(table.column_names)
+    if wanted is not None:
+        if wanted not in table.column_names:
+            raise UsageError(f"There is no column {wanted!r} to take labels from: choose from {there}.")
+        return wanted
+    classes = [name for name, feature in table.features.items() if isinstance(feature, ClassLabel)]
+    usual = [name for name in LABEL_NAMES if name in table.column_names]
+    if usual or len(classes) == 1:
+        return str((usual or classes)[0])
+    raise UsageError(f"No column is known to hold labels: choose one with --label-column from {there}.")
+
+
+def _choose_texts(table: Any, wanted: Sequence[str] | None, label: str) -> tuple[str, ...]:
+    strings = [name for name, feature in table.features.items() if _is_text(feature) and name != label]
+    if wanted:
+        absent = [name for name in wanted if name not in strings]
+        if absent or len(wanted) > 2:
+            problem = f"There is no text column {absent[0]!r}" if absent else "A text has at most two columns"
+            raise UsageError(f"{problem}: choose one or two of {', '.join(strings) or 'none'}.")
+        return tuple(wanted)
+    for names in TEXT_NAMES:
+        if set(names) <= set(strings):
+            return names
+    if len(strings) == 1:
+        return (strings[0],)
+    raise UsageError(
+        f"No column is known to hold the text: choose one or two with --text-column from"
+        f" {', '.join(strings) or ', '.join(table.column_names)}."
+    )
+
+
+def _is_text(feature: Any) -> bool:
+    return getattr(feature, "dtype", None) in {"string", "large_string", "string_view"}
+
+
+def _values(table: Any, column: str) -> list[Any]:
+    return list(table.with_format(None)[column][:])
+
+
+def _texts(table: Any, columns: tuple[str, ...]) -> tuple[Text, ...]:
+    sides = [_values(table, column) for column in columns]
+    for column, side in zip(columns, sides, strict=True):
+        if None in side:
+            raise UsageError(
+                f"Row {side.index(None)} of column {column!r} has no text: remove it, or fill it in."
+            )
+    return tuple(sides[0] if len(sides) == 1 else zip(*sides, strict=True))
+
+
+def _labels(table: Any, column: str, split: str) -> tuple[IntArray, tuple[str, ...]]:
+    """int64 [N] and the names they index."""
+    from datasets import ClassLabel
+
+    feature, values = table.features[column], _values(table, column)
+    unlabelled = UsageError(
+        f"The split {split!r} is not labelled (column {column!r} holds -1 or nothing):"
+        " choose another with --split."
+    )
+    if None in values:
+        raise unlabelled
+    if _is_text(feature):
+        names = tuple(sorted(set(values)))
+        ids = {name: i for i, name in enumerate(names)}
+        return np.array([ids[value] for value in values], dtype=np.int64), names
+    if not isinstance(feature, ClassLabel) and "int" not in str(getattr(feature, "dtype", "")):
+        raise UsageError(
+            f"The column {column!r} does not hold class labels, which are integers or strings:"
+            f" choose another of {', '.join(table.column_names)} with --label-column."
+        )
+    labels = np.array(values, dtype=np.int64)
+    if (labels < 0).any():
+        raise unlabelled
+    if isinstance(feature, ClassLabel):
+        return labels, tuple(feature.names)
+    if labels.max() >= MOST_CLASSES:
+        raise UsageError(
+            f"The column {column!r} holds {labels.max()}, which is no class: pass --label-column."
+        )
+    return labels, tuple(f"LABEL_{i}" for i in range(labels.max() + 1))
