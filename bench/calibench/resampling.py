@@ -1,8 +1,8 @@
 """Sums over resampled examples and over redrawn labels: what every bootstrap here is made of.
 
 Up to `EXACT_EXAMPLES` examples are resampled one by one. Beyond, sums are drawn from their normal limit with
-the exact mean and covariance, in one pass over the data: with 10^5 examples and more the two differ by less
-than the noise of 1,000 resamples, except in a bin that holds only a handful of them.
+the exact mean and covariance, in one pass over the data: with so many examples the two differ by less than
+the noise of 1,000 resamples, except for what hangs on a bin with only a handful of them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from calibench.types import Evaluation, FloatArray, IntArray, Metric
 
 #: Above this many examples sums are drawn from their normal limit.
-EXACT_EXAMPLES = 100_000
+EXACT_EXAMPLES = 20_000
 #: Numbers held at once while resampling, 8 bytes each.
 BLOCK = 4_000_000
 
