@@ -9,7 +9,6 @@ whatever draws, however it does so.
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -164,7 +163,7 @@ def find_sites(module: nn.Module, example_inputs: Inputs) -> tuple[DropoutSite, 
         example_inputs: keyword arguments of a forward pass, tensors [B, ...].
 
     Returns:
-        One site per module, all active; `p` is NaN where the probability cannot be read.
+        One site per module, all active.
     """
     modules = dict(module.named_modules())
     first: dict[str, _Draw] = {}
@@ -179,8 +178,8 @@ def _site(module: nn.Module, draw: _Draw) -> DropoutSite:
         kind = "hidden"
     elif "attention" in kind.lower():
         kind = "attention"
-    p = getattr(module, "p", math.nan) if draw.p is None else draw.p
-    return DropoutSite(draw.site, kind, float(p), active=True)
+    p = getattr(module, "p", None) if draw.p is None else draw.p
+    return DropoutSite(draw.site, kind, p, active=True)
 
 
 def measure_coverage(module: nn.Module, expected: Iterable[DropoutSite], example_inputs: Inputs) -> Coverage:

@@ -106,13 +106,13 @@ class DropoutSite:
         name: qualified name of the innermost module that draws.
         kind: "hidden" for a dropout module, "attention" for dropout inside an attention function, else the
             class name.
-        p: drop probability.
+        p: drop probability, or None where it cannot be read.
         active: whether the method draws there.
     """
 
     name: str
     kind: str
-    p: float
+    p: float | None
     active: bool
 
 
