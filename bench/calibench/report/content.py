@@ -1,0 +1,59 @@
+"""What a section of a report consists of, in order; the same for markdown and the page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from calibench.report import tables
+from calibench.report.curves import curve_drawings
+from calibench.report.figures import Drawing, cost_against_ece, has_predictions, reliability_diagrams
+from calibench.report.groups import Section
+from calibench.report.tables import Table
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A heading with what stands under it: sentences, a table, drawings."""
+
+    title: str
+    text: str = ""
+    table: Table | None = None
+    drawings: tuple[Drawing, ...] = ()
+
+
+def parts(section: Section, folder: Path) -> list[Part]:
+    """The parts of a section; call and draw inside `style.styled()`."""
+    found = [
+        Part("Quality", _quality_words(section), tables.quality(section)),
+        _reliability(section, folder),
+        Part("Over the number of passes", drawings=tuple(curve_drawings(section))),
+        Part("Cost", "", tables.cost(section), _some(cost_against_ece(section))),
+        Part("Where the time goes", "Seconds for the whole data set, once.", tables.stages(section)),
+        Part("Dropout coverage", "", tables.coverage(section)),
+        Part("Further metrics", "", tables.further(section)),
+    ]
+    return [part for part in found if part.table or part.drawings or part.text]
+
+
+def _some(drawing: Drawing | None) -> tuple[Drawing, ...]:
+    return () if drawing is None else (drawing,)
+
+
+def _quality_words(section: Section) -> str:
+    if not section.measured:
+        return "No method finished, so there is nothing to compare."
+    return (
+        "Brackets are 95% intervals over examples; those of the noise floor hold 95% of what a perfectly "
+        "calibrated model would read. Rows share their examples: overlapping brackets do not mean that two "
+        "methods are equal."
+    )
+
+
+def _reliability(section: Section, folder: Path) -> Part:
+    title = "Reliability diagrams"
+    lacking = [entry.label for entry in section.measured if not has_predictions(entry, folder)]
+    text = (
+        f"Not drawn, because no predictions lie beside the records: {', '.join(lacking)}." if lacking else ""
+    )
+    return Part(title, text, drawings=_some(reliability_diagrams(section, folder)))

@@ -1,0 +1,252 @@
+"""Reliability diagrams, and cost against calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+from calibench.metrics.calibration import ReliabilityCurve, reliability
+from calibench.records import load_predictions
+from calibench.report import style
+from calibench.report.groups import Entry, Section, dig
+from calibench.report.numbers import fraction, interval, significant, tick
+
+_PER_ROW = 4
+_BINS = 10
+_Z95 = 1.959963984540054
+
+
+@dataclass(frozen=True, eq=False)
+class Drawing:
+    """A figure with its words.
+
+    Attributes:
+        name: file name without suffix; unique in the report.
+        alt: what it shows, for those who do not see it.
+        caption: how to read it.
+    """
+
+    name: str
+    figure: Figure
+    alt: str
+    caption: str
+
+
+def wilson(successes: np.ndarray, trials: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The 95% score interval of a binomial proportion (Wilson 1927), float64, shapes as given; trials > 0."""
+    share, z2 = successes / trials, _Z95**2
+    centre = (share + z2 / (2 * trials)) / (1 + z2 / trials)
+    half = _Z95 / (1 + z2 / trials) * np.sqrt(share * (1 - share) / trials + z2 / (4 * trials**2))
+    return centre - half, centre + half
+
+
+def reliability_diagrams(section: Section, folder: Path) -> Drawing | None:
+    """Accuracy against confidence per bin, one panel per method (Guo et al. 2017, figure 1).
+
+    The bins are those of the record's ECE, so that the picture and the number in the table agree. None where
+    no predictions are stored beside the records.
+    """
+    stored = [entry for entry in section.measured if has_predictions(entry, folder)]
+    if not stored:
+        return None
+    curves = []
+    for entry in stored:
+        predictions = load_predictions(folder, entry.record)
+        bins = int(dig(entry.record, "metrics", "ece", "definition", "bins") or _BINS)
+        # A label of -1 is one the model cannot output; such examples are not part of any calibration metric.
+        scored = predictions.label >= 0
+        curves.append(reliability(predictions.probs[scored], predictions.label[scored], bins=bins))
+    rows, columns = style.shape(len(stored), _PER_ROW)
+    width, height = min(style.WIDTH, max(5.0, 3.0 * columns)), 3.15 * rows + 0.35
+    figure = Figure(figsize=(width, height))
+    grid = figure.add_gridspec(rows, columns, hspace=0.36, wspace=0.12)
+    grid.update(left=0.68 / width, right=1 - 0.14 / width, top=1 - 0.45 / height, bottom=0.75 / height)
+    start = min(float(curve.edges[np.flatnonzero(curve.count)[0]]) for curve in curves)
+    most = max(int(curve.count.max()) for curve in curves)
+    for position, (entry, curve) in enumerate(zip(stored, curves, strict=True)):
+        row, column = divmod(position, columns)
+        inner = grid[row, column].subgridspec(2, 1, height_ratios=(3, 1), hspace=0.08)
+        upper, lower = figure.add_subplot(inner[0]), figure.add_subplot(inner[1])
+        _accuracy_panel(upper, entry, curve)
+        _count_panel(lower, curve, style.colour(entry.order), most)
+        for axes in (upper, lower):
+            axes.set_xlim(start, 1)
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: tick(value)))
+            axes.tick_params(labelleft=column == 0)
+        upper.tick_params(labelbottom=False)
+        if column == 0:
+            upper.set_ylabel("accuracy")
+            lower.set_ylabel("examples")
+        if position + columns >= len(stored):
+            lower.set_xlabel("confidence")
+    _reliability_legend(figure)
+    return Drawing(
+        f"{section.slug}-reliability",
+        figure,
+        "Reliability diagrams, one per method. "
+        + " ".join(_reliability_words(e, c) for e, c in zip(stored, curves, strict=True)),
+        "Bars: accuracy of the examples in each confidence bin, with its 95% Wilson interval. Hatched: the "
+        "gap to their mean confidence, which is what ECE averages. Below: examples per bin, log scale.",
+    )
+
+
+def has_predictions(entry: Entry, folder: Path) -> bool:
+    """Whether the predictions that the record names are stored under `folder`."""
+    named = entry.record.get("predictions")
+    return bool(named) and (folder / str(named)).is_file()
+
+
+def _accuracy_panel(axes: Axes, entry: Entry, curve: ReliabilityCurve) -> None:
+    filled = curve.count > 0
+    left, width = curve.edges[:-1][filled], np.diff(curve.edges)[filled]
+    accuracy, confidence, count = curve.accuracy[filled], curve.confidence[filled], curve.count[filled]
+    tint = style.colour(entry.order)
+    axes.bar(
+        left, accuracy, width, align="edge", color=tint, alpha=0.75, edgecolor=style.PAPER, linewidth=0.8
+    )
+    axes.bar(
+        left,
+        confidence - accuracy,
+        width,
+        bottom=accuracy,
+        align="edge",
+        color="none",
+        edgecolor=style.INK,
+        hatch="////",
+        linewidth=0.5,
+        alpha=0.55,
+    )
+    low, high = wilson(accuracy * count, count)
+    axes.vlines(left + width / 2, low, high, color=style.INK, linewidth=1.1)
+    axes.plot([0, 1], [0, 1], color=style.INK, linestyle=(0, (4, 3)), linewidth=1)
+    axes.set_ylim(0, 1)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: tick(value)))
+    axes.set_title(entry.label, pad=16)
+    error = dig(entry.record, "metrics", "ece")
+    if error and error.get("value") is not None:
+        axes.text(0, 1.03, f"ECE {interval(error)}", transform=axes.transAxes, fontsize=8.5)
+
+
+def _count_panel(axes: Axes, curve: ReliabilityCurve, tint: str, most: int) -> None:
+    axes.bar(
+        curve.edges[:-1],
+        curve.count,
+        np.diff(curve.edges),
+        align="edge",
+        color=tint,
+        alpha=0.75,
+        edgecolor=style.PAPER,
+    )
+    axes.set_yscale("log")
+    # A bin of one example must be seen to be there.
+    axes.set_ylim(0.5, most * 2)
+    axes.yaxis.set_major_locator(LogLocator(10, numticks=4))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+
+
+def _reliability_legend(figure: Figure) -> None:
+    figure.legend(
+        handles=[
+            Patch(facecolor=style.MUTED, alpha=0.75, label="accuracy"),
+            Patch(
+                facecolor="none", edgecolor=style.INK, hatch="////", linewidth=0.5, label="gap to confidence"
+            ),
+            Line2D([], [], color=style.INK, linestyle=(0, (4, 3)), linewidth=1, label="perfect calibration"),
+            Line2D([], [], color=style.INK, marker="|", linestyle="", markersize=9, label="95% interval"),
+        ],
+        loc="lower center",
+        ncols=4,
+        handlelength=2.0,
+        columnspacing=1.6,
+    )
+
+
+def _reliability_words(entry: Entry, curve: ReliabilityCurve) -> str:
+    filled = curve.count > 0
+    over = int(np.sum(curve.confidence[filled] > curve.accuracy[filled]))
+    error = dig(entry.record, "metrics", "ece", "value")
+    known = f"ECE {fraction(error)}, " if error is not None else ""
+    return f"{entry.label}: {known}confidence above accuracy in {over} of {int(filled.sum())} bins."
+
+
+def cost_against_ece(section: Section) -> Drawing | None:
+    """ECE over the cost ratio, with both intervals; None where fewer than two methods have both numbers."""
+    drawn = [
+        entry
+        for entry in section.measured
+        if dig(entry.record, "cost_ratio", "value")
+        and dig(entry.record, "metrics", "ece", "value") is not None
+    ]
+    if len(drawn) < 2:
+        return None
+    figure = Figure(figsize=(style.WIDTH, 4.2))
+    axes = figure.add_axes((0.08, 0.13, 0.62, 0.82))
+    for entry in drawn:
+        _cost_point(axes, entry)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}x"))
+    axes.set_ylim(bottom=0)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: fraction(value, 2)))
+    axes.set_xlabel("cost, relative to the reference (log scale; left is cheaper)")
+    axes.set_ylabel("ECE (lower is better)")
+    handles, names = axes.get_legend_handles_labels()
+    if any(dig(entry.record, "metrics", "ece_noise_floor", "value") is not None for entry in drawn):
+        handles.append(
+            Line2D([], [], color=style.MUTED, marker="_", markersize=12, markeredgewidth=2, linestyle="")
+        )
+        names.append("noise floor of the same method")
+    axes.legend(
+        handles, names, loc="upper left", bbox_to_anchor=(1.02, 1.0), borderaxespad=0, labelspacing=0.8
+    )
+    return Drawing(
+        f"{section.slug}-cost",
+        figure,
+        "Expected calibration error against cost ratio. " + " ".join(_cost_words(entry) for entry in drawn),
+        "Lower left is better. Bars are 95% intervals; the grey dash is what a perfectly calibrated model as "
+        "confident as this one would read.",
+    )
+
+
+def _cost_point(axes: Axes, entry: Entry) -> None:
+    ratio, error = entry.record["cost_ratio"], entry.record["metrics"]["ece"]
+    floor = dig(entry.record, "metrics", "ece_noise_floor", "value")
+    if floor is not None:
+        axes.plot(ratio["value"], floor, color=style.MUTED, marker="_", markersize=12, markeredgewidth=2)
+    axes.errorbar(
+        ratio["value"],
+        error["value"],
+        xerr=_arms(ratio),
+        yerr=_arms(error),
+        color=style.colour(entry.order),
+        marker=style.marker(entry.order),
+        markersize=8,
+        markeredgecolor=style.PAPER,
+        elinewidth=1.2,
+        linestyle="",
+        label=entry.label,
+    )
+
+
+def _arms(estimate: dict[str, float]) -> Sequence[Sequence[float]] | None:
+    """The interval as lengths below and above the value, as errorbar wants it."""
+    value, low, high = (estimate.get(key) for key in ("value", "low", "high"))
+    if value is None or low is None or high is None:
+        return None
+    # A bias-corrected interval need not hold its value; matplotlib refuses negative lengths.
+    return [[max(0.0, value - low)], [max(0.0, high - value)]]
+
+
+def _cost_words(entry: Entry) -> str:
+    ratio, error = entry.record["cost_ratio"]["value"], entry.record["metrics"]["ece"]["value"]
+    return f"{entry.label}: {significant(ratio)} times the reference, ECE {fraction(error)}."

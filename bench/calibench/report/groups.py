@@ -1,0 +1,124 @@
+"""Records sorted into the sections of a report: one per suite, data, model and seed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Record = dict[str, Any]
+
+_DATA = ("name", "config", "split", "revision", "sha256", "n", "limit")
+_MODEL = ("name", "revision", "sha256", "dtype", "device", "attention")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One cell of a run, as a report shows it.
+
+    Attributes:
+        record: the record as it was read.
+        label: the method's name, with the parameters that tell it from its namesakes in the section.
+        order: position in the section, 0 for the reference; fixes colour and marker.
+    """
+
+    record: Record
+    label: str
+    order: int
+
+    @property
+    def failure(self) -> str | None:
+        """What went wrong, in one line, or None."""
+        if self.record["status"] == "ok":
+            return None
+        error = self.record.get("error") or {}
+        message = " ".join(str(error.get("message") or "").split())
+        return message or str(error.get("type") or "no message recorded")
+
+
+@dataclass(frozen=True)
+class Section:
+    """The cells that may be read side by side: same suite, examples, weights and seed.
+
+    Attributes:
+        slug: unique within the report, for file names and anchors.
+        entries: the reference first, then in the order of the records.
+    """
+
+    slug: str
+    entries: tuple[Entry, ...]
+
+    @property
+    def measured(self) -> tuple[Entry, ...]:
+        """The entries that did not fail."""
+        return tuple(entry for entry in self.entries if entry.failure is None)
+
+    @property
+    def reference(self) -> Entry | None:
+        """The entry costs are relative to, where it did not fail."""
+        return next((entry for entry in self.measured if entry.record.get("reference")), None)
+
+    def common(self, block: str) -> dict[str, Any]:
+        """The first `data`, `model` or `plan` block that is there; empty where there is none."""
+        return next((entry.record[block] for entry in self.entries if entry.record.get(block)), {})
+
+
+def dig(record: Record, *path: str) -> Any:
+    """The value at a path of keys, or None as soon as one is absent or null."""
+    value: Any = record
+    for key in path:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
+def sections(records: Iterable[Record]) -> list[Section]:
+    """Group records; of several records of one cell the last stands, as a resumed run supersedes itself."""
+    latest: dict[str, Record] = {}
+    for record in records:
+        latest[record["cell"]] = record
+    grouped: dict[str, list[Record]] = {}
+    for record in latest.values():
+        grouped.setdefault(_key(record), []).append(record)
+    result: list[Section] = []
+    taken: dict[str, int] = {}
+    for members in grouped.values():
+        suite = _slug(str(members[0]["suite"]))
+        taken[suite] = taken.get(suite, 0) + 1
+        slug = suite if taken[suite] == 1 else f"{suite}-{taken[suite]}"
+        members.sort(key=lambda record: not record.get("reference"))
+        labels = _labels(members)
+        entries = tuple(Entry(record, labels[i], i) for i, record in enumerate(members))
+        result.append(Section(slug, entries))
+    return result
+
+
+def _key(record: Record) -> str:
+    parts = [record["suite"], record.get("seed")]
+    parts += [dig(record, "data", key) for key in _DATA]
+    parts += [dig(record, "model", key) for key in _MODEL]
+    return json.dumps(parts)
+
+
+def _slug(name: str) -> str:
+    return "".join(char if char.isalnum() or char in "-_" else "-" for char in name.lower()) or "run"
+
+
+def _labels(records: Sequence[Record]) -> list[str]:
+    by_name: dict[str, list[Record]] = {}
+    for record in records:
+        by_name.setdefault(record["method"]["name"], []).append(record)
+    return [_label(record, by_name[record["method"]["name"]]) for record in records]
+
+
+def _label(record: Record, namesakes: Sequence[Record]) -> str:
+    """`mc-dropout`, or `mc-dropout (passes=5)` where another cell of the section has other parameters."""
+    params = record["method"].get("params") or {}
+    keys = {key for other in namesakes for key in other["method"].get("params") or {}}
+    telling = [
+        f"{key}={params.get(key)}"
+        for key in sorted(keys)
+        if len({json.dumps((o["method"].get("params") or {}).get(key)) for o in namesakes}) > 1
+    ]
+    name = str(record["method"]["name"])
+    return f"{name} ({', '.join(telling)})" if telling else name

@@ -1,0 +1,56 @@
+"""Numbers as text: compact, and written the same way in every table, figure and page."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+Format = Callable[[float], str]
+
+
+def fraction(value: float, decimals: int = 4) -> str:
+    """`.0770`: fixed decimals and no zero before the point, so that a column of them lines up."""
+    text = f"{round(value, decimals) + 0.0:.{decimals}f}"
+    return text.replace("0.", ".", 1) if text.startswith(("0.", "-0.")) else text
+
+
+def bound(value: float) -> str:
+    """`.058`: the end of an interval, which is known less well than the value."""
+    return fraction(value, 3)
+
+
+def tick(value: float) -> str:
+    """`0`, `.05`, `1`: the shortest form, for an axis."""
+    text = f"{value:.6g}"
+    return text.replace("0.", ".", 1) if text.startswith(("0.", "-0.")) else text
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """`19.8`, `1,430`, `0.0042`: at least `digits` significant digits, never an exponent."""
+    if value == 0:
+        return "0"
+    # Rounding first, because 9.996 has one digit before the point and its rounded form has two.
+    magnitude = math.floor(math.log10(abs(float(f"{value:.{digits - 1}e}"))))
+    return f"{value:,.{max(0, digits - 1 - magnitude)}f}"
+
+
+def memory(size: float) -> str:
+    """Bytes in binary units: `312 MiB`."""
+    for unit, step in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if abs(size) >= step:
+            return f"{significant(size / step)} {unit}"
+    return f"{size:.0f} B"
+
+
+def percent(value: float) -> str:
+    """A share of 1 as `4.2%`."""
+    return f"{significant(100 * value, 2)}%"
+
+
+def interval(estimate: dict[str, Any], value: Format = fraction, end: Format = bound) -> str:
+    """`.0770 [.058, .097]` from a record's `{"value", "low", "high"}`; the value alone without both ends."""
+    text = value(estimate["value"])
+    if estimate.get("low") is None or estimate.get("high") is None:
+        return text
+    return f"{text} [{end(estimate['low'])}, {end(estimate['high'])}]"

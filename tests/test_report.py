@@ -1,0 +1,503 @@
+"""Reports say what the records say, all of it, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+from rich.console import Console
+from scipy.stats import binomtest
+
+import report_example as example
+from calibench import cli
+from calibench.errors import UsageError
+from calibench.records import Record, load_predictions, load_records, write_records
+from calibench.report import (
+    figures,
+    groups,
+    markdown,
+    numbers,
+    published,
+    reproduce,
+    style,
+    tables,
+    terminal,
+    write_report,
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("run")
+    example.build(path, with_curve=True, truth=True)
+    write_report(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def report(folder: Path) -> str:
+    return (folder / "report.md").read_text(encoding="utf-8")
+
+
+def only_section(records: list[Record]) -> groups.Section:
+    (section,) = groups.sections(records)
+    return section
+
+
+def one(**changes: Any) -> Record:
+    """A record that went well, of a method without passes, with `changes`."""
+    spec = example.METHODS[0]
+    made = example.record(spec, "0" * 12, suite="sst2", seed=0, model="m", n=872)
+    made["metrics"] = {"accuracy": example.estimate(0.91, 0.019), "ece": example.estimate(0.077, 0.02)}
+    return made | changes
+
+
+def printed(renderable: Any, width: int = 100) -> str:
+    console = Console(width=width, highlight=False, color_system=None)
+    with console.capture() as capture:
+        console.print(renderable)
+    return capture.get()
+
+
+# --- numbers -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        (numbers.fraction(0.077), ".0770"),
+        (numbers.fraction(1.0), "1.0000"),
+        (numbers.fraction(-0.00119), "-.0012"),
+        (numbers.fraction(-0.00001), ".0000"),
+        (numbers.significant(19.84), "19.8"),
+        (numbers.significant(9.996), "10.0"),
+        (numbers.significant(1432.7), "1,433"),
+        (numbers.significant(0.00417), "0.00417"),
+        (numbers.significant(0), "0"),
+        (numbers.memory(327155712), "312 MiB"),
+        (numbers.memory(900), "900 B"),
+        (numbers.interval({"value": 0.077, "low": 0.058, "high": 0.0969}), ".0770 [.058, .097]"),
+        (numbers.interval({"value": 0.077, "low": None, "high": None}), ".0770"),
+    ],
+)
+def test_numbers_known_answers(written: str, expected: str) -> None:
+    """Each style of number is written as documented."""
+    assert written == expected
+
+
+@given(st.floats(1e-6, 1e9), st.sampled_from([2, 3, 4]))
+def test_significant_digits(value: float, digits: int) -> None:
+    """What is written differs from the value by at most half a unit of its last digit, and
+    digits before the point are never dropped."""
+    read = float(numbers.significant(value, digits).replace(",", ""))
+    unit = 10.0 ** min(0, np.floor(np.log10(value)) + 1 - digits)
+    assert abs(read - value) <= 0.5 * unit * (1 + 1e-6)
+
+
+# --- tables ------------------------------------------------------------------------------------------------
+
+
+def test_quality_table_golden() -> None:
+    """The quality table of two records is this text."""
+    failed = example.record(example.FAILED, "1" * 12, suite="sst2", seed=0, model="m", n=872)
+    table = tables.quality(only_section([one(), failed]))
+    small = tables.Table(
+        table.title,
+        table.columns[:2],
+        tuple(tables.Row(r.entry, r.cells[:2], r.failure) for r in table.rows),
+        table.notes,
+    )
+    message = r"**failed**: dropout p is 0 everywhere \| nothing to draw"
+    assert markdown.render(small).replace("\u00a0", " ").splitlines() == [
+        f"| Method      |   T | {'Accuracy ↑':>56} |              ECE ↓ |",
+        f"|:------------|----:|{'-' * 57}:|-------------------:|",
+        f"| frequentist |   1 | {'.9100 [.891, .929]':>56} | .0770 [.057, .097] |",
+        f"| no-dropout  |  20 | {message} |                    |",
+    ]
+
+
+def test_failed_cells_are_in_every_table(report: str) -> None:
+    """A cell that failed has a row with its message in every table of methods, and no number but its T."""
+    found = [line for line in report.splitlines() if line.startswith("| no-dropout")]
+    assert len(found) == report.count("| Method")
+    for line in found:
+        assert r"failed**: dropout p is 0 everywhere \| nothing to draw" in line
+        assert re.findall(r"\d+", line.replace("p is 0", "")) == ["20"]
+
+
+def test_missing_values_show_their_reason() -> None:
+    """A short reason stands in the cell; a long one is cut there and stands in full below the table."""
+    short, long = "n too small", "the reference was not timed beside this method, which is why"
+    record = one(
+        timing={
+            "latency_ms": {"p50": example.missing(short), "p95": example.missing(f"{short}: 5 requests")}
+        },
+        cost_ratio=example.missing(long),
+        memory={"peak_bytes": None, "kind": "rss", "reason": "not measured"},
+    )
+    table = tables.cost(only_section([record]))
+    text = {column.title: cell.text for column, cell in zip(table.columns, table.rows[0].cells, strict=True)}
+    assert text["p50 (ms) ↓"] == short
+    assert text["p95 (ms) ↓"] == "n too small: 5 requests"
+    assert text["Cost ratio ↓"] == "n/a (a)"
+    assert text["Peak memory ↓"] == "not measured"
+    assert text["Sentences/s ↑"] == tables.ABSENT
+    assert table.notes == (long,)
+    assert f"(a) {long}" in markdown.render(table)
+
+
+@pytest.mark.parametrize(("index", "letters"), [(0, "a"), (25, "z"), (26, "aa"), (27, "ab"), (701, "zz")])
+def test_note_letters(index: int, letters: str) -> None:
+    """Notes are counted a to z, aa, ab and so on."""
+    assert tables.note_letter(index) == letters
+
+
+def test_coverage_table_names_what_is_dead(folder: Path) -> None:
+    """BaaL's patch shows 8 of 14 sites and the kind of those it leaves dead."""
+    table = tables.coverage(only_section(load_records(folder)))
+    assert table is not None
+    cells = {row.entry.label: [cell.text for cell in row.cells] for row in table.rows}
+    assert cells["mc-dropout-baal"] == ["8/14", "8 hidden", "6 attention"]
+    assert cells["mc-dropout"] == ["14/14", "8 hidden, 6 attention", "none"]
+    assert "frequentist" not in cells
+
+
+def test_truth_columns_only_where_truth_is_known() -> None:
+    """Posterior error and true ECE have columns where a record holds them, and nowhere else."""
+    without = tables.quality(only_section([one()]))
+    known = one()
+    known["metrics"] |= {"posterior_error": example.estimate(0.03, 0.01)}
+    assert "True ECE ↓" not in [column.title for column in without.columns]
+    assert "True ECE ↓" in [column.title for column in tables.quality(only_section([known])).columns]
+
+
+def test_unknown_metrics_are_shown_by_name() -> None:
+    """A metric that a plugin added to the records appears under its own name."""
+    record = one()
+    record["metrics"]["sharpness"] = example.estimate(0.25, 0.01)
+    table = tables.further(only_section([record]))
+    assert table is not None
+    assert [column.title for column in table.columns] == ["sharpness"]
+    assert table.rows[0].cells[0].text == ".2500 [.240, .260]"
+
+
+def test_adaptive_passes_show_the_mean() -> None:
+    """Where a method spent fewer passes than asked for, T says how many on average."""
+    assert (
+        tables.passes(one(passes=20, passes_used={"mean": 7.42, "min": 2, "max": 20})).text
+        == "20 (mean 7.42)"
+    )
+    assert tables.passes(one(passes=20, passes_used={"mean": 20.0, "min": 20, "max": 20})).text == "20"
+
+
+# --- sections ----------------------------------------------------------------------------------------------
+
+
+def test_one_section_per_suite_data_model_and_seed(tmp_path: Path) -> None:
+    """Two seeds of one suite and another suite make three sections, each with its own figures."""
+    records = example.build(tmp_path, example.METHODS[:2], seeds=(0, 1))
+    records += example.build(tmp_path, example.METHODS[:2], suite="other", n=60)
+    write_records(tmp_path, records)
+    text = write_report(tmp_path).read_text(encoding="utf-8")
+    headings = [line for line in text.splitlines() if line.startswith("## `")]
+    assert headings == [
+        "## `sst2`: `sst2` with `sst2-minilm`, seed 0",
+        "## `sst2`: `sst2` with `sst2-minilm`, seed 1",
+        "## `other`: `sst2` with `sst2-minilm`, seed 0",
+    ]
+    assert text.count("### Quality") == 3
+    drawn = {path.name for path in (tmp_path / "figures").glob("*reliability.svg")}
+    assert drawn == {"sst2-reliability.svg", "sst2-2-reliability.svg", "other-reliability.svg"}
+
+
+def test_namesakes_are_told_apart_by_their_parameters() -> None:
+    """Two cells of one method carry the parameters in which they differ."""
+    methods = [
+        {"name": "mc-dropout", "params": {"passes": passes, "p": 0.1}, "distribution": "calibench 0.1.0"}
+        for passes in (5, 20)
+    ]
+    records = [one(cell=str(i), method=method, reference=False) for i, method in enumerate(methods)]
+    labels = [entry.label for entry in only_section([*records, one()]).entries]
+    assert labels == ["frequentist", "mc-dropout (passes=5)", "mc-dropout (passes=20)"]
+
+
+def test_a_resumed_cell_supersedes_itself() -> None:
+    """Of two records of one cell the later stands."""
+    section = only_section([one(status="error", error={"type": "E", "message": "no"}), one()])
+    assert [entry.failure for entry in section.entries] == [None]
+
+
+# --- markdown ----------------------------------------------------------------------------------------------
+
+
+def test_heading_says_what_ran(report: str) -> None:
+    """The first sentence names data, n, model, device, T, seed and failures."""
+    sentence = report.split("\n\n")[1]
+    for part in ("6 methods on `sst2`", "872 examples", "`sst2-minilm`", "`cpu`", "T = 20", "seed 0"):
+        assert part in sentence
+    assert "1 of them failed" in sentence
+
+
+def test_numbers_come_from_the_record(tmp_path: Path) -> None:
+    """Changing a number in the records changes it in the report, whatever the stored predictions say."""
+    records = example.build(tmp_path, example.METHODS[:1])
+    for name, value in (("ece", 0.4321), ("accuracy", 0.1234), ("nll", 7.6543)):
+        records[0]["metrics"][name] = example.estimate(value, 0.01)
+    records[0]["cost_ratio"] = example.estimate(77.7, 1.0)
+    write_records(tmp_path, records)
+    row = {
+        line.split("|")[3].strip()
+        for line in write_report(tmp_path).read_text("utf-8").splitlines()
+        if "| freq" in line
+    }
+    assert {".1234 [.113,\u00a0.133]", "77.7 [76.7,\u00a078.7]"} <= row
+    assert ".4321 [.422,\u00a0.442]" in (tmp_path / "report.md").read_text("utf-8")
+
+
+names = st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc")), min_size=1, max_size=20)
+
+
+@settings(max_examples=60, deadline=None)
+@given(names, names)
+def test_any_name_stays_in_its_cell(name: str, message: str) -> None:
+    """Whatever characters are in a name or message, the table keeps its shape and shows them as they are."""
+    first = one(method={"name": f"x{name}", "params": {}, "distribution": ""})
+    second = one(cell="1", status="error", error={"type": "E", "message": message}, reference=False)
+    table = markdown.render(tables.quality(only_section([first, second])))
+    tokens = MarkdownIt().enable("table").parse(table)
+    cells = [tokens[i + 1] for i, token in enumerate(tokens) if token.type in ("td_open", "th_open")]
+    shown = [
+        "".join(child.content for child in cell.children or [] if child.type != "html_inline")
+        for cell in cells
+    ]
+    assert len(shown) == 3 * 8
+    assert shown[8] == " ".join(f"x{name}".split())
+    assert shown[18] == f"failed: {' '.join(message.split()) or 'E'}"
+
+
+def test_images_exist_and_have_alt_texts(folder: Path, report: str) -> None:
+    """Every image of the report lies in the folder, in both formats, and says in words what it shows."""
+    images = re.findall(r"!\[(.*?)\]\((.*?)\)", report)
+    assert len(images) == 5
+    for alt, path in images:
+        assert (folder / path).stat().st_size > 1000
+        assert (folder / path).with_suffix(".svg").stat().st_size > 1000
+        assert "mc-dropout" in alt
+        assert re.search(r"\d", alt)
+
+
+def test_report_without_predictions_says_so(folder: Path, tmp_path: Path) -> None:
+    """Records alone, as they are kept in version control, make a report that names the diagrams it lacks."""
+    write_records(tmp_path, load_records(folder))
+    text = write_report(tmp_path / "records.jsonl").read_text(encoding="utf-8")
+    assert "Not drawn, because no predictions lie beside the records: frequentist, mc-dropout-baal" in text
+    assert "-reliability.png" not in text
+    assert (tmp_path / "report.md").is_file()
+
+
+def test_report_of_failures_only(tmp_path: Path) -> None:
+    """A run in which every cell failed still makes a report, with the message and without numbers."""
+    example.build(tmp_path, (example.FAILED,))
+    text = write_report(tmp_path).read_text(encoding="utf-8")
+    assert "No method finished" in text
+    assert "dropout p is 0 everywhere" in text
+
+
+def test_nothing_to_report_on(tmp_path: Path) -> None:
+    """A folder without records is refused as a user's error."""
+    with pytest.raises(UsageError, match="no records"):
+        write_report(tmp_path)
+
+
+def test_reports_load_no_model(folder: Path) -> None:
+    """Making a report imports neither torch nor transformers."""
+    code = (
+        "import sys; from pathlib import Path; from calibench.report import write_report; "
+        f"write_report(Path({str(folder)!r})); "
+        "print(sorted({'torch', 'transformers', 'baal'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+# --- how to reproduce --------------------------------------------------------------------------------------
+
+
+def test_command_is_one_the_command_line_accepts(folder: Path) -> None:
+    """The printed command parses, and asks for the methods, passes, seed and device of the records."""
+    words = shlex.split(reproduce.command(only_section(load_records(folder))))
+    assert words[:2] == ["calibench", "run"]
+    params = cli.run.make_context("run", words[2:]).params
+    assert params["suite"] == "sst2"
+    assert params["methods"] == (*(spec.name for spec in example.METHODS), "no-dropout")
+    assert (params["passes"], params["seed"], params["device"]) == (20, 0, "cpu")
+    assert params["dataset"] == "PATH/TO/sst2"
+
+
+def test_command_keeps_parameters() -> None:
+    """Parameters other than shared passes are given per method."""
+    record = one(method={"name": "m", "params": {"passes": 20, "p": 0.2, "on": True}, "distribution": ""})
+    text = reproduce.command(only_section([record]))
+    assert "-m m --passes 20 -a m.p=0.2 -a m.on=true" in text
+
+
+def test_install_pins_what_was_measured() -> None:
+    """Third-party methods and library versions are pinned, build tags left out."""
+    record = one(method={"name": "m", "params": {}, "distribution": "other 2.0"})
+    record["environment"] |= {"torch": "2.13.0+cpu"}
+    assert reproduce.install([record]) == "pip install other==2.0 torch==2.13.0 transformers==5.23.0"
+
+
+# --- figures -----------------------------------------------------------------------------------------------
+
+
+def test_figures_are_the_same_byte_for_byte(folder: Path, tmp_path: Path) -> None:
+    """A second report of the same records has the same bytes: text, SVG and PNG."""
+    example.build(tmp_path, with_curve=True, truth=True)
+    write_report(tmp_path)
+    made = sorted(path.relative_to(folder) for path in [*folder.glob("figures/*"), folder / "report.md"])
+    assert len(made) == 11
+    for path in made:
+        assert (tmp_path / path).read_bytes() == (folder / path).read_bytes(), path
+    assert b"<dc:date>" not in (folder / "figures/sst2-cost.svg").read_bytes()
+
+
+def test_reliability_bars_are_the_stored_predictions(folder: Path) -> None:
+    """Bar heights are the accuracy of the examples in each bin, computed here from the stored predictions."""
+    records = load_records(folder)
+    section = only_section(records)
+    with style.styled():
+        drawing = figures.reliability_diagrams(section, folder)
+    assert drawing is not None
+    stored = load_predictions(folder, records[0])
+    confidence, right = stored.probs.max(1), stored.probs.argmax(1) == stored.label
+    bucket = np.minimum((confidence * 10).astype(int), 9)
+    expected = [np.mean(right[bucket == b]) for b in range(5, 10)]
+    heights = [patch.get_height() for patch in drawing.figure.axes[0].patches[:5]]
+    np.testing.assert_allclose(heights, expected, atol=1e-12)
+
+
+def test_reliability_leaves_out_unscored_labels(tmp_path: Path) -> None:
+    """Examples whose label the model cannot output are in no bin."""
+    import pyarrow.parquet as pq
+
+    records = example.build(tmp_path, example.METHODS[:1], n=50)
+    file = tmp_path / records[0]["predictions"]
+    frame = pq.read_table(file).to_pydict()
+    frame["label"][:10] = [-1] * 10
+    pq.write_table(example.pa.table(frame), file)
+    with style.styled():
+        drawing = figures.reliability_diagrams(only_section(records), tmp_path)
+    assert drawing is not None
+    assert sum(patch.get_height() for patch in drawing.figure.axes[1].patches) == 40
+
+
+@given(st.integers(1, 200).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_wilson_interval_is_scipys(case: tuple[int, int]) -> None:
+    """The binomial interval of a bin agrees with scipy's."""
+    successes, trials = case
+    low, high = figures.wilson(np.array([successes]), np.array([trials]))
+    expected = binomtest(successes, trials).proportion_ci(method="wilson")
+    np.testing.assert_allclose([low[0], high[0]], expected, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("model", "n", "shown"),
+    [(example.STUDY_MODEL, 872, True), (example.STUDY_MODEL, 100, False), ("sst2-minilm", 872, False)],
+)
+def test_published_points_only_beside_the_published_model(
+    tmp_path: Path, model: str, n: int, shown: bool
+) -> None:
+    """The study's values are drawn where model and examples are the study's, and nowhere else."""
+    records = example.build(tmp_path, example.METHODS[:2], model=model, n=n, with_curve=True)
+    section = only_section(records)
+    assert (published.published(section, "ece") is not None) is shown
+    assert published.published(section, "nll") is None
+    from calibench.report.curves import curve_drawings
+
+    with style.styled():
+        drawing = next(d for d in curve_drawings(section) if d.name.endswith("-ece"))
+    legend = [text.get_text() for text in drawing.figure.legends[0].get_texts()]
+    assert ("published, MC-Dropout" in legend) is shown
+
+
+def test_curve_bands_are_the_records(folder: Path) -> None:
+    """The two bands of a curve are the interval over examples and the one over the order of passes."""
+    from calibench.report.curves import curve_drawings
+
+    section = only_section(load_records(folder))
+    with style.styled():
+        drawing = next(d for d in curve_drawings(section) if d.name.endswith("-ece"))
+    wide, narrow = drawing.figure.axes[0].collections[:2]
+    points = section.entries[1].record["curve"]["metrics"]["ece"]
+    for band, low, high in ((wide, "low", "high"), (narrow, "order_low", "order_high")):
+        corners = band.get_paths()[0].vertices
+        assert corners[:, 1].min() == pytest.approx(min(point[low] for point in points))
+        assert corners[:, 1].max() == pytest.approx(max(point[high] for point in points))
+
+
+def test_more_methods_than_colours() -> None:
+    """Beyond ten methods colours repeat, but never together with the marker."""
+    looks = {(style.colour(order), style.marker(order)) for order in range(40)}
+    assert len(looks) == 40
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"), [(1, (1, 1)), (4, (1, 4)), (5, (2, 3)), (9, (3, 3)), (10, (3, 4))]
+)
+def test_panels_fill_rows_evenly(count: int, expected: tuple[int, int]) -> None:
+    """Panels are at most four beside each other, in rows as equal as can be."""
+    assert style.shape(count, 4) == expected
+
+
+# --- terminal ----------------------------------------------------------------------------------------------
+
+
+def test_terminal_table_fits_and_shows_failures(folder: Path) -> None:
+    """The summary keeps to 100 columns, shows sites and ECE whole, and every failure in full."""
+    text = printed(terminal.terminal_table(load_records(folder)))
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= 100
+    (baal,) = [line for line in lines if line.startswith("mc-dropout-baal")]
+    assert "8/14" in baal
+    assert re.search(r"\.\d{4} \[\.\d{3}, \.\d{3}\]", baal)
+    assert "no-dropout failed: dropout p is 0 everywhere | nothing to draw" in text
+
+
+def test_terminal_table_takes_markup_literally() -> None:
+    """Square brackets in a message are text, not styling."""
+    record = one(status="error", error={"type": "E", "message": "expected [bold]x[/bold]"})
+    assert "failed: expected [bold]x[/bold]" in printed(terminal.terminal_table([record]))
+
+
+def test_show_record_leaves_nothing_out(folder: Path) -> None:
+    """Every key of a record is printed, and long lists of numbers by their ends."""
+    record = load_records(folder)[1]
+    record["timing"]["latency_ms"]["samples"] = [float(i) for i in range(100)]
+    text = printed(terminal.show_record(record), width=200)
+
+    def keys(block: Any) -> set[str]:
+        if isinstance(block, dict):
+            return set(block) | {key for value in block.values() for key in keys(value)}
+        return {key for item in block for key in keys(item)} if isinstance(block, list) else set()
+
+    implied = {"value", "low", "high", "reason"}
+    assert [key for key in keys(record) - implied if key not in text] == []
+    assert "100 numbers from 0 to 99" in text
+    assert "none (n too small: p99 needs 473 requests or more)" in text
+
+
+def test_records_of_the_example_are_json(folder: Path) -> None:
+    """The example that these tests read is what a run folder holds: one JSON object a line."""
+    lines = (folder / "records.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line) for line in lines] == load_records(folder)
