@@ -50,7 +50,7 @@ def probabilities(checkpoint: Checkpoint, plan: Plan) -> np.ndarray:
 def test_batches_hold_every_example_once_within_both_limits(
     texts: list[str], budget: int, cap: int | None, side: str
 ) -> None:
-    """Every text is in one batch with its own ids, masked in, and only a lone text is longer than the budget."""
+    """Every text is in one batch with its own ids, masked in, and only a lone text exceeds the budget."""
     plan = planner(budget, cap, side).plan(texts, rows_of(texts))
     order = np.concatenate([batch.index for batch in plan.batches])
     assert sorted(order) == list(range(len(texts)))
