@@ -73,6 +73,8 @@ def load(
     if not name:
         raise UsageError("No data set was named: pass --dataset with a hub id, a folder or a file.")
     path = local_path(name, "dataset")
+    if path is not None:
+        name = path.name
     with quiet("datasets"):
         splits, commit = (
             _read_hub(name, config, revision) if path is None else (_read_local(path, config), None)
@@ -89,7 +91,7 @@ def load(
         labels=labels,
         label_names=label_names,
         rows=np.arange(len(texts), dtype=np.int64),
-        name=name if path is None else path.name,
+        name=name,
         config=config,
         split=split,
         revision=commit,
@@ -98,7 +100,7 @@ def load(
     )
 
 
-def _read_hub(name: str, config: str | None, revision: str | None) -> tuple[Any, str | None]:
+def _read_hub(name: str, config: str | None, revision: str | None) -> tuple[dict[str, Any], str | None]:
     """The splits by name, and the commit they are from."""
     from huggingface_hub import HfApi
 
@@ -115,7 +117,7 @@ def _read_hub(name: str, config: str | None, revision: str | None) -> tuple[Any,
 
 def _read_cache(
     name: str, config: str | None, revision: str | None, unreachable: CalibenchError
-) -> tuple[Any, str]:
+) -> tuple[dict[str, Any], str]:
     """As `_read_hub`, from what was loaded before; `load_dataset_builder` would retry the network first."""
     from datasets.packaged_modules.cache.cache import Cache
 
@@ -131,7 +133,7 @@ def _read_cache(
     return _splits(name, builder), builder.hash
 
 
-def _read_local(path: Path, config: str | None) -> Any:
+def _read_local(path: Path, config: str | None) -> dict[str, Any]:
     import datasets
 
     if path.is_dir() and any((path / file).is_file() for file in ("dataset_dict.json", "state.json")):
@@ -139,7 +141,7 @@ def _read_local(path: Path, config: str | None) -> Any:
             saved = datasets.load_from_disk(str(path))
         except (datasets.exceptions.DatasetsError, OSError, ValueError) as error:
             raise CalibenchError(f"The dataset {path.name!r} cannot be read: {one_line(error)}.") from error
-        return saved if isinstance(saved, dict) else {str(saved.split or "train"): saved}
+        return dict(saved) if isinstance(saved, dict) else {str(saved.split or "train"): saved}
     if path.is_dir():
         return _build(path.name, str(path), config)
     reader, options = READERS.get(path.suffix.lower(), (None, {}))
@@ -148,7 +150,7 @@ def _read_local(path: Path, config: str | None) -> Any:
     return _build(path.name, reader, config, data_files=str(path), **options)
 
 
-def _build(name: str, source: str, config: str | None, **options: Any) -> Any:
+def _build(name: str, source: str, config: str | None, **options: Any) -> dict[str, Any]:
     import datasets
 
     try:
@@ -163,7 +165,8 @@ def _build(name: str, source: str, config: str | None, **options: Any) -> Any:
     return _splits(name, builder)
 
 
-def _splits(name: str, builder: Any) -> Any:
+def _splits(name: str, builder: Any) -> dict[str, Any]:
+    from datasets import Dataset as Table
     from datasets.exceptions import DatasetsError
 
     try:
@@ -171,10 +174,17 @@ def _splits(name: str, builder: Any) -> Any:
     except (DatasetsError, ValueError) as error:
         cause = error.__cause__ or error
         raise CalibenchError(f"The dataset {name!r} cannot be read: {one_line(cause)}.") from error
-    return builder.as_dataset()
+    # `as_dataset` fails for a split without rows, and with it for the others.
+    features = builder.info.features
+    return {
+        split: builder.as_dataset(split=split)
+        if info.num_examples
+        else Table.from_dict({column: [] for column in features}, features=features)
+        for split, info in builder.info.splits.items()
+    }
 
 
-def _choose_split(splits: Any, wanted: str | None, label_column: str | None) -> str:
+def _choose_split(splits: dict[str, Any], wanted: str | None, label_column: str | None) -> str:
     there = ", ".join(splits)
     if wanted is not None:
         if wanted not in splits:
@@ -186,7 +196,7 @@ def _choose_split(splits: Any, wanted: str | None, label_column: str | None) -> 
     if "test" in splits and _is_labelled(splits["test"], label_column):
         return "test"
     if len(splits) == 1:
-        return str(next(iter(splits)))
+        return next(iter(splits))
     raise UsageError(f"No split is called validation, nor is there a labelled test: choose from {there}.")
 
 
@@ -259,7 +269,7 @@ def _labels(table: Any, column: str, split: str) -> tuple[IntArray, tuple[str, .
         f"The split {split!r} is not labelled (column {column!r} holds -1 or nothing):"
         " choose another with --split."
     )
-    if None in values:
+    if None in values or not values:
         raise unlabelled
     if _is_text(feature):
         names = tuple(sorted(set(values)))
