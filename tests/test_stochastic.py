@@ -34,28 +34,27 @@ class Layers(nn.Module):
         super().__init__()
         self.norm = nn.BatchNorm1d(6)
         self.first = nn.Dropout(0.4)
-        self.noisy = Noisy()
+        self.noisy = Noisy(fail)
         self.last = nn.Dropout(0.0)
-        self.fail = fail
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.noisy(self.first(self.norm(x)))
-        if self.fail:
-            raise ValueError("the forward pass fails")
-        return self.last(x)
+        return self.last(self.noisy(self.first(self.norm(x))))
 
 
 class Noisy(nn.Module):
     """Draws in its own forward and has a child that draws too."""
 
-    def __init__(self) -> None:
+    def __init__(self, fail: bool) -> None:
         super().__init__()
         self.dropout = nn.Dropout(0.2)
+        self.fail = fail
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.dropout(x)
         if self.training:
             x = x + torch.empty(()).normal_()
+        if self.fail:
+            raise ValueError("the forward pass fails")
         return x
 
 
@@ -201,13 +200,19 @@ def test_flags_are_restored_when_a_site_raises(error: type[BaseException]) -> No
     assert same(before, disturbance(module))
 
 
-def test_flag_is_restored_between_calls() -> None:
-    """While dropout is live, no flag is set outside the call of a site, even after a site raised."""
-    module = Layers(fail=True).eval()
+@pytest.mark.parametrize("mode", [True, False])
+@pytest.mark.parametrize("fail", [False, True])
+def test_flag_is_restored_after_each_call(mode: bool, fail: bool) -> None:
+    """While dropout is live, every flag is as it was between the calls, even after a site raised."""
+    module = Layers(fail=fail).train(mode)
+    before = disturbance(module)["modules"]
     with LiveDropout(module, find_sites(Layers(), INPUT)):
-        with pytest.raises(ValueError, match="fails"):
+        if fail:
+            with pytest.raises(ValueError, match="fails"):
+                module(**INPUT)
+        else:
             module(**INPUT)
-        assert not any(child.training for child in module.modules())
+        assert disturbance(module)["modules"] == before
 
 
 def test_unknown_site_is_an_error() -> None:

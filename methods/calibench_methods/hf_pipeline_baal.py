@@ -12,7 +12,6 @@ import copy
 from typing import Any, ClassVar, cast
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel, pipeline
 
@@ -69,7 +68,7 @@ class HfPipelineBaal(Method):
         inputs = [_pipeline_input(text) for text in plan.texts]
         options = _truncation(plan)
         samples = np.empty((self.passes, len(plan), len(self._column)), dtype=np.float32)
-        with seeded(seed, self._device), torch.inference_mode():
+        with seeded(seed, self._device):  # the pipeline turns gradients off for itself
             for sample in samples:
                 outputs = self._pipeline(inputs, batch_size=self._batch_size, **options)
                 self._fill(sample, outputs)
