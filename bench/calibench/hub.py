@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,6 +15,10 @@ from calibench.errors import CalibenchError, UsageError
 Kind = Literal["model", "dataset"]
 
 
+class UnreachableError(CalibenchError):
+    """The hub could not be reached, and what was asked for is not cached."""
+
+
 def local_path(name: str, kind: Kind) -> Path | None:
     """The path that `name` stands for, or None where it can only be a hub id.
 
@@ -22,7 +27,8 @@ def local_path(name: str, kind: Kind) -> Path | None:
     """
     path = Path(name).expanduser()
     if path.exists():
-        return path.resolve()
+        # Absolute, so that "." has a name, but not resolved: a cached file may be a link named for its hash.
+        return Path(os.path.abspath(path))
     if name.startswith((".", "/", "~")) or name.count("/") > 1 or name.endswith("/") or "\\" in name:
         raise UsageError(f"There is no {kind} at {name!r}: pass an existing folder or a hub id.")
     return None
@@ -55,13 +61,29 @@ def quiet(library: Literal["transformers", "datasets"]) -> Iterator[None]:
         yield
 
 
+def find_commit(name: str, revision: str | None, kind: Kind) -> str:
+    """The commit that a branch, a tag or a commit stands for on the hub; None is the default branch.
+
+    One request without retries: the client's loaders would go on trying for half a minute.
+
+    Raises:
+        UsageError, UnreachableError: as `hub_errors`.
+    """
+    from huggingface_hub import HfApi
+
+    api = HfApi()
+    look_up = api.model_info if kind == "model" else api.dataset_info
+    with hub_errors(name, revision, kind):
+        return str(look_up(name, revision=revision).sha)
+
+
 @contextmanager
 def hub_errors(name: str, revision: str | None, kind: Kind) -> Iterator[None]:
     """Turn what the hub client raises into a sentence that says what to do.
 
     Raises:
         UsageError: no such repository, or no such revision of it, or an id the hub cannot have.
-        CalibenchError: the hub could not be reached, or did not answer as it should.
+        UnreachableError: the hub could not be reached, or did not answer as it should.
     """
     from huggingface_hub import errors
 
@@ -86,7 +108,8 @@ def hub_errors(name: str, revision: str | None, kind: Kind) -> Iterator[None]:
     except errors.RevisionNotFoundError as error:
         raise UsageError(f"The {kind} {name!r} has no revision {revision!r} on the hub.") from error
     except (transport_error, errors.LocalEntryNotFoundError, ConnectionError) as error:
-        raise CalibenchError(
-            f"The hub could not be reached for the {kind} {name!r}, and no copy of it is cached:"
+        copy = "no copy of it" if revision is None else f"no copy of its revision {revision}"
+        raise UnreachableError(
+            f"The hub could not be reached for the {kind} {name!r}, and {copy} is cached:"
             f" check the network, or {folder}."
         ) from error

@@ -18,7 +18,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 
 from calibench.data.hashing import weights_sha256
 from calibench.errors import CalibenchError, UsageError
-from calibench.hub import hub_errors, local_path, one_line, quiet
+from calibench.hub import UnreachableError, find_commit, hub_errors, local_path, one_line, quiet
 
 DTYPES = {
     "float32": torch.float32,
@@ -205,16 +205,26 @@ def _locate(name: str, revision: str | None) -> tuple[Path, str, str | None]:
 def _download(name: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
 
-    def snapshot(*patterns: str) -> Path:
-        # Folders inside a repository hold other formats of the same weights.
-        return Path(
-            snapshot_download(name, revision=revision, allow_patterns=list(patterns), ignore_patterns=["*/*"])
-        )
+    with quiet("transformers"):
+        unreachable: UnreachableError | None = None
+        try:
+            find_commit(name, revision, "model")
+        except UnreachableError as error:
+            unreachable = error
 
-    with hub_errors(name, revision, "model"), quiet("transformers"):
-        folder = snapshot("*.json", "*.txt", "*.model", "model*.safetensors")
-        if not any(folder.glob("model*.safetensors")):
-            folder = snapshot("pytorch_model*.bin")
+        def snapshot(*patterns: str) -> Path:
+            # Folders inside a repository hold other formats of the same weights.
+            options: dict[str, Any] = {"allow_patterns": list(patterns), "ignore_patterns": ["*/*"]}
+            cached = unreachable is not None
+            return Path(snapshot_download(name, revision=revision, local_files_only=cached, **options))
+
+        try:
+            with hub_errors(name, revision, "model"):
+                folder = snapshot("*.json", "*.txt", "*.model", "model*.safetensors")
+                if not any(folder.glob("model*.safetensors")):
+                    folder = snapshot("pytorch_model*.bin")
+        except UnreachableError as error:
+            raise unreachable or error from None
     return folder
 
 

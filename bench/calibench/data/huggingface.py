@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 from calibench.data.hashing import dataset_sha256
 from calibench.data.subset import limit
 from calibench.errors import CalibenchError, UsageError
-from calibench.hub import hub_errors, local_path, one_line, quiet
+from calibench.hub import UnreachableError, find_commit, hub_errors, local_path, one_line, quiet
 from calibench.types import Dataset, IntArray, Text
 
 __all__ = ["limit", "load"]
@@ -100,23 +99,18 @@ def load(
     )
 
 
-def _read_hub(name: str, config: str | None, revision: str | None) -> tuple[dict[str, Any], str | None]:
+def _read_hub(name: str, config: str | None, revision: str | None) -> tuple[dict[str, Any], str]:
     """The splits by name, and the commit they are from."""
-    from huggingface_hub import HfApi
-
     try:
-        with hub_errors(name, revision, "dataset"):
-            commit = HfApi().dataset_info(name, revision=revision).sha
-    except UsageError:
-        raise
-    except CalibenchError as unreachable:
+        commit = find_commit(name, revision, "dataset")
+    except UnreachableError as unreachable:
         return _read_cache(name, config, revision, unreachable)
     with hub_errors(name, revision, "dataset"):
         return _build(name, name, config, revision=commit), commit
 
 
 def _read_cache(
-    name: str, config: str | None, revision: str | None, unreachable: CalibenchError
+    name: str, config: str | None, revision: str | None, unreachable: UnreachableError
 ) -> tuple[dict[str, Any], str]:
     """As `_read_hub`, from what was loaded before; `load_dataset_builder` would retry the network first."""
     from datasets.packaged_modules.cache.cache import Cache
@@ -127,8 +121,8 @@ def _read_cache(
         )
     except (ValueError, OSError):
         raise unreachable from None
-    if revision is not None and re.fullmatch("[0-9a-f]{40}", revision) and builder.hash != revision:
-        # `datasets` takes whichever revision was cached last.
+    if revision not in {None, builder.hash}:
+        # `datasets` takes whichever commit was cached last.
         raise unreachable
     return _splits(name, builder), builder.hash
 
@@ -160,8 +154,9 @@ def _build(name: str, source: str, config: str | None, **options: Any) -> dict[s
             f"{name!r} holds no data files: pass a folder of csv, json or parquet files."
         ) from error
     except (datasets.exceptions.DatasetsError, ValueError, RuntimeError) as error:
-        # `datasets` lists the configs to choose from over several lines.
-        raise UsageError(f"The dataset {name!r} cannot be opened: {' '.join(str(error).split())}") from error
+        # `datasets` lists the configs to choose from over several lines, and ends with advice on code.
+        reason = " ".join(str(error).split("Example of usage")[0].split())
+        raise UsageError(f"The dataset {name!r} cannot be opened: {reason}") from error
     return _splits(name, builder)
 
 

@@ -61,10 +61,7 @@ class Planner:
     def of(
         cls, checkpoint: Checkpoint, *, token_budget: int | None = None, batch_size: int | None = None
     ) -> Planner:
-        """The planner of a checkpoint; `token_budget` None stands for `DEFAULT_TOKEN_BUDGET`.
-
-        The default is the same on every device, so that plans made on different machines can be compared.
-        """
+        """The planner of a checkpoint; `token_budget` None stands for `DEFAULT_TOKEN_BUDGET`."""
         budget = DEFAULT_TOKEN_BUDGET if token_budget is None else token_budget
         return cls(checkpoint.tokenizer, checkpoint.device, checkpoint.max_length, budget, batch_size)
 
