@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from calibench.data.hashing import text_sha256
 from calibench.records import SCHEMA, Record, write_records
 from calibench.types import FloatArray, IntArray
 
@@ -40,6 +41,10 @@ METHODS = (
     Spec("hf-pipeline-baal", 1.5, 27.5, sites=(8, 0)),
 )
 FAILED = Spec("no-dropout", 1.0, 1.0, error="dropout p is 0 everywhere | nothing to draw")
+
+
+def sentence(row: int) -> str:
+    return f"the film in row {row} is <superb> & new"
 
 
 def estimate(value: float, width: float) -> dict[str, Any]:
@@ -233,7 +238,7 @@ def add_results(made: Record, spec: Spec, folder: Path, *, seed: int, with_curve
     relative = f"predictions/{made['cell']}.parquet"
     columns: dict[str, Any] = {
         "index": np.arange(len(labels)),
-        "text_sha256": [hashlib.sha256(str(i).encode()).hexdigest() for i in range(len(labels))],
+        "text_sha256": [text_sha256(sentence(i)) for i in range(len(labels))],
         "label": labels,
         "p_0": probs[:, 0],
         "p_1": probs[:, 1],

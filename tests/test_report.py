@@ -300,7 +300,7 @@ def test_report_without_predictions_says_so(folder: Path, tmp_path: Path) -> Non
     """Records alone, as they are kept in version control, make a report that names the diagrams it lacks."""
     write_records(tmp_path, load_records(folder))
     text = write_report(tmp_path / "records.jsonl").read_text(encoding="utf-8")
-    assert "Not drawn, because no predictions lie beside the records: frequentist, mc-dropout-baal" in text
+    assert "Not drawn, because no predictions lie beside the records: `frequentist`, `mc-dropout-baal`" in text
     assert "-reliability.png" not in text
     assert (tmp_path / "report.md").is_file()
 

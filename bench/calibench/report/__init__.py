@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["write_report"]
+__all__ = ["write_html", "write_report"]
 
 
 def write_report(folder: Path) -> Path:
@@ -13,3 +13,10 @@ def write_report(folder: Path) -> Path:
     from calibench.report.markdown import write_report as write
 
     return write(folder)
+
+
+def write_html(folder: Path, include_text: bool = False, dataset: str | None = None) -> Path:
+    """Write `report.html`, one self-contained page; see `calibench.report.html.write_html`."""
+    from calibench.report.html import write_html as write
+
+    return write(folder, include_text, dataset)

@@ -10,6 +10,7 @@ from calibench.report.curves import curve_drawings
 from calibench.report.figures import Drawing, cost_against_ece, has_predictions, reliability_diagrams
 from calibench.report.groups import Section
 from calibench.report.tables import Table
+from calibench.report.words import code
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +53,7 @@ def _quality_words(section: Section) -> str:
 
 def _reliability(section: Section, folder: Path) -> Part:
     title = "Reliability diagrams"
-    lacking = [entry.label for entry in section.measured if not has_predictions(entry, folder)]
+    lacking = [code(entry.label) for entry in section.measured if not has_predictions(entry, folder)]
     text = (
         f"Not drawn, because no predictions lie beside the records: {', '.join(lacking)}." if lacking else ""
     )

@@ -66,7 +66,7 @@ def render(table: Table) -> str:
         rows,
         headers=["Method", "T", *(escape(column.title) for column in table.columns)],
         tablefmt="pipe",
-        colalign=("left", *["right"] * (len(table.columns) + 1)),
+        colalign=("left", "right", *["left" if column.text else "right" for column in table.columns]),
         disable_numparse=True,
     )
     notes = [f"({note_letter(index)}) {escape(note)}" for index, note in enumerate(table.notes)]

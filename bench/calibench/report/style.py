@@ -31,6 +31,27 @@ COLOURS = (
     "#999933",
     "#332288",
 )
+#: The same on dark paper, in the same order; used by the page only.
+DARK_COLOURS = (
+    "#a6adb4",
+    "#4ba6e3",
+    "#f0813d",
+    "#2ec49c",
+    "#e39ac4",
+    "#f2b53a",
+    "#8ccdf5",
+    "#dc74a6",
+    "#c3c35e",
+    "#a195f2",
+)
+#: What each colour of a figure is called in a page's style sheet.
+VARIABLES = {
+    "--ink": INK,
+    "--muted": MUTED,
+    "--rule": RULE,
+    "--paper": PAPER,
+    **{f"--series-{i}": colour for i, colour in enumerate(COLOURS)},
+}
 #: Colour is never the only difference: the markers run out of step with the colours.
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
 

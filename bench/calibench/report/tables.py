@@ -21,20 +21,23 @@ class Cell:
         text: as shown.
         sort: what sorting by this column compares, or None to stay at the end.
         reason: why there is no value, or None.
+        span: the interval around the value, or None.
     """
 
     text: str
     sort: float | None = None
     reason: str | None = None
+    span: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
 class Column:
-    """A heading, what it means in one sentence, and how to read it off a record."""
+    """A heading, what it means in one sentence, how to read it off a record, and whether it holds words."""
 
     title: str
     meaning: str
     read: Callable[[Record], Cell]
+    text: bool = False
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,9 @@ def estimate(*path: str, value: Format = fraction, end: Format | None = bound) -
         if found.get("value") is None:
             reason = str(found.get("reason") or "no reason recorded")
             return Cell(reason, reason=reason)
-        return Cell(interval(found, value, end) if end else value(found["value"]), found["value"])
+        if end is None or found.get("low") is None or found.get("high") is None:
+            return Cell(value(found["value"]), found["value"])
+        return Cell(interval(found, value, end), found["value"], span=(found["low"], found["high"]))
 
     return read
 
@@ -308,7 +313,7 @@ def coverage(section: Section) -> Table | None:
         return None
     columns = (
         Column("Live sites", "Sites that draw at prediction, of those that draw in training.", sites),
-        Column("Live", "Kinds of the sites that draw.", _kinds(True)),
-        Column("Dead", "Kinds of the sites that stay silent.", _kinds(False)),
+        Column("Live", "Kinds of the sites that draw.", _kinds(True), text=True),
+        Column("Dead", "Kinds of the sites that stay silent.", _kinds(False), text=True),
     )
     return build("Dropout coverage", entries, columns)
