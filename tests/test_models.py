@@ -200,6 +200,13 @@ def test_a_model_without_a_trained_head_is_refused(tmp_path: Path) -> None:
         load_checkpoint(str(save(tmp_path / "tagger", tagger)))
 
 
+def test_a_head_for_another_number_of_classes_is_refused(folder: Path) -> None:
+    """A config edited to three classes over weights for two would leave the third random."""
+    edit(folder, "config.json", id2label={"0": "a", "1": "b", "2": "c"}, label2id={"a": 0, "b": 1, "c": 2})
+    with pytest.raises(CalibenchError, match=r"cannot be loaded as a sequence classifier"):
+        load_checkpoint(str(folder))
+
+
 @pytest.mark.parametrize(
     ("changes", "kind"),
     [
@@ -302,6 +309,20 @@ def test_devices_that_are_not_there_are_refused(
     pretend(monkeypatch, cuda=2, mps=False)
     with pytest.raises(UsageError, match=message):
         find_device(name)
+
+
+def test_mps_is_not_asked_for_float64(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has none, and would say so after the model was loaded."""
+    pretend(monkeypatch, cuda=0, mps=True)
+    with pytest.raises(UsageError, match=r"'mps' has no float64"):
+        load_checkpoint("embedded", device="auto", dtype="float64")
+
+
+def test_the_embedded_checkpoint_is_named_and_not_placed(no_network: list[Any]) -> None:
+    """It comes with the package: no revision, no folder name, no connection."""
+    checkpoint = load_checkpoint("embedded")
+    assert no_network == []
+    assert (checkpoint.name, checkpoint.source, checkpoint.revision) == ("embedded", "embedded", None)
 
 
 def test_an_unknown_dtype_lists_the_known_ones() -> None:

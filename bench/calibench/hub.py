@@ -49,9 +49,10 @@ def quiet(library: Literal["transformers", "datasets"]) -> Iterator[None]:
         for log in (package.utils.logging, hub.logging):
             restore.callback(log.set_verbosity, log.get_verbosity())
             log.set_verbosity_error()
-        if not hub.are_progress_bars_disabled():
-            restore.callback(hub.enable_progress_bars)
-            hub.disable_progress_bars()
+        # First in, last out: switching the bars of `transformers` switches these too.
+        shown = not hub.are_progress_bars_disabled()
+        restore.callback(hub.enable_progress_bars if shown else hub.disable_progress_bars)
+        hub.disable_progress_bars()
         if library == "datasets" and not package.are_progress_bars_disabled():
             restore.callback(package.enable_progress_bars)
             package.disable_progress_bars()

@@ -106,6 +106,8 @@ def load_checkpoint(
         CalibenchError: the hub could not be reached, or the files cannot be read.
     """
     target, precision = find_device(device), find_dtype(dtype)
+    if target.type == "mps" and precision == torch.float64:
+        raise UsageError("The device 'mps' has no float64: choose another dtype, or the device cpu.")
     folder, source, commit = _locate(name, revision)
     with quiet("transformers"):
         start = time.perf_counter()

@@ -142,7 +142,9 @@ class Planner:
     def _batch(self, columns: dict[str, tuple[Any, int]], group: IntArray, left: bool) -> Batch:
         lengths = [len(columns["input_ids"][0][position]) for position in group]
         width = max(lengths)
-        arrays = {name: np.full((len(group), width), pad) for name, (_, pad) in columns.items()}
+        arrays = {
+            name: np.full((len(group), width), pad, dtype=np.int64) for name, (_, pad) in columns.items()
+        }
         mask = arrays["attention_mask"] = np.zeros((len(group), width), dtype=np.int64)
         for row, (position, length) in enumerate(zip(group, lengths, strict=True)):
             real = slice(width - length, width) if left else slice(length)
