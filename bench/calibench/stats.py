@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from calibench.errors import UsageError
+from calibench.intervals import quantiles
 from calibench.resampling import blocks, resampled_sums, self_drawn_values
 from calibench.types import Evaluation, FloatArray, IntArray, Metric
 
@@ -50,10 +51,12 @@ class PassPoint:
 def bootstrap_interval(
     metric: Metric, evaluation: Evaluation, *, resamples: int = 1000, level: float = 0.95, seed: int
 ) -> Interval:
-    """The metric with its percentile bootstrap interval over examples (Efron 1979).
+    """The metric with an interval for its value over the distribution that the examples come from.
 
-    One seed gives the same resamples to every metric of as many examples. A metric without moments is
-    evaluated on each resample, which takes time in proportion to N * resamples.
+    The percentile bootstrap over examples (Efron 1979), or what the metric's moments name in its place where
+    that does not cover; see `calibench.intervals`. One seed gives the same resamples to every metric of as
+    many examples. A metric without moments is evaluated on each resample, which takes time in proportion to
+    N * resamples.
     """
     value = metric.evaluate(evaluation)
     if not np.isfinite(value):
@@ -66,12 +69,17 @@ def bootstrap_interval(
         )
     else:
         moments = metric.moments(evaluation)
-        samples = moments.finish(resampled_sums(moments.features, resamples, rng), n)
+        features = moments.features
+        if moments.interval is not None:
+            sums = np.asarray(features.sum(axis=0)).ravel()
+            low, high = moments.interval(sums, n, level, lambda: resampled_sums(features, resamples, rng))
+            return Interval(value, low, high)
+        samples = moments.finish(resampled_sums(features, resamples, rng), n)
     undefined = int(np.count_nonzero(~np.isfinite(samples)))
     if undefined > (1.0 - level) / 10.0 * resamples:
         reason = f"{metric.name} is undefined in {undefined} of {resamples} resamples"
         return Interval(value, None, None, reason)
-    return _with_quantiles(value, samples[np.isfinite(samples)], level)
+    return Interval(value, *quantiles(samples[np.isfinite(samples)], level))
 
 
 def noise_floor(metric: Metric, probs: FloatArray, *, draws: int = 1000, seed: int) -> Interval:
@@ -83,7 +91,7 @@ def noise_floor(metric: Metric, probs: FloatArray, *, draws: int = 1000, seed: i
     values = self_drawn_values(metric, probs, draws, np.random.default_rng(seed))
     if not np.isfinite(values).all():
         return Interval(None, None, None, f"{metric.name} is undefined for some of the drawn labels")
-    return _with_quantiles(float(values.mean()), values, 0.95)
+    return Interval(float(values.mean()), *quantiles(values, 0.95))
 
 
 def ratio_interval(numerators: ArrayLike, denominators: ArrayLike, *, level: float = 0.95) -> Interval:
@@ -213,12 +221,7 @@ def _scaled_band(metric: Metric, values: FloatArray, remaining: float, level: fl
     if not np.isfinite(values).all():
         return Interval(None, None, None, f"{metric.name} is undefined for some subsets of the passes")
     centre = values.mean()
-    return _with_quantiles(float(centre), centre + (values - centre) / np.sqrt(remaining), level)
-
-
-def _with_quantiles(value: float, samples: FloatArray, level: float) -> Interval:
-    low, high = np.quantile(samples, [0.5 - level / 2.0, 0.5 + level / 2.0])
-    return Interval(value, float(low), float(high))
+    return Interval(float(centre), *quantiles(centre + (values - centre) / np.sqrt(remaining), level))
 
 
 def _check_passes(passes: Sequence[int], total: int) -> None:

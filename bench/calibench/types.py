@@ -231,10 +231,14 @@ class Moments:
     Attributes:
         features: float64 [N, K], an array or, for sums over groups, a `scipy.sparse` array in CSR form.
         finish: maps sums over examples, float64 [R, K], and the number of examples to R values, float64 [R].
+        interval: maps the sums, float64 [K], the number of examples, the level and a function that makes sums
+            over bootstrap resamples, float64 [R, K], to the ends of an interval; None for the quantiles of
+            the resampled values, which is right for smooth metrics only.
     """
 
     features: FloatArray | Any
     finish: Callable[[FloatArray, int], FloatArray]
+    interval: Callable[[FloatArray, int, float, Callable[[], FloatArray]], tuple[float, float]] | None = None
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
+from calibench.intervals import inverted_norm, squared_norm
 from calibench.metrics.inputs import checked, top_label
 from calibench.types import Evaluation, FloatArray, IntArray, Metric, Moments
 
@@ -64,38 +65,62 @@ class BinStatistic:
     """A number computed from J sums per bin.
 
     Attributes:
-        columns: maps residuals, float64 [N], to the J columns to sum within bins, each float64 [N].
-        finish: maps sums, float64 [R, J, bins], and the number of examples to values, float64 [R].
+        columns: maps residuals, float64 [N, M], to the J columns to sum within bins, each float64 [N, M].
+        finish: maps sums, float64 [R, J, bins], to values, float64 [R].
+        interval: maps sums, float64 [J, bins], the level and a function that makes resampled sums, float64
+            [R, J, bins], to the ends of an interval.
         definition: what a record says about it.
     """
 
     columns: Callable[[FloatArray], Sequence[FloatArray]]
-    finish: Callable[[FloatArray, int], FloatArray]
+    finish: Callable[[FloatArray], FloatArray]
+    interval: Callable[[FloatArray, float, Callable[[], FloatArray]], tuple[float, float]]
     definition: Mapping[str, Any]
+
+
+def plug_in(norm: Callable[[FloatArray, FloatArray], FloatArray], name: str) -> BinStatistic:
+    """A norm of the bins' mean residuals that vanishes when each of them is zero.
+
+    Args:
+        norm: maps residual sums and counts, float64 [R, bins] each, to values, float64 [R].
+        name: of the norm, for the record.
+    """
+
+    def interval(sums: FloatArray, level: float, resampled: Callable[[], FloatArray]) -> tuple[float, float]:
+        residual, held = sums
+        gap = residual / np.maximum(held, 1.0)
+        drawn = resampled()
+        noise = drawn[:, 0] - gap * drawn[:, 1]
+        low, high = inverted_norm(gap, noise, drawn[:, 1], norm, float(norm(*sums[:, None])[0]), level)
+        return low, min(high, 1.0)
+
+    return BinStatistic(
+        columns=lambda residual: (residual, np.ones_like(residual)),
+        finish=lambda sums: norm(sums[:, 0], sums[:, 1]),
+        interval=interval,
+        definition={"norm": name, "estimator": "plug-in", "interval": "bootstrap test, inverted"},
+    )
 
 
 def l1() -> BinStatistic:
     """sum_b (n_b / N) |accuracy_b - confidence_b|, Naeini et al. (2015) and Guo et al. (2017)."""
-    return BinStatistic(
-        columns=lambda residual: (residual,),
-        finish=lambda sums, n: np.abs(sums[:, 0]).sum(axis=1) / n,
-        definition={"norm": "l1", "estimator": "plug-in"},
-    )
+    return plug_in(weighted_l1, "l1")
+
+
+def weighted_l1(residual: FloatArray, held: FloatArray) -> FloatArray:
+    """sum_g |residual_g| / sum_g held_g, float64 [R], of residual sums and counts, float64 [R, G] each."""
+    values: FloatArray = np.abs(residual).sum(axis=1) / held.sum(axis=1)
+    return values
 
 
 def maximum() -> BinStatistic:
     """max_b |accuracy_b - confidence_b| over the bins that hold an example, Naeini et al. (2015)."""
 
-    def finish(sums: FloatArray, n: int) -> FloatArray:  # noqa: ARG001 - the signature of a `finish`
-        residual, held = sums[:, 0], sums[:, 1]
+    def norm(residual: FloatArray, held: FloatArray) -> FloatArray:
         largest: FloatArray = (np.abs(residual) / np.maximum(held, 1.0)).max(axis=1)
         return largest
 
-    return BinStatistic(
-        columns=lambda residual: (residual, np.ones_like(residual)),
-        finish=finish,
-        definition={"norm": "max", "estimator": "plug-in"},
-    )
+    return plug_in(norm, "max")
 
 
 def debiased_squared_l2() -> BinStatistic:
@@ -109,29 +134,68 @@ def debiased_squared_l2() -> BinStatistic:
     two methods, does not depend on how sharp the methods are, which no root of them can keep.
     """
 
-    def finish(sums: FloatArray, n: int) -> FloatArray:
+    def finish(sums: FloatArray) -> FloatArray:
         total, squares, held = sums[:, 0], sums[:, 1], sums[:, 2]
         pairs = (total**2 - squares) / np.maximum(held - 1.0, 1.0)
-        values: FloatArray = np.where(held > 1.0, pairs, 0.0).sum(axis=1) / n
+        values: FloatArray = np.where(held > 1.0, pairs, 0.0).sum(axis=1) / held.sum(axis=1)
         return values
+
+    def interval(sums: FloatArray, level: float, _: Callable[[], FloatArray]) -> tuple[float, float]:
+        return squared_norm(float(finish(sums[None])[0]), *_squared_norm_variance(sums), level)
 
     return BinStatistic(
         columns=lambda residual: (residual, residual**2, np.ones_like(residual)),
         finish=finish,
-        definition={"norm": "squared l2", "estimator": "unbiased (U-statistic of residuals)"},
+        interval=interval,
+        definition={
+            "norm": "squared l2",
+            "estimator": "unbiased (U-statistic of residuals)",
+            "interval": "score, with first- and second-order variance",
+        },
     )
 
 
+def _squared_norm_variance(sums: FloatArray) -> tuple[float, float]:
+    # Hoeffding's decomposition: example i of bin b contributes gap_b^2 + 2 gap_b (r_i - gap_b) to first
+    # order, and pairs within bins contribute 2 var_b^2 each to second order.
+    total, squares, held = sums
+    n = held.sum()
+    gap = total / np.maximum(held, 1.0)
+    variance = np.maximum(squares - held * gap**2, 0.0) / np.maximum(held - 1.0, 1.0)
+    share = held / n
+    norm = float(share @ gap**2)
+    first = (4.0 * float(share @ (gap**2 * variance)) + float(share @ gap**4) - norm**2) / n
+    second = 2.0 * float(variance @ variance) / n**2
+    return (first / norm if norm > 0.0 else 0.0), second
+
+
 def sums_by_bin(columns: Sequence[FloatArray], bins: IntArray, count: int) -> FloatArray:
-    """Sums over the examples of each bin, float64 [J, count]; memory is linear in N and in `count`."""
-    return np.stack([np.bincount(bins, weights=column, minlength=count) for column in columns])
+    """Sums of each column's entries by bin, float64 [J, count]; memory is linear in their number."""
+    places = bins.ravel()
+    return np.stack([np.bincount(places, weights=column.ravel(), minlength=count) for column in columns])
 
 
-def sparse_rows(data: FloatArray, columns: IntArray, width: int) -> Any:
-    """The sparse [N, width] whose row i holds `data[i]` in columns `columns[i]`, both [N, J]."""
-    n, entries = data.shape
-    starts = np.arange(0, n * entries + 1, entries)
-    return sparse.csr_array((data.ravel(), columns.ravel(), starts), shape=(n, width))
+def features_by_bin(columns: Sequence[FloatArray], bins: IntArray, count: int) -> Any:
+    """The sparse [N, J * count] whose column sums are `sums_by_bin`, flattened; bins are int64 [N, M]."""
+    n, width = len(bins), len(columns) * count
+    data = np.concatenate(columns, axis=1)
+    places = np.concatenate([bins + kind * count for kind in range(len(columns))], axis=1)
+    starts = np.arange(0, data.size + 1, data.shape[1])
+    return sparse.csr_array((data.ravel(), places.ravel(), starts), shape=(n, width))
+
+
+def predicted_class(evaluation: Evaluation) -> tuple[FloatArray, FloatArray]:
+    """Confidence and correctness of the predicted class, float64 [N, 1] each."""
+    confidence, correct = top_label(evaluation)
+    return confidence[:, None], correct[:, None]
+
+
+def every_class(evaluation: Evaluation) -> tuple[FloatArray, FloatArray]:
+    """Each class's probability, and 1 where it is the label, float64 [N, C] each."""
+    labels = evaluation.labels
+    is_label = np.zeros(evaluation.probs.shape)
+    is_label[np.arange(len(labels)), labels] = 1.0
+    return np.minimum(evaluation.probs, 1.0), is_label
 
 
 def binned_metric(
@@ -140,32 +204,35 @@ def binned_metric(
     binning: Binning,
     statistic: BinStatistic,
     *,
-    outcome: Callable[[Evaluation], tuple[FloatArray, FloatArray]] = top_label,
+    outcome: Callable[[Evaluation], tuple[FloatArray, FloatArray]] = predicted_class,
     definition: Mapping[str, Any] | None = None,
     needs_posterior: bool = False,
 ) -> Metric:
-    """The metric that is `statistic` of the residuals of the predicted class, binned by its confidence.
+    """The metric that is `statistic` of residuals, binned by confidence.
 
-    `outcome` gives confidence and correctness, each float64 [N]. In the moments form the bins are those
-    of the evaluation it was made from, also where they depend on its confidences.
+    `outcome` gives M confidences of each example and what came of them, float64 [N, M]; each of the M has
+    bins of its own. In the moments form the bins are those of the evaluation it was made from, also where
+    they depend on its confidences.
     """
 
-    def prepared(evaluation: Evaluation) -> tuple[Sequence[FloatArray], IntArray]:
-        confidence, correct = outcome(checked(evaluation))
-        return statistic.columns(correct - confidence), binning.assign(confidence)
+    def prepared(evaluation: Evaluation) -> tuple[Sequence[FloatArray], IntArray, int]:
+        confidence, came = outcome(checked(evaluation))
+        kinds = confidence.shape[1]
+        bins = binning.assign(confidence) + binning.count * np.arange(kinds)
+        return statistic.columns(came - confidence), bins, binning.count * kinds
 
     def evaluate(evaluation: Evaluation) -> float:
-        columns, bins = prepared(evaluation)
-        sums = sums_by_bin(columns, bins, binning.count)
-        return float(statistic.finish(sums[None], len(evaluation))[0])
+        return float(statistic.finish(sums_by_bin(*prepared(evaluation))[None])[0])
 
     def moments(evaluation: Evaluation) -> Moments:
-        columns, bins = prepared(evaluation)
-        kinds, count = len(columns), binning.count
-        places = bins[:, None] + count * np.arange(kinds)
+        columns, bins, count = prepared(evaluation)
+        shape = (-1, len(columns), count)
         return Moments(
-            sparse_rows(np.stack(columns, axis=1), places, kinds * count),
-            lambda sums, n: statistic.finish(sums.reshape(-1, kinds, count), n),
+            features_by_bin(columns, bins, count),
+            lambda sums, _: statistic.finish(sums.reshape(shape)),
+            lambda sums, _, level, resampled: statistic.interval(
+                sums.reshape(shape)[0], level, lambda: resampled().reshape(shape)
+            ),
         )
 
     return Metric(

@@ -11,13 +11,13 @@ from calibench.metrics.binning import (
     debiased_squared_l2,
     equal_mass,
     equal_width,
+    every_class,
     l1,
     maximum,
-    sparse_rows,
     sums_by_bin,
 )
 from calibench.metrics.inputs import checked, top_label
-from calibench.types import Evaluation, FloatArray, IntArray, Metric, Moments
+from calibench.types import Evaluation, FloatArray, IntArray
 
 #: Bins of the metrics that are not the study's, as in Guo et al. (2017).
 BINS = 15
@@ -63,45 +63,17 @@ def reliability(probs: FloatArray, labels: IntArray, bins: int = BINS) -> Reliab
     )
 
 
-def _classwise(bins: int) -> Metric:
-    binning = equal_width(bins)
-
-    def flattened(evaluation: Evaluation) -> tuple[FloatArray, IntArray]:
-        # Class c's bins are columns c * bins to (c + 1) * bins.
-        probs = np.minimum(checked(evaluation).probs, 1.0)
-        classes = probs.shape[1]
-        residual = -probs
-        residual[np.arange(len(probs)), evaluation.labels] += 1.0
-        return residual, binning.assign(probs) + bins * np.arange(classes)
-
-    def evaluate(evaluation: Evaluation) -> float:
-        residual, columns = flattened(evaluation)
-        n, classes = residual.shape
-        sums = sums_by_bin((residual.ravel(),), columns.ravel(), bins * classes)
-        return float(np.abs(sums).sum() / (n * classes))
-
-    def moments(evaluation: Evaluation) -> Moments:
-        residual, columns = flattened(evaluation)
-        classes = residual.shape[1]
-        return Moments(
-            sparse_rows(residual, columns, bins * classes),
-            lambda sums, n: np.abs(sums).sum(axis=1) / (n * classes),
-        )
-
-    return Metric(
-        name="ece_classwise",
-        title="classwise ECE",
-        better="lower",
-        evaluate=evaluate,
-        moments=moments,
-        definition={**binning.definition, **l1().definition, "over": "all classes, equally weighted"},
-    )
-
-
 ECE = binned_metric("ece", "ECE", equal_width(10), l1())
 ECE_15 = binned_metric("ece_15", "ECE (15 bins)", equal_width(BINS), l1())
 ECE_EQUAL_MASS = binned_metric("ece_equal_mass", "ECE (equal mass)", equal_mass(BINS), l1())
 ECE_DEBIASED = binned_metric("ece_debiased", "debiased ECE²", equal_width(BINS), debiased_squared_l2())
 MCE = binned_metric("mce", "MCE", equal_width(BINS), maximum())
 #: Kull et al. (2019): the mean over classes c of the l1 error of p_c against 1[label = c], binned by p_c.
-ECE_CLASSWISE = _classwise(BINS)
+ECE_CLASSWISE = binned_metric(
+    "ece_classwise",
+    "classwise ECE",
+    equal_width(BINS),
+    l1(),
+    outcome=every_class,
+    definition={"over": "all classes, equally weighted"},
+)

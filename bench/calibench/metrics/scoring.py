@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from calibench.intervals import skew_corrected, wilson
 from calibench.metrics.inputs import checked, top_label
 from calibench.types import Evaluation, FloatArray, Metric, Moments
 
@@ -52,7 +53,12 @@ def mean_metric(
     """The metric that is the mean over examples of `per_example`, float64 [N]."""
 
     def moments(evaluation: Evaluation) -> Moments:
-        return Moments(per_example(evaluation)[:, None], lambda sums, n: sums[:, 0] / n)
+        values = per_example(evaluation)
+        return Moments(
+            np.stack([values, values**2, values**3], axis=1),
+            lambda sums, n: sums[:, 0] / n,
+            lambda sums, n, level, _: skew_corrected(sums, n, level),
+        )
 
     return Metric(
         name=name,
@@ -60,12 +66,23 @@ def mean_metric(
         better=better,
         evaluate=lambda evaluation: float(per_example(evaluation).mean()),
         moments=moments,
-        definition=definition,
+        definition={**definition, "interval": "Student, skewness corrected (Hall 1992)"},
         needs_posterior=needs_posterior,
     )
 
 
-ACCURACY = mean_metric("accuracy", "accuracy", "higher", correct, {"ties": "first of equal classes"})
+ACCURACY = Metric(
+    name="accuracy",
+    title="accuracy",
+    better="higher",
+    evaluate=lambda evaluation: float(correct(evaluation).mean()),
+    moments=lambda evaluation: Moments(
+        correct(evaluation)[:, None],
+        lambda sums, n: sums[:, 0] / n,
+        lambda sums, n, level, _: wilson(float(sums[0]), n, level),
+    ),
+    definition={"ties": "first of equal classes", "interval": "score (Wilson 1927)"},
+)
 NLL = mean_metric(
     "nll", "NLL", "lower", negative_log_likelihood, {"unit": "nats", "smallest_probability": NLL_FLOOR}
 )

@@ -36,7 +36,8 @@ def _expected_top_label(evaluation: Evaluation) -> tuple[FloatArray, FloatArray]
     posterior = true_posterior(evaluation)
     predicted = evaluation.probs.argmax(axis=1)
     rows = np.arange(len(predicted))
-    return np.minimum(evaluation.probs[rows, predicted], 1.0), posterior[rows, predicted]
+    confidence = np.minimum(evaluation.probs[rows, predicted], 1.0)
+    return confidence[:, None], posterior[rows, predicted][:, None]
 
 
 POSTERIOR_ERROR = mean_metric(

@@ -1,0 +1,160 @@
+"""Ends of a confidence interval, each for the kind of statistic on which it holds its coverage.
+
+The percentile bootstrap does not cover where a statistic is bounded, skewed or folded at zero: for a plug-in
+ECE near zero it never does. `results/validity.md` shows how often each of these covers instead.
+
+Arguments are shared: `level` is the nominal coverage, n the number of examples, sums are over examples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from scipy import special
+
+from calibench.types import FloatArray
+
+Ends = tuple[float, float]
+
+#: Halvings of the bracket in `inverted_norm`: ends are exact to 1e-6 of the observed value.
+HALVINGS = 20
+
+
+def two_sided(level: float) -> float:
+    """The standard normal quantile that leaves (1 - level) / 2 above it."""
+    return float(special.ndtri(0.5 + level / 2.0))
+
+
+def quantiles(samples: FloatArray, level: float) -> Ends:
+    """Equal-tailed quantiles of resampled values, float64 [R] (Efron 1979)."""
+    low, high = np.quantile(samples, [0.5 - level / 2.0, 0.5 + level / 2.0])
+    return float(low), float(high)
+
+
+def wilson(successes: float, n: int, level: float) -> Ends:
+    """For a share of successes: the score interval of Wilson (1927)."""
+    z = two_sided(level)
+    share = successes / n
+    centre = (share + z * z / (2.0 * n)) / (1.0 + z * z / n)
+    half = z / (1.0 + z * z / n) * np.sqrt(share * (1.0 - share) / n + (z / (2.0 * n)) ** 2)
+    return float(centre - half), float(centre + half)
+
+
+def skew_corrected(power_sums: FloatArray, n: int, level: float) -> Ends:
+    """For a mean: Student's interval, corrected for skewness by the cubic transformation of Hall (1992).
+
+    The transform of T = (mean - mu) / se is g(T) = T + G T^2 / 3 + G^2 T^3 / 27 + G / 6, with G the sample's
+    skewness over the square root of n; it is monotone, so the interval is g's inverse of the normal one. A
+    bootstrap-t corrects the same term, but explodes where a resample may lack the few examples with a loss.
+
+    Args:
+        power_sums: float64 [3], sums of the per-example values, their squares and their cubes.
+    """
+    mean, spread, skew = mean_spread_skew(power_sums, n)
+    z = two_sided(level)
+    ends = [mean - spread * hall_inverse(quantile, skew) for quantile in (z, -z)]
+    return float(ends[0]), float(ends[1])
+
+
+def mean_spread_skew(power_sums: FloatArray, n: int) -> tuple[float, float, float]:
+    """Mean, its standard error, and skewness over the square root of n; the last two 0 for a constant."""
+    first, second, third = (power_sums / n).tolist()
+    variance = second - first**2
+    if n < 2 or variance <= 1e-14 * second:  # rounding of a constant
+        return first, 0.0, 0.0
+    skewness = (third - 3.0 * first * second + 2.0 * first**3) / variance**1.5
+    return first, float(np.sqrt(variance / (n - 1))), float(skewness / np.sqrt(n))
+
+
+def hall_transform(t: float, skew: float) -> float:
+    """g of `skew_corrected`: about standard normal where t is the t-statistic of a skewed sample."""
+    return t + skew * t**2 / 3.0 + skew**2 * t**3 / 27.0 + skew / 6.0
+
+
+def hall_inverse(value: float, skew: float) -> float:
+    """The t whose `hall_transform` is `value`."""
+    if abs(skew) < 1e-9:
+        return value
+    return float(3.0 / skew * (np.cbrt(1.0 + skew * (value - skew / 6.0)) - 1.0))
+
+
+def squared_norm(estimate: float, per_unit: float, constant: float, level: float) -> Ends:
+    """For an unbiased estimate of a squared norm: the score interval.
+
+    At a true value theta >= 0 the estimate has variance theta * per_unit + constant: proportional to theta
+    where the norm is large, and what is left, of second order, where it is zero. The interval holds the theta
+    from which the estimate lies less than two standard errors off, as Wilson's does for a share. Below zero
+    only the constant is left, so that the lower end of a small estimate may be negative, like the estimate.
+    """
+    z = two_sided(level)
+    centre = estimate + z * z * per_unit / 2.0
+    half = z * np.sqrt((z * per_unit / 2.0) ** 2 + max(estimate, 0.0) * per_unit + constant)
+    low = centre - half
+    if low < 0.0:
+        low = min(0.0, estimate - z * np.sqrt(constant))
+    return float(low), float(centre + half)
+
+
+def inverted_norm(
+    gap: FloatArray,
+    noise: FloatArray,
+    held: FloatArray,
+    norm: Callable[[FloatArray, FloatArray], FloatArray],
+    observed: float,
+    level: float,
+) -> Ends:
+    """For a plug-in norm of mean residuals over groups: the bootstrap test, inverted.
+
+    A plug-in norm reads more than the truth, by an amount that depends on the truth: no fixed shift corrects
+    it. So the interval holds every true norm t under which the observed value is not in a tail. Under t the
+    mean residuals are t * direction, and the resampled noise is added to them; t = 0 is a calibrated
+    model. The truth's direction is unknown: of two extremes, the observed pattern scaled and one
+    common gap with the observed signs, the outer ends are taken. The observed value itself is never left out.
+
+    Args:
+        gap: float64 [G], mean residual of each group.
+        noise: float64 [R, G], resampled residual sums about their groups' means.
+        held: float64 [R, G], examples in each group of the resample; row 0 may be the sample itself.
+        norm: maps residual sums and counts, float64 [R, G] each, to values, float64 [R].
+        observed: the plug-in norm of the sample.
+    """
+    lows, highs = [observed], [observed]
+    tail = (1.0 - level) / 2.0
+    count = held.mean(axis=0, keepdims=True)
+    for direction in (gap, np.where(gap < 0.0, -1.0, 1.0)):
+        unit = float(norm(direction * count, count)[0])
+        if unit > 0.0:
+            low, high = _accepted(noise, direction / unit * held, held, norm, observed, tail)
+            lows.append(low)
+            highs.append(high)
+    return min(lows), max(highs)
+
+
+def _accepted(
+    noise: FloatArray,
+    pull: FloatArray,
+    held: FloatArray,
+    norm: Callable[[FloatArray, FloatArray], FloatArray],
+    observed: float,
+    tail: float,
+) -> Ends:
+    def values(t: float) -> FloatArray:
+        return norm(noise + t * pull, held)
+
+    low = _crossing(lambda t: bool(np.mean(values(t) >= observed) > tail), observed)
+    high = _crossing(lambda t: bool(np.mean(values(t) <= observed) <= tail), observed)
+    return low, high
+
+
+def _crossing(beyond: Callable[[float], bool], scale: float) -> float:
+    # The smallest t >= 0 with beyond(t), which is false below it and true above.
+    if beyond(0.0):
+        return 0.0
+    low, high = 0.0, max(scale, 1e-12)
+    while not beyond(high):
+        low, high = high, 2.0 * high
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2.0
+        low, high = (low, middle) if beyond(middle) else (middle, high)
+    return high
