@@ -51,8 +51,8 @@ class Command(click.Command):
             if debug:
                 traceback.print_exc()
             raise click.ClickException(
-                f"Unexpected {type(error).__name__}: {error}. This is a defect of calibench or of a plugin; run "
-                "again with --debug for the traceback, and report it."
+                f"Unexpected {type(error).__name__}: {error}. This is a defect of calibench or of a plugin; "
+                "run again with --debug for the traceback, and report it."
             ) from error
 
 

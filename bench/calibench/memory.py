@@ -1,17 +1,19 @@
 """Peak memory of one method, above the loaded model, in a process of its own.
 
-A process's high-water mark never falls, so methods that share one process would hide behind the largest.
-Processes are forked from a server that has imported the libraries and nothing else.
+A process's high-water mark never falls, so methods that share one process would hide behind the largest. Run
+as a module, this file reads tasks from standard input and forks once for each, after the libraries have been
+imported once.
 """
 
 from __future__ import annotations
 
-import multiprocessing
+import dataclasses
+import json
+import os
 import resource
+import subprocess
 import sys
-from collections.abc import Mapping
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,16 +21,15 @@ from typing import Any
 import numpy as np
 import psutil
 
-from calibench.types import IntArray, Text
+from calibench.types import Text
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class MemoryTask:
     """What the process needs to load the model and run the method on one batch.
 
     Attributes:
         checkpoint: arguments of `calibench.models.load_checkpoint`.
-        planner: arguments of `calibench.data.plan.Planner` besides tokenizer, device and maximum length.
         method: registered name.
         params: its parameters.
         texts, rows: the batch with the most padded tokens.
@@ -40,7 +41,7 @@ class MemoryTask:
     method: str
     params: Mapping[str, Any]
     texts: tuple[Text, ...]
-    rows: IntArray
+    rows: tuple[int, ...]
     seed: int
     threads: int
 
@@ -63,19 +64,63 @@ class Peak:
         return {"peak_bytes": self.bytes, "kind": self.kind, "reason": self.reason}
 
 
-def measure(task: MemoryTask) -> Peak:
-    """Run `task` in a new process and return its peak."""
-    methods = multiprocessing.get_all_start_methods()
-    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-    context.set_forkserver_preload(["calibench.memory", "torch", "transformers"])
-    kind = "cuda_allocator" if str(task.checkpoint["device"]).startswith("cuda") else "rss"
-    with ProcessPoolExecutor(max_workers=1, mp_context=context) as pool:
+def measure(tasks: Sequence[MemoryTask]) -> Iterator[Peak]:
+    """Run each task in a process of its own and yield its peak, in order, as it is known."""
+    if not tasks:
+        return
+    kind = _kind(tasks[0])
+    server = subprocess.Popen(
+        [sys.executable, "-m", "calibench.memory"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert server.stdin is not None
+    assert server.stdout is not None
+    with server:
         try:
-            return pool.submit(_peak, task).result()
-        except BrokenProcessPool:
-            return Peak(None, kind, "the process was killed, most likely for lack of memory")
-        except Exception as error:  # the figure is one column; its failure must not cost the row
-            return Peak(None, kind, f"{type(error).__name__}: {error}")
+            server.stdin.write(json.dumps([dataclasses.asdict(task) for task in tasks]))
+            server.stdin.close()
+            for _ in tasks:
+                line = server.stdout.readline()
+                if line:
+                    yield Peak(**json.loads(line))
+                else:
+                    yield Peak(None, kind, "the measuring process ended early")
+        finally:
+            server.kill()
+
+
+def _kind(task: MemoryTask) -> str:
+    return "cuda_allocator" if str(task.checkpoint["device"]).startswith("cuda") else "rss"
+
+
+def _serve() -> None:
+    """Fork a child for each task on standard input; print its peak, or why there is none, as a line of JSON."""
+    import torch  # noqa: F401 - imported once, for all children
+    import transformers  # noqa: F401
+
+    for given in json.load(sys.stdin):
+        task = MemoryTask(**given)
+        reader, writer = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.close(reader)
+            try:
+                peak = _peak(task)
+            except Exception as error:  # the figure is one column; its failure must not cost the row
+                peak = Peak(None, _kind(task), f"{type(error).__name__}: {error}")
+            os.write(writer, json.dumps(dataclasses.asdict(peak)).encode())
+            os._exit(0)
+        os.close(writer)
+        with os.fdopen(reader) as pipe:
+            answer = pipe.read()
+        os.waitpid(child, 0)
+        if not answer:
+            killed = Peak(None, _kind(task), "the process was killed, most likely for lack of memory")
+            answer = json.dumps(dataclasses.asdict(killed))
+        print(answer, flush=True)
 
 
 def _peak(task: MemoryTask) -> Peak:
@@ -88,7 +133,9 @@ def _peak(task: MemoryTask) -> Peak:
     torch.set_num_threads(task.threads)
     checkpoint = load_checkpoint(**task.checkpoint)
     planner = Planner.of(checkpoint)
-    groups = [np.arange(len(task.texts), dtype=np.int64)]
+    texts = [text if isinstance(text, str) else (text[0], text[1]) for text in task.texts]
+    rows = np.array(task.rows, dtype=np.int64)
+    one_batch = [np.arange(len(texts), dtype=np.int64)]
     device = checkpoint.device
     if device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -98,7 +145,7 @@ def _peak(task: MemoryTask) -> Peak:
         before = psutil.Process().memory_info().rss
         resettable = _reset_high_water_mark()
     method = METHODS.load(task.method)(checkpoint, **task.params)
-    method.predict(planner.assemble(task.texts, task.rows, groups), seed=task.seed)
+    method.predict(planner.assemble(texts, rows, one_batch), seed=task.seed)
     if device.type == "cuda":
         torch.cuda.synchronize(device)
         return Peak(int(torch.cuda.max_memory_allocated(device) - before), "cuda_allocator")
@@ -126,3 +173,7 @@ def _high_water_mark() -> int:
         pass
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+if __name__ == "__main__":
+    _serve()

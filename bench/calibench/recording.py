@@ -84,8 +84,8 @@ def check_usable(predictive: Predictive, setting: Setting) -> None:
     off = np.flatnonzero(np.abs(predictive.probs.sum(axis=1) - 1) > 1e-4)
     if len(off):
         raise CalibenchError(
-            f"The probabilities of row {rows[off[0]]} sum to {predictive.probs[off[0]].sum():.6f}; expected 1: "
-            "repair the method, which may have returned logits."
+            f"The probabilities of row {rows[off[0]]} sum to {predictive.probs[off[0]].sum():.6f}; expected "
+            "1: repair the method, which may have returned logits."
         )
 
 

@@ -71,7 +71,7 @@ class Session:
         self.journal = Journal(folder, session_name(setting, active), keep_samples=keep)
 
     def measure(self) -> dict[str, memory.Peak]:
-        """Everything in order: set-up, warm-up, blocks, single sentences, memory; returns peaks by cell key."""
+        """Set-up, warm-up, blocks, single sentences, memory, in this order; returns peaks by cell key."""
         self._set_up()
         self._warm_up()
         self._throughput()
@@ -99,7 +99,7 @@ class Session:
             self.progress.step(running.cell.label)
 
     def _warm_up(self) -> None:
-        """Every shape once through the model, then each method on whole blocks: on accelerators on all of them."""
+        """Every shape once through the model, then each method on whole blocks; on accelerators on all."""
         everything = self.setting.checkpoint.device.type != "cpu"
         count = len(self.setting.blocks) if everything else min(self.timing.warmup, len(self.setting.blocks))
         self.progress.stage("Warming up", count * len(self._alive()))
@@ -264,18 +264,20 @@ class Session:
         self.progress.stage("Memory", len(left))
         heaviest = max(self.setting.plan.batches, key=lambda batch: batch.inputs["input_ids"].numel())
         model = dataclasses.asdict(self.setting.suite.model)
-        for running in left:
-            task = memory.MemoryTask(
+        tasks = [
+            memory.MemoryTask(
                 checkpoint=model | {"device": str(self.setting.checkpoint.device)},
                 method=running.cell.name,
                 params=running.cell.params,
                 texts=tuple(self.setting.plan.texts[position] for position in heaviest.index),
-                rows=self.setting.plan.rows[heaviest.index],
+                rows=tuple(int(row) for row in self.setting.plan.rows[heaviest.index]),
                 seed=running.cell.seed,
                 threads=torch.get_num_threads(),
             )
-            peaks[running.key] = memory.measure(task)
-            entry = {"kind": "memory", "cell": running.key, "peak": peaks[running.key].as_dict()}
-            self.journal.append(entry)
+            for running in left
+        ]
+        for running, peak in zip(left, memory.measure(tasks), strict=True):
+            peaks[running.key] = peak
+            self.journal.append({"kind": "memory", "cell": running.key, "peak": peak.as_dict()})
             self.progress.step(running.cell.label)
         return peaks

@@ -11,10 +11,10 @@ import torch
 
 import calibench
 from calibench.data.hashing import plan_sha256
-from calibench.data.labels import align
-from calibench.data.loading import limit
+from calibench.data.labels import align, match_labels
 from calibench.data.plan import Planner
 from calibench.data.plan import blocks as blocks_of
+from calibench.data.subset import limit
 from calibench.models import Checkpoint, load_checkpoint
 from calibench.progress import Progress
 from calibench.registry import DATASETS
@@ -54,9 +54,10 @@ def load_setting(suite: Suite, device: str, limit_to: int | None, progress: Prog
     progress.step(f"{dataset.name}: {len(dataset)} examples")
     checkpoint = load_checkpoint(device=device, **dataclasses.asdict(suite.model))
     progress.step(checkpoint.name)
-    dataset, notes = align(dataset, checkpoint.labels, out_of_scope=data.out_of_scope)
     if limit_to is not None:
         dataset = limit(dataset, limit_to, suite.seeds[0])
+    notes = match_labels(dataset.label_names, checkpoint.labels, out_of_scope=data.out_of_scope).notes
+    dataset = align(dataset, checkpoint.labels, out_of_scope=data.out_of_scope)
     budget = timing.token_budget or TOKEN_BUDGET[checkpoint.device.type]
     planner = Planner.of(checkpoint, token_budget=budget, batch_size=timing.batch_size)
     plan = planner.plan(dataset.texts, dataset.rows)
@@ -83,7 +84,7 @@ def load_setting(suite: Suite, device: str, limit_to: int | None, progress: Prog
         context,
         limit_to,
         _first_forward(checkpoint, plan),
-        tuple(notes),
+        notes,
     )
 
 
