@@ -8,7 +8,8 @@ Arguments are shared: `level` is the nominal coverage, n the number of examples,
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import special
@@ -96,55 +97,53 @@ def squared_norm(estimate: float, per_unit: float, constant: float, level: float
     return float(low), float(centre + half)
 
 
+@dataclass(frozen=True, eq=False)
+class Direction:
+    """A one-parameter family of truths in which a plug-in norm is tested.
+
+    Attributes:
+        noise: float64 [R, G], resampled noise of the G numbers whose norm is taken.
+        pull: float64 [R, G], what a truth of norm 1 at the observed scale adds to them.
+        truth: maps the family's parameter to the norm of the truth.
+    """
+
+    noise: FloatArray
+    pull: FloatArray
+    truth: Callable[[float], float] = float
+
+
 def inverted_norm(
-    gap: FloatArray,
-    noise: FloatArray,
-    held: FloatArray,
-    norm: Callable[[FloatArray, FloatArray], FloatArray],
+    directions: Sequence[Direction],
+    norm: Callable[[FloatArray], FloatArray],
     observed: float,
     level: float,
 ) -> Ends:
-    """For a plug-in norm of mean residuals over groups: the bootstrap test, inverted.
+    """For a plug-in norm: the bootstrap test, inverted.
 
     A plug-in norm reads more than the truth, by an amount that depends on the truth: no fixed shift corrects
-    it. So the interval holds every true norm t under which the observed value is not in a tail. Under t the
-    mean residuals are t * direction, and the resampled noise is added to them; t = 0 is a calibrated
-    model. The truth's direction is unknown: of two extremes, the observed pattern scaled and one
-    common gap with the observed signs, the outer ends are taken. The observed value itself is never left out.
+    it. So the interval holds every truth under which the observed value is not in a tail of norm(noise +
+    t * pull); t = 0 is a calibrated model. In which direction the truth lies is unknown; of those given, the
+    outer ends are taken. The observed value itself is never left out.
 
     Args:
-        gap: float64 [G], mean residual of each group.
-        noise: float64 [R, G], resampled residual sums about their groups' means.
-        held: float64 [R, G], examples in each group of the resample; row 0 may be the sample itself.
-        norm: maps residual sums and counts, float64 [R, G] each, to values, float64 [R].
+        norm: maps float64 [R, G] to values, float64 [R].
         observed: the plug-in norm of the sample.
     """
-    lows, highs = [observed], [observed]
+    ends = [observed]
     tail = (1.0 - level) / 2.0
-    count = held.mean(axis=0, keepdims=True)
-    for direction in (gap, np.where(gap < 0.0, -1.0, 1.0)):
-        unit = float(norm(direction * count, count)[0])
-        if unit > 0.0:
-            low, high = _accepted(noise, direction / unit * held, held, norm, observed, tail)
-            lows.append(low)
-            highs.append(high)
-    return min(lows), max(highs)
+    for direction in directions:
 
+        def values(t: float, family: Direction = direction) -> FloatArray:
+            return norm(family.noise + t * family.pull)
 
-def _accepted(
-    noise: FloatArray,
-    pull: FloatArray,
-    held: FloatArray,
-    norm: Callable[[FloatArray, FloatArray], FloatArray],
-    observed: float,
-    tail: float,
-) -> Ends:
-    def values(t: float) -> FloatArray:
-        return norm(noise + t * pull, held)
+        def reached(t: float) -> bool:
+            return bool(np.mean(values(t) >= observed) > tail)
 
-    low = _crossing(lambda t: bool(np.mean(values(t) >= observed) > tail), observed)
-    high = _crossing(lambda t: bool(np.mean(values(t) <= observed) <= tail), observed)
-    return low, high
+        def passed(t: float) -> bool:
+            return bool(np.mean(values(t) <= observed) <= tail)
+
+        ends += [direction.truth(_crossing(test, observed)) for test in (reached, passed)]
+    return min(ends), max(ends)
 
 
 def _crossing(beyond: Callable[[float], bool], scale: float) -> float:

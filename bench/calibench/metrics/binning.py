@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from calibench.intervals import inverted_norm, squared_norm
+from calibench.intervals import Direction, inverted_norm, squared_norm
 from calibench.metrics.inputs import checked, top_label
 from calibench.types import Evaluation, FloatArray, IntArray, Metric, Moments
 
@@ -78,25 +78,36 @@ class BinStatistic:
     definition: Mapping[str, Any]
 
 
-def plug_in(norm: Callable[[FloatArray, FloatArray], FloatArray], name: str) -> BinStatistic:
-    """A norm of the bins' mean residuals that vanishes when each of them is zero.
+def plug_in(
+    norm: Callable[[FloatArray], FloatArray], divisor: Callable[[FloatArray], FloatArray], name: str
+) -> BinStatistic:
+    """A norm of the bins' residual sums over a divisor: it vanishes when each bin's residuals sum to zero.
 
     Args:
-        norm: maps residual sums and counts, float64 [R, bins] each, to values, float64 [R].
+        norm: maps float64 [R, bins] to values, float64 [R].
+        divisor: maps the bins' counts, float64 [R, bins], to divisors that broadcast with them.
         name: of the norm, for the record.
     """
 
     def interval(sums: FloatArray, level: float, resampled: Callable[[], FloatArray]) -> tuple[float, float]:
         residual, held = sums
         gap = residual / np.maximum(held, 1.0)
-        drawn = resampled()
-        noise = drawn[:, 0] - gap * drawn[:, 1]
-        low, high = inverted_norm(gap, noise, drawn[:, 1], norm, float(norm(*sums[:, None])[0]), level)
+        drawn, counts = np.moveaxis(resampled(), 1, 0)
+        noise = (drawn - gap * counts) / divisor(counts)
+        directions = []
+        # Of all truths of one norm, the plug-in reads most above those that repeat the observed pattern, with
+        # its bins near zero, and least above those that leave no bin near zero.
+        for pattern in (gap, np.where(gap < 0.0, -1.0, 1.0)):
+            unit = float(norm(pattern * held / divisor(held[None]))[0])
+            if unit > 0.0:
+                directions.append(Direction(noise, pattern / unit * counts / divisor(counts)))
+        observed = float(norm(residual / divisor(held[None]))[0])
+        low, high = inverted_norm(directions, norm, observed, level)
         return low, min(high, 1.0)
 
     return BinStatistic(
         columns=lambda residual: (residual, np.ones_like(residual)),
-        finish=lambda sums: norm(sums[:, 0], sums[:, 1]),
+        finish=lambda sums: norm(sums[:, 0] / divisor(sums[:, 1])),
         interval=interval,
         definition={"norm": name, "estimator": "plug-in", "interval": "bootstrap test, inverted"},
     )
@@ -104,23 +115,12 @@ def plug_in(norm: Callable[[FloatArray, FloatArray], FloatArray], name: str) -> 
 
 def l1() -> BinStatistic:
     """sum_b (n_b / N) |accuracy_b - confidence_b|, Naeini et al. (2015) and Guo et al. (2017)."""
-    return plug_in(weighted_l1, "l1")
-
-
-def weighted_l1(residual: FloatArray, held: FloatArray) -> FloatArray:
-    """sum_g |residual_g| / sum_g held_g, float64 [R], of residual sums and counts, float64 [R, G] each."""
-    values: FloatArray = np.abs(residual).sum(axis=1) / held.sum(axis=1)
-    return values
+    return plug_in(lambda gaps: np.abs(gaps).sum(axis=1), lambda held: held.sum(axis=1, keepdims=True), "l1")
 
 
 def maximum() -> BinStatistic:
     """max_b |accuracy_b - confidence_b| over the bins that hold an example, Naeini et al. (2015)."""
-
-    def norm(residual: FloatArray, held: FloatArray) -> FloatArray:
-        largest: FloatArray = (np.abs(residual) / np.maximum(held, 1.0)).max(axis=1)
-        return largest
-
-    return plug_in(norm, "max")
+    return plug_in(lambda gaps: np.abs(gaps).max(axis=1), lambda held: np.maximum(held, 1.0), "max")
 
 
 def debiased_squared_l2() -> BinStatistic:
