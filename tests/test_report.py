@@ -84,6 +84,10 @@ def printed(renderable: Any, width: int = 100) -> str:
         (numbers.significant(1432.7), "1,433"),
         (numbers.significant(0.00417), "0.00417"),
         (numbers.significant(0), "0"),
+        (numbers.seconds(0.0178), "0.018"),
+        (numbers.seconds(9.05e-6), "<0.001"),
+        (numbers.seconds(11.142), "11.1"),
+        (numbers.seconds(0), "0.000"),
         (numbers.memory(327155712), "312 MiB"),
         (numbers.memory(900), "900 B"),
         (numbers.interval({"value": 0.077, "low": 0.058, "high": 0.0969}), ".0770 [.058, .097]"),
@@ -300,7 +304,9 @@ def test_report_without_predictions_says_so(folder: Path, tmp_path: Path) -> Non
     """Records alone, as they are kept in version control, make a report that names the diagrams it lacks."""
     write_records(tmp_path, load_records(folder))
     text = write_report(tmp_path / "records.jsonl").read_text(encoding="utf-8")
-    assert "Not drawn, because no predictions lie beside the records: `frequentist`, `mc-dropout-baal`" in text
+    assert (
+        "Not drawn, because no predictions lie beside the records: `frequentist`, `mc-dropout-baal`" in text
+    )
     assert "-reliability.png" not in text
     assert (tmp_path / "report.md").is_file()
 
@@ -478,6 +484,14 @@ def test_terminal_table_takes_markup_literally() -> None:
     """Square brackets in a message are text, not styling."""
     record = one(status="error", error={"type": "E", "message": "expected [bold]x[/bold]"})
     assert "failed: expected [bold]x[/bold]" in printed(terminal.terminal_table([record]))
+
+
+def test_terminal_table_explains_what_is_missing() -> None:
+    """A value that could not be had is marked in its cell, with the reason below the table."""
+    reason = "n too small: 10 requests do not bound p50"
+    text = printed(terminal.terminal_table([one(timing={"latency_ms": {"p50": example.missing(reason)}})]))
+    assert "n/a (a)" in text
+    assert f"(a) {reason}" in text
 
 
 def test_show_record_leaves_nothing_out(folder: Path) -> None:

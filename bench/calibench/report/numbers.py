@@ -35,6 +35,13 @@ def significant(value: float, digits: int = 3) -> str:
     return f"{value:,.{max(0, digits - 1 - magnitude)}f}"
 
 
+def seconds(value: float) -> str:
+    """Three significant digits as far as milliseconds go: `11.1`, `0.018`, `<0.001`."""
+    if 0 < value < 0.0005:
+        return "<0.001"
+    return significant(value) if value >= 0.1 else f"{value:.3f}"
+
+
 def memory(size: float) -> str:
     """Bytes in binary units: `312 MiB`."""
     for unit, step in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):

@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from calibench.report.groups import Entry, Record, Section, dig
-from calibench.report.numbers import Format, bound, fraction, interval, memory, percent, significant
+from calibench.report.numbers import Format, bound, fraction, interval, memory, percent, seconds, significant
 
 ABSENT = "-"
-_SHORT = 24
 
 
 @dataclass(frozen=True)
@@ -63,27 +62,30 @@ class Table:
     notes: tuple[str, ...]
 
 
-def build(title: str, entries: Iterable[Entry], columns: Sequence[Column]) -> Table:
-    """Read `columns` off every entry, failed ones included; collect the reasons of missing values."""
+def build(title: str, entries: Iterable[Entry], columns: Sequence[Column], room: int = 24) -> Table:
+    """Read `columns` off every entry, failed ones included; collect the reasons of missing values.
+
+    A reason of up to `room` characters stands in its cell; longer ones become notes.
+    """
     notes: list[str] = []
     rows = []
     for entry in entries:
         cells: tuple[Cell, ...] = ()
         if entry.failure is None:
-            cells = tuple(_with_note(column.read(entry.record), notes) for column in columns)
+            cells = tuple(_with_note(column.read(entry.record), notes, room) for column in columns)
         rows.append(Row(entry, cells, entry.failure))
     return Table(title, tuple(columns), tuple(rows), tuple(notes))
 
 
-def _with_note(cell: Cell, notes: list[str]) -> Cell:
-    """A short reason is the cell; of a longer one the cell shows the beginning and points to a note."""
-    if cell.reason is None or len(cell.reason) <= _SHORT:
+def _with_note(cell: Cell, notes: list[str], room: int) -> Cell:
+    """The cell, with a reason that does not fit cut at its first colon and pointing to a note."""
+    if cell.reason is None or len(cell.reason) <= room:
         return cell
     if cell.reason not in notes:
         notes.append(cell.reason)
     head = cell.reason.partition(":")[0].partition(";")[0]
     letter = note_letter(notes.index(cell.reason))
-    return Cell(f"{head if len(head) <= _SHORT else 'n/a'} ({letter})", cell.sort, cell.reason)
+    return Cell(f"{head if len(head) <= room else 'n/a'} ({letter})", cell.sort, cell.reason)
 
 
 def note_letter(index: int) -> str:
@@ -125,12 +127,12 @@ def estimate(*path: str, value: Format = fraction, end: Format | None = bound) -
     return read
 
 
-def number(*path: str) -> Callable[[Record], Cell]:
-    """Reads a bare number."""
+def duration(*path: str) -> Callable[[Record], Cell]:
+    """Reads a bare number of seconds."""
 
     def read(record: Record) -> Cell:
         found = dig(record, *path)
-        return Cell(ABSENT) if found is None else Cell(significant(found), found)
+        return Cell(ABSENT) if found is None else Cell(seconds(found), found)
 
     return read
 
@@ -241,18 +243,20 @@ def _outside_model(record: Record) -> Cell:
 
 
 STAGES = (
-    Column("Tokenise (s)", "Text to token ids.", number("timing", "stages_s", "tokenise")),
-    Column("Forward (s)", "Inside the model's forward.", number("timing", "stages_s", "forward")),
-    Column("Aggregate (s)", "From passes to one distribution.", number("timing", "stages_s", "aggregate")),
-    Column("End to end (s)", "Text to probabilities.", number("timing", "stages_s", "end_to_end")),
+    Column("Tokenise (s)", "Text to token ids.", duration("timing", "stages_s", "tokenise")),
+    Column("Forward (s)", "Inside the model's forward.", duration("timing", "stages_s", "forward")),
+    Column("Aggregate (s)", "From passes to one distribution.", duration("timing", "stages_s", "aggregate")),
+    Column("End to end (s)", "Text to probabilities.", duration("timing", "stages_s", "end_to_end")),
     Column("Outside the model", "1 - forward / end to end.", _outside_model),
-    Column("Set-up (s)", "Making the method ready, once.", number("timing", "setup_s")),
+    Column("Set-up (s)", "Making the method ready, once.", duration("timing", "setup_s")),
     Column(
-        "First forward (s)", "The first batch, before anything was warm.", number("timing", "first_forward_s")
+        "First forward (s)",
+        "The first batch, with nothing warm.",
+        duration("timing", "first_forward_s"),
     ),
-    Column("Model load (s)", "Checkpoint to memory.", number("timing", "model_load_s")),
+    Column("Model load (s)", "Checkpoint to memory.", duration("timing", "model_load_s")),
 )
-FIT = Column("Fit (s)", "Learning from labelled data, before any prediction.", number("fit", "seconds"))
+FIT = Column("Fit (s)", "Learning from labelled data, before any prediction.", duration("fit", "seconds"))
 
 _TITLES = {
     "ece_15": "ECE, 15 bins ↓",
@@ -274,9 +278,10 @@ def further(section: Section) -> Table | None:
     names: dict[str, None] = {}
     for entry in section.measured:
         names |= dict.fromkeys(entry.record.get("metrics") or {})
+    ordered = sorted(names, key=lambda name: list(_TITLES).index(name) if name in _TITLES else len(_TITLES))
     columns = [
         Column(_TITLES.get(name, name), f"The metric {name}.", estimate("metrics", name))
-        for name in names
+        for name in ordered
         if name not in _SHOWN
     ]
     return build("Further metrics", section.entries, columns) if columns else None

@@ -23,7 +23,7 @@ _COLUMNS = (
     Column("p50 ms", "", estimate("timing", "latency_ms", "p50", value=significant, end=None)),
     Column("memory", "", peak_memory),
 )
-_LONG = 12
+_LONG, _NAME, _ROOM = 12, 26, 8
 
 
 def terminal_table(records: Iterable[Record]) -> RenderableType:
@@ -44,9 +44,10 @@ def _title(section: Section) -> str:
 
 
 def _section(section: Section) -> Iterator[RenderableType]:
-    content = build("", section.entries, _COLUMNS)
+    content = build("", section.entries, _COLUMNS, room=_ROOM)
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column("method", overflow="fold")
+    longest = max(len(row.entry.label) for row in content.rows)
+    table.add_column("method", overflow="fold", min_width=min(longest, _NAME))
     table.add_column("T", justify="right")
     for column in content.columns:
         table.add_column(column.title, justify="right", no_wrap=column.title == "ECE")
