@@ -93,7 +93,7 @@ def plug_in(
         residual, held = sums
         gap = residual / np.maximum(held, 1.0)
         drawn, counts = np.moveaxis(resampled(), 1, 0)
-        noise = (drawn - gap * counts) / divisor(counts)
+        noise = _noise(residual, held, drawn, counts) / divisor(counts)
         directions = []
         # Of all truths of one norm, the plug-in reads most above those that repeat the observed pattern, with
         # its bins near zero, and least above those that leave no bin near zero.
@@ -111,6 +111,14 @@ def plug_in(
         interval=interval,
         definition={"norm": name, "estimator": "plug-in", "interval": "bootstrap test, inverted"},
     )
+
+
+def _noise(residual: FloatArray, held: FloatArray, drawn: FloatArray, counts: FloatArray) -> FloatArray:
+    # Resampled sums about the bin's own mean vary too little by (held - 1) / held, and in a bin with one
+    # example not at all: there the example's own square is an unbiased estimate of its variance.
+    centred = drawn - residual / np.maximum(held, 1.0) * counts
+    alone = (counts - 1.0) * residual
+    return np.where(held > 1.0, centred * np.sqrt(held / np.maximum(held - 1.0, 1.0)), alone)
 
 
 def l1() -> BinStatistic:
