@@ -71,7 +71,7 @@ def curve_values(
         "passes": within,
         "metrics": {
             metric.name: [
-                point.as_dict()
+                point.value.as_dict() | {"order_low": point.band.low, "order_high": point.band.high}
                 for point in pass_curve(
                     metric, samples[:, keep], dataset.labels[keep], within, resamples=RESAMPLES, seed=seed
                 )

@@ -21,7 +21,7 @@ from calibench.journal import Journal
 from calibench.progress import Progress
 from calibench.seeds import derived_seed
 from calibench.setting import Setting
-from calibench.timing import Timed, time_prediction
+from calibench.timing import Timed, frozen_heap, time_prediction
 from calibench.types import IntArray, Method, Predictive
 
 
@@ -73,10 +73,11 @@ class Session:
     def measure(self) -> dict[str, memory.Peak]:
         """Set-up, warm-up, blocks, single sentences, memory, in this order; returns peaks by cell key."""
         self._set_up()
-        self._warm_up()
-        self._throughput()
-        self._curve_timing()
-        self._latency()
+        with frozen_heap():
+            self._warm_up()
+            self._throughput()
+            self._curve_timing()
+            self._latency()
         return self._memory()
 
     def _failed(self, running: Running, error: Exception) -> None:

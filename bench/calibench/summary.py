@@ -10,7 +10,7 @@ import numpy as np
 from calibench.journal import Journal
 from calibench.stats import median_ratio_interval, percentile_interval, ratio_interval
 
-QUANTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99}
+QUANTILES = {"p50": 50, "p90": 90, "p95": 95, "p99": 99}
 
 
 def timing_values(journal: Journal, key: str, reference: str, curve: Sequence[int]) -> dict[str, Any]:
