@@ -16,9 +16,11 @@ import numpy as np
 import pytest
 
 import report_example as example
+from calibench.data.hashing import text_sha256
 from calibench.errors import CalibenchError, UsageError
 from calibench.records import load_records, write_records
 from calibench.report import examples, groups, tables, write_html
+from calibench.report.texts import texts_of
 
 TEN = (
     *example.METHODS,
@@ -214,6 +216,16 @@ def test_text_is_shown_where_asked_for(tmp_path: Path) -> None:
     page = Page(write_html(tmp_path, include_text=True, dataset=str(data)))
     assert re.search(r"the film in row \d+ is <superb> & new", page.text)
     assert "not in the data" not in page.text
+
+
+def test_text_of_the_embedded_corpus_needs_nothing() -> None:
+    """The corpus that ships with the package is found without being named."""
+    record = example.record(example.METHODS[0], "0", suite="embedded", seed=0, model="m", n=1)
+    record["data"] |= {"name": "calibench-sentiment", "source": "embedded", "split": "test"}
+    (section,) = groups.sections([record])
+    found = texts_of(section, None)
+    assert len(found) > 900
+    assert all(text_sha256(text) == key for key, text in found.items())
 
 
 # --- in a browser ------------------------------------------------------------------------------------------

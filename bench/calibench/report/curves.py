@@ -67,7 +67,8 @@ def _metric_over_passes(section: Section, curved: Sequence[Entry], name: str) ->
         figure,
         f"{title} over the number of passes. " + " ".join(_words(entry, name) for entry in shown),
         "From one run: each point is the running mean of its first passes. The wide band says how far other "
-        "examples could move the curve, the narrow one how far another order of the same passes could.",
+        "examples could move the curve, the narrow one how far another order of the same passes could; it ends "
+        "where too few passes were left over to tell.",
     )
 
 
@@ -155,6 +156,9 @@ def _time_over_passes(section: Section, timed: Sequence[Entry]) -> Drawing:
         words.append(f"{entry.label}: {significant(known[-1][1])} ms at {known[-1][0]}.")
     axes.set_xlim(left=0)
     axes.set_ylim(bottom=0)
+    axes.xaxis.set_major_locator(
+        FixedLocator(sorted({k for e in timed for k in e.record["curve"]["passes"]}))
+    )
     axes.set_xlabel("passes")
     axes.set_ylabel("ms per sentence")
     axes.legend(loc="upper left", bbox_to_anchor=(1.02, 1.0), borderaxespad=0, labelspacing=0.8)

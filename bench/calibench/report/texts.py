@@ -34,7 +34,7 @@ def texts_of(section: Section, dataset: str | None) -> dict[str, str]:
     columns = load_suite(suite).data.text if dataset is None and suite in suite_names() else ()
     embedded = data.get("source") == "embedded" and dataset is None
     loaded = DATASETS.load("embedded" if embedded else "huggingface")(
-        dataset or data.get("name"),
+        None if embedded else dataset or data.get("name"),
         config=data.get("config"),
         split=data.get("split"),
         revision=None if dataset else data.get("revision"),
