@@ -67,8 +67,8 @@ def _metric_over_passes(section: Section, curved: Sequence[Entry], name: str) ->
         figure,
         f"{title} over the number of passes. " + " ".join(_words(entry, name) for entry in shown),
         "From one run: each point is the running mean of its first passes. The wide band says how far other "
-        "examples could move the curve, the narrow one how far another order of the same passes could; it ends "
-        "where too few passes were left over to tell.",
+        "examples could move the curve, the narrow one how far another order of the same passes could; it "
+        "ends where too few passes were left over to tell.",
     )
 
 

@@ -1,0 +1,124 @@
+"""Figures draw what the records and predictions hold, the same byte for byte."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binomtest
+
+import report_example as example
+from calibench.records import Record, load_predictions, load_records
+from calibench.report import figures, groups, published, style, write_report
+from calibench.report.curves import curve_drawings
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("run")
+    example.build(path, with_curve=True, truth=True)
+    write_report(path)
+    return path
+
+
+def only_section(records: list[Record]) -> groups.Section:
+    (section,) = groups.sections(records)
+    return section
+
+
+def test_figures_are_the_same_byte_for_byte(folder: Path, tmp_path: Path) -> None:
+    """A second report of the same records has the same bytes: text, SVG and PNG."""
+    example.build(tmp_path, with_curve=True, truth=True)
+    write_report(tmp_path)
+    made = sorted(path.relative_to(folder) for path in [*folder.glob("figures/*"), folder / "report.md"])
+    assert len(made) == 11
+    for path in made:
+        assert (tmp_path / path).read_bytes() == (folder / path).read_bytes(), path
+    assert b"<dc:date>" not in (folder / "figures/sst2-cost.svg").read_bytes()
+
+
+def test_reliability_bars_are_the_stored_predictions(folder: Path) -> None:
+    """Bar heights are the accuracy of the examples in each bin, computed here from the stored predictions."""
+    records = load_records(folder)
+    section = only_section(records)
+    with style.styled():
+        drawing = figures.reliability_diagrams(section, folder)
+    assert drawing is not None
+    stored = load_predictions(folder, records[0])
+    confidence, right = stored.probs.max(1), stored.probs.argmax(1) == stored.label
+    bucket = np.minimum((confidence * 10).astype(int), 9)
+    expected = [np.mean(right[bucket == b]) for b in range(5, 10)]
+    heights = [patch.get_height() for patch in drawing.figure.axes[0].patches[:5]]
+    np.testing.assert_allclose(heights, expected, atol=1e-12)
+
+
+def test_reliability_leaves_out_unscored_labels(tmp_path: Path) -> None:
+    """Examples whose label the model cannot output are in no bin."""
+    import pyarrow.parquet as pq
+
+    records = example.build(tmp_path, example.METHODS[:1], n=50)
+    file = tmp_path / records[0]["predictions"]
+    frame = pq.read_table(file).to_pydict()
+    frame["label"][:10] = [-1] * 10
+    pq.write_table(example.pa.table(frame), file)
+    with style.styled():
+        drawing = figures.reliability_diagrams(only_section(records), tmp_path)
+    assert drawing is not None
+    assert sum(patch.get_height() for patch in drawing.figure.axes[1].patches) == 40
+
+
+@given(st.integers(1, 200).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_wilson_interval_is_scipys(case: tuple[int, int]) -> None:
+    """The binomial interval of a bin agrees with scipy's."""
+    successes, trials = case
+    low, high = figures.wilson(np.array([successes]), np.array([trials]))
+    expected = binomtest(successes, trials).proportion_ci(method="wilson")
+    np.testing.assert_allclose([low[0], high[0]], expected, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("model", "n", "shown"),
+    [(example.STUDY_MODEL, 872, True), (example.STUDY_MODEL, 100, False), ("sst2-minilm", 872, False)],
+)
+def test_published_points_only_beside_the_published_model(
+    tmp_path: Path, model: str, n: int, shown: bool
+) -> None:
+    """The study's values are drawn where model and examples are the study's, and nowhere else."""
+    records = example.build(tmp_path, example.METHODS[:2], model=model, n=n, with_curve=True)
+    section = only_section(records)
+    assert (published.published(section, "ece") is not None) is shown
+    assert published.published(section, "nll") is None
+    with style.styled():
+        drawing = next(d for d in curve_drawings(section) if d.name.endswith("-ece"))
+    legend = [text.get_text() for text in drawing.figure.legends[0].get_texts()]
+    assert ("published, MC-Dropout" in legend) is shown
+
+
+def test_curve_bands_are_the_records(folder: Path) -> None:
+    """The two bands of a curve are the interval over examples and the one over the order of passes."""
+    section = only_section(load_records(folder))
+    with style.styled():
+        drawing = next(d for d in curve_drawings(section) if d.name.endswith("-ece"))
+    wide, narrow = drawing.figure.axes[0].collections[:2]
+    points = section.entries[1].record["curve"]["metrics"]["ece"]
+    for band, low, high in ((wide, "low", "high"), (narrow, "order_low", "order_high")):
+        corners = band.get_paths()[0].vertices
+        assert corners[:, 1].min() == pytest.approx(min(point[low] for point in points))
+        assert corners[:, 1].max() == pytest.approx(max(point[high] for point in points))
+
+
+def test_more_methods_than_colours() -> None:
+    """Beyond ten methods colours repeat, but never together with the marker."""
+    looks = {(style.colour(order), style.marker(order)) for order in range(40)}
+    assert len(looks) == 40
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"), [(1, (1, 1)), (4, (1, 4)), (5, (2, 3)), (9, (3, 3)), (10, (3, 4))]
+)
+def test_panels_fill_rows_evenly(count: int, expected: tuple[int, int]) -> None:
+    """Panels are at most four beside each other, in rows as equal as can be."""
+    assert style.shape(count, 4) == expected
