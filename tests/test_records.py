@@ -73,7 +73,9 @@ def test_broken_files_are_named(tmp_path: Path, content: str, message: str) -> N
 
 def test_missing_records_are_named(tmp_path: Path) -> None:
     """A folder without records says what was expected there."""
-    with pytest.raises(UsageError, match=r"There are no records at .*expected a run folder with records\.jsonl"):
+    with pytest.raises(
+        UsageError, match=r"There are no records at .*expected a run folder with records\.jsonl"
+    ):
         load_records(tmp_path)
 
 

@@ -43,7 +43,9 @@ def registry(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Registry:
 
 def test_an_unknown_name_lists_the_choices_and_the_nearest(registry: Registry) -> None:
     """A typo is answered with what was probably meant."""
-    with pytest.raises(UsageError, match=r"Unknown method 'sond'; did you mean 'sound'\? choose from broken,"):
+    with pytest.raises(
+        UsageError, match=r"Unknown method 'sond'; did you mean 'sound'\? choose from broken,"
+    ):
         registry.load("sond")
 
 
@@ -55,13 +57,18 @@ def test_a_name_registered_twice_names_both_distributions(registry: Registry) ->
 
 def test_a_plugin_that_fails_to_import_is_reported_by_name(registry: Registry) -> None:
     """The error names the plugin, its distribution and what it raised."""
-    with pytest.raises(CalibenchError, match=r"'broken' from beta 1\.0 failed to import \(RuntimeError: no such"):
+    with pytest.raises(
+        CalibenchError, match=r"'broken' from beta 1\.0 failed to import \(RuntimeError: no such"
+    ):
         registry.load("broken")
 
 
 def test_a_broken_plugin_does_not_take_the_listing_down(registry: Registry) -> None:
     """Listing reads docstrings without importing, so that even a broken plugin is described."""
-    assert [registry.summary(name) for name in ("broken", "sound")] == ["Would be fine.", "Sound in every way."]
+    assert [registry.summary(name) for name in ("broken", "sound")] == [
+        "Would be fine.",
+        "Sound in every way.",
+    ]
     assert "registered by both" in registry.summary("twice")
     assert "broken_plugin" not in sys.modules
 

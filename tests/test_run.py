@@ -181,7 +181,8 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
     for one, other in zip(resumed, whole, strict=True):
         assert one["metrics"] == other["metrics"]
         np.testing.assert_array_equal(
-            load_predictions(tmp_path / "killed", one).probs, load_predictions(tmp_path / "whole", other).probs
+            load_predictions(tmp_path / "killed", one).probs,
+            load_predictions(tmp_path / "whole", other).probs,
         )
     assert not (tmp_path / "killed" / "journal").exists()
 
@@ -190,7 +191,9 @@ def test_only_what_is_missing_is_run(tmp_path: Path) -> None:
     """A second run adds the new method beside a reference timed again, and keeps what was there."""
     first = run(small("frequentist", "mc-dropout"), tmp_path, limit_to=LIMIT)
     watched = InterruptedAfter(None)
-    second = run(small("frequentist", "mc-dropout", "mc-dropout-baal"), tmp_path, limit_to=LIMIT, progress=watched)
+    second = run(
+        small("frequentist", "mc-dropout", "mc-dropout-baal"), tmp_path, limit_to=LIMIT, progress=watched
+    )
     assert ("Setting up", 2) in watched.stages
     assert second[:2] == first
     assert second[2]["cost_ratio"]["value"] > 0
@@ -215,7 +218,9 @@ def test_overwrite_strategies(tmp_path: Path) -> None:
 )
 def test_a_failed_cell_is_a_record_with_its_error(tmp_path: Path, how: str, message: str) -> None:
     """One method's failure is written down and costs the others nothing; the next run tries it again."""
-    suite = replace(small("frequentist"), method=(MethodSpec("frequentist"), MethodSpec("broken", {"how": how})))
+    suite = replace(
+        small("frequentist"), method=(MethodSpec("frequentist"), MethodSpec("broken", {"how": how}))
+    )
     sound, failed = run(suite, tmp_path, limit_to=LIMIT)
     assert (sound["status"], sound["error"]) == ("ok", None)
     assert failed["status"] == "error"
@@ -253,7 +258,9 @@ def test_seeds_are_cells_of_their_own(tmp_path: Path) -> None:
 def tiny_modernbert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A ModernBERT with its default dropout of 0, saved with labels of the embedded data."""
     folder = tmp_path_factory.mktemp("modernbert")
-    model = tiny_model("modernbert", **dict.fromkeys(("attention_dropout", "mlp_dropout", "classifier_dropout"), 0.0))
+    model = tiny_model(
+        "modernbert", **dict.fromkeys(("attention_dropout", "mlp_dropout", "classifier_dropout"), 0.0)
+    )
     model.config.id2label = {0: "NEGATIVE", 1: "POSITIVE"}
     model.save_pretrained(folder)
     tiny_tokenizer("modernbert").save_pretrained(folder)

@@ -31,7 +31,10 @@ def test_built_in_suites_parse_and_bind(name: str) -> None:
         ("passes = 0\n" + MINIMAL, "passes is 0 .* expected 1 or more"),
         ("seeds = []\n" + MINIMAL, "seeds is empty"),
         ("seeds = [0.5]\n" + MINIMAL, "seeds in the suite 'x' is 0.5"),
-        ("[data]\nsplits = 'test'\n" + MINIMAL, "Unknown key 'splits' in data in the suite 'x'; did you mean"),
+        (
+            "[data]\nsplits = 'test'\n" + MINIMAL,
+            "Unknown key 'splits' in data in the suite 'x'; did you mean",
+        ),
         ("data = 3\n" + MINIMAL, "data in the suite 'x' is 3; expected a table"),
         ("method = 3\n", "expected a list"),
         ("[[method]]\npasses = 3\nname = 'mc-dropout'\n", r"parameters go under \[method.params\]"),
@@ -84,7 +87,9 @@ def test_method_arguments() -> None:
     """METHOD.key=value reaches its method; key=value needs exactly one."""
     suite = load_suite("embedded")
     cells = cells_of(override(suite, Overrides(method_args=["mc-dropout.passes=5"])))
-    assert {cell.name: cell.params["passes"] for cell in cells if cell.name == "mc-dropout"} == {"mc-dropout": 5}
+    assert {cell.name: cell.params["passes"] for cell in cells if cell.name == "mc-dropout"} == {
+        "mc-dropout": 5
+    }
     one = override(suite, Overrides(methods=["mc-dropout"], method_args=["passes=5"]))
     assert cells_of(one)[-1].params["passes"] == 5
 
@@ -115,7 +120,13 @@ def test_effort_changes_timing_only() -> None:
 def test_another_data_set_drops_what_belongs_to_the_suites_own() -> None:
     """--dataset keeps neither revision nor columns of the data set it replaces."""
     data = override(load_suite("sst2"), Overrides(dataset="somewhere")).data
-    assert (data.name, data.config, data.revision, data.text, data.label) == ("somewhere", None, None, (), None)
+    assert (data.name, data.config, data.revision, data.text, data.label) == (
+        "somewhere",
+        None,
+        None,
+        (),
+        None,
+    )
     assert data.split == "validation"
     assert override(load_suite("embedded"), Overrides(dataset="somewhere")).data.loader == "huggingface"
 
@@ -137,7 +148,9 @@ def test_parameters_are_checked(given: dict[str, object], message: str) -> None:
 
 def test_cell_keys_change_with_what_is_measured() -> None:
     """Parameters, seed and context are in the key; nothing else is."""
-    first, second = cells_of(override(load_suite("embedded"), Overrides(methods=["frequentist", "mc-dropout"])))
+    first, second = cells_of(
+        override(load_suite("embedded"), Overrides(methods=["frequentist", "mc-dropout"]))
+    )
     third = cells_of(override(load_suite("embedded"), Overrides(methods=["mc-dropout"], passes=2)))[-1]
     context = {"data": "a"}
     keys = {first.key(context), second.key(context), third.key(context), second.key({"data": "b"})}

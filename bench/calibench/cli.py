@@ -201,7 +201,7 @@ def report(records: Path) -> None:
     """Write report.md and its figures again from a run folder."""
     from calibench.report import write_report
 
-    click.echo(f"Report: {write_report(records if records.is_dir() else records.parent)}")
+    click.echo(f"Report: {write_report(records.parent if records.is_file() else records)}")
 
 
 @main.command(cls=Command)

@@ -1,0 +1,169 @@
+"""The command line as a user meets it: one sentence per error, exit codes, environment variables, listings."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from stub_hub import StubHub
+
+from calibench.cli import main
+from calibench.records import RECORDS, load_records
+
+SMALL = ["-L", "24", "--passes", "2", "--fast", "--token-budget", "128"]
+
+
+def calibench(*arguments: str, env: dict[str, str] | None = None) -> Result:
+    return CliRunner().invoke(main, list(arguments), env=env)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder made by the command itself."""
+    target = tmp_path_factory.mktemp("cli") / "run"
+    result = calibench("run", *SMALL, "-m", "frequentist", "-m", "mc-dropout", "-o", str(target))
+    assert result.exit_code == 0, result.output
+    assert "mc-dropout" in result.output
+    assert f"Report: {target / 'report.md'}" in result.output
+    return target
+
+
+def test_a_run_leaves_records_predictions_report_and_figures(folder: Path) -> None:
+    """-o DIR holds everything the README promises."""
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
+    assert {RECORDS, "report.md", "predictions", "figures"} <= names
+    assert {path.suffix for path in (folder / "figures").iterdir()} == {".png", ".svg"}
+
+
+def test_show_and_report_read_the_folder(folder: Path) -> None:
+    """`show` and `report` need no model and come to the same report."""
+    before = (folder / "report.md").read_text()
+    shown = calibench("show", str(folder))
+    assert shown.exit_code == 0
+    assert "frequentist" in shown.output
+    assert calibench("report", str(folder / RECORDS)).exit_code == 0
+    assert (folder / "report.md").read_text() == before
+
+
+def test_env_prints_what_a_record_holds(folder: Path) -> None:
+    """`env` names the same fields as the environment of a record."""
+    printed = dict(line.split(": ", 1) for line in calibench("env").output.splitlines())
+    assert printed.keys() == load_records(folder)[0]["environment"].keys()
+
+
+@pytest.mark.parametrize("what", ["methods", "metrics", "datasets", "suites"])
+def test_ls(what: str) -> None:
+    """Every registry and the suites can be listed, each name with a description."""
+    result = calibench("ls", what)
+    assert result.exit_code == 0
+    assert all(len(line.split(None, 1)) == 2 for line in result.output.splitlines())
+
+
+def broken_data(tmp_path: Path, *lines: str) -> str:
+    file = tmp_path / "data.csv"
+    file.write_text("\n".join(("text,label", *lines)) + "\n")
+    return str(file)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["run", "embeded"], 2, "Unknown suite 'embeded'; did you mean 'embedded'?"),
+        (["run", "none.toml"], 2, "Could not read the suite none.toml (No such file or directory)"),
+        (["run", "-m", "frequentst"], 2, "Unknown method 'frequentst'; did you mean 'frequentist'?"),
+        (["run", "-a", "passes=2"], 2, "names no method"),
+        (["run", "-m", "mc-dropout", "-a", "pases=2"], 2, "has no parameter 'pases'"),
+        (["run", "--dataset", "/nowhere/at/all"], 2, "/nowhere/at/all"),
+        (["run", "--model", "/nowhere/at/all"], 2, "/nowhere/at/all"),
+        (["run", "--device", "cuda:99"], 2, "cuda:99"),
+        (["run", "--dtype", "float8"], 2, "float8"),
+        (["run", "--split", "train"], 2, "test"),
+        (["run", "--passes", "0"], 2, "passes"),
+        (["show", "/nowhere"], 2, "There are no records at /nowhere"),
+        (["report", "/nowhere"], 2, "There are no records at /nowhere"),
+    ],
+)
+def test_usage_errors(arguments: list[str], code: int, message: str) -> None:
+    """What cannot be done as asked is one sentence, exit code 2, and no traceback."""
+    result = calibench(*arguments)
+    assert result.exit_code == code, result.output
+    assert message in result.output
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["good,anger", "bad,joy"], "anger"),
+        ([], "empty"),
+        (["good,-1", "bad,-1"], "-1"),
+    ],
+)
+def test_data_that_does_not_fit(tmp_path: Path, lines: list[str], message: str) -> None:
+    """Labels the model does not output, no examples, and unlabelled rows are each refused in a sentence."""
+    result = calibench("run", "--dataset", broken_data(tmp_path, *lines), "-o", str(tmp_path / "out"))
+    assert result.exit_code in (1, 2), result.output
+    assert message in result.output
+    assert "Traceback" not in result.output
+
+
+def test_an_unreachable_hub_is_one_sentence(tmp_path: Path) -> None:
+    """With the hub away, the message says what to pass instead."""
+    with StubHub(tmp_path / "home") as hub:
+        gone = {**os.environ, **hub.env}
+    command = [sys.executable, "-m", "calibench.cli", "run", "sst2", "-o", str(tmp_path / "out")]
+    result = subprocess.run(command, env=gone, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 1
+    assert "--dataset" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_debug_shows_the_traceback() -> None:
+    """--debug adds the traceback to the sentence."""
+    result = calibench("run", "embeded", "--debug")
+    assert result.exit_code == 2
+    assert "Traceback" in result.output
+    assert "Unknown suite" in result.output
+
+
+def test_options_come_from_the_environment(tmp_path: Path) -> None:
+    """CALIBENCH_LIMIT and the like stand in for options."""
+    env = {"CALIBENCH_LIMIT": "16", "CALIBENCH_METHOD": "frequentist", "CALIBENCH_FAST": "fast"}
+    result = calibench("run", "-o", str(tmp_path), "-q", env=env)
+    assert result.exit_code == 0, result.output
+    assert result.output == ""
+    (record,) = load_records(tmp_path)
+    assert record["data"]["n"] == 16
+    assert calibench("ls", "methods", env={"CALIBENCH_DEBUG": "1"}).exit_code == 0
+
+
+def test_a_failed_cell_makes_the_command_fail(tmp_path: Path) -> None:
+    """The table is printed, the failure named, and the exit code is 1."""
+    arguments = ["-m", "frequentist", "-m", "mc-dropout-batch", "-a", "mc-dropout-batch.memory_budget_mb=-1"]
+    result = calibench("run", *SMALL, *arguments, "-o", str(tmp_path))
+    assert result.exit_code == 1
+    assert "1 of 2 cells failed (mc-dropout-batch)" in result.output
+    assert [record["status"] for record in load_records(tmp_path)] == ["ok", "error"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+def test_control_c_keeps_what_was_measured(tmp_path: Path) -> None:
+    """Ctrl-C in the middle exits 1 with the command to go on, and the journal holds the finished blocks."""
+    command = [sys.executable, "-m", "calibench.cli", "run", "-m", "mc-dropout", "-v", "-o", str(tmp_path)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not (journals := list(tmp_path.glob("journal/*.jsonl"))) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert f"run the same command with -o {tmp_path} to go on" in errors.replace("\n", " ")
+    assert "Traceback" not in errors
+    assert json.loads(journals[0].read_text().splitlines()[0])["kind"] == "block"
