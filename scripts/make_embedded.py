@@ -7,9 +7,9 @@ The corpus is reproduced exactly, on any machine. The checkpoint is not promised
 matrix product differ between CPUs and torch versions, and training amplifies them. It is checked by the hash
 of its recipe, the hashes of its files, and its metrics, measured again.
 
-The model is fine-tuned to be overconfident in the way real classifiers are: a few thousand labelled
-sentences, whose labels are drawn from the true posterior and so are sometimes the less likely one, for more
-epochs than they can bear. The recipe was chosen by accuracy and ECE of the plain softmax alone.
+The model is overconfident in the way real classifiers are: it sees a modest number of sentences, whose labels
+are drawn from the true posterior and so are sometimes the less likely one, for more epochs than is good. The
+recipe was chosen by accuracy and ECE of the plain softmax alone, on other sentences and on these splits.
 """
 
 from __future__ import annotations
@@ -59,13 +59,14 @@ RECIPE: dict[str, Any] = {
         "dropout": 0.1,
         "attention_dropout": 0.1,
         "seq_classif_dropout": 0.2,
+        "initializer_range": 0.05,
     },
     "training": {
         "seed": 0,
         "epochs": 8,
-        "batch_size": 64,
+        "batch_size": 32,
         "optimizer": "AdamW",
-        "learning_rate": 1e-3,
+        "learning_rate": 5e-4,
         "warm_up_steps": 100,
         "schedule": "linear to zero",
         "weight_decay": 0.01,
@@ -126,7 +127,7 @@ def make_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
         special_tokens=[("[CLS]", vocab["[CLS]"]), ("[SEP]", vocab["[SEP]"])],
     )
     names = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]  # transformers leaves it bare
         tokenizer_object=tokenizer,
         model_max_length=RECIPE["model"]["max_position_embeddings"],
         model_input_names=["input_ids", "attention_mask"],
@@ -163,13 +164,14 @@ def train(tokenizer: PreTrainedTokenizerFast) -> DistilBertForSequenceClassifica
             inputs = tokenizer.pad({"input_ids": [token_ids[row] for row in rows]}, return_tensors="pt")
             loss = cross_entropy(model(**inputs).logits, torch.as_tensor(labels[rows]))
             optimizer.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             torch.nn.utils.clip_grad_norm_(model.parameters(), how["max_grad_norm"])
             optimizer.step()
             schedule.step()
             total += loss.item() * len(rows) / len(texts)
         print(f"epoch {epoch + 1}/{how['epochs']}  training loss {total:.4f}", file=sys.stderr)
-    return model.eval()
+    model.eval()
+    return model
 
 
 def shuffled_batches(lengths: list[int], size: int) -> list[IntArray]:
@@ -229,6 +231,7 @@ def write(assets: Path) -> None:
     model.save_pretrained(folder)
     halves = {name: tensor.half() for name, tensor in load_file(assets / WEIGHTS).items()}
     save_file(halves, assets / WEIGHTS, metadata={"format": "pt"})
+    (assets / WEIGHTS).chmod(0o644)
     files = sorted(path for path in assets.rglob("*") if path.is_file() and path.name != "recipe.json")
     record = {
         "recipe": RECIPE,
