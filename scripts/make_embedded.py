@@ -149,7 +149,8 @@ def train(tokenizer: PreTrainedTokenizerFast) -> DistilBertForSequenceClassifica
         label2id={"NEGATIVE": 0, "POSITIVE": 1},
         **RECIPE["model"],
     )
-    model = DistilBertForSequenceClassification(config).train()
+    model = DistilBertForSequenceClassification(config)
+    model.train()
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=how["learning_rate"], weight_decay=how["weight_decay"]
     )
