@@ -13,7 +13,7 @@ def simulated(seed: int, n: int, classes: int = 2, sharpness: float = 2.0, tilt:
     rng = np.random.default_rng(seed)
     logits = sharpness * rng.normal(size=(n, classes))
     posterior = softmax(logits)
-    scores = {"entropy": rng.random(n)}
+    scores = {"random": rng.random(n)}
     return Evaluation(softmax(tilt * logits), draw_labels(posterior, rng), posterior, scores)
 
 

@@ -54,13 +54,15 @@ def bootstrap_interval(
     """The metric with an interval for its value over the distribution that the examples come from.
 
     The percentile bootstrap over examples (Efron 1979), or what the metric's moments name in its place where
-    that does not cover; see `calibench.intervals`. One seed gives the same resamples to every metric of as
-    many examples. A metric without moments is evaluated on each resample, which takes time in proportion to
-    N * resamples.
+    that does not cover; see `calibench.intervals`. Where no interval holds, the metric says why. One seed
+    gives the same resamples to every metric of as many examples. A metric without moments is evaluated on
+    each resample, which takes time in proportion to N * resamples.
     """
     value = metric.evaluate(evaluation)
     if not np.isfinite(value):
         return Interval(None, None, None, f"{metric.name} is undefined on these examples")
+    if metric.no_interval is not None:
+        return Interval(value, None, None, metric.no_interval)
     rng = np.random.default_rng(seed)
     n = len(evaluation)
     if metric.moments is None:

@@ -253,6 +253,7 @@ class Metric:
         moments: the same metric in the form of sums, or None where it has no such form.
         definition: what fixes the estimator (bins, norm, ...), copied into the record.
         needs_posterior: True where the metric is defined only when the true posterior is known.
+        no_interval: why no interval is given, where none would hold or make sense; None where one is.
     """
 
     name: str
@@ -262,3 +263,4 @@ class Metric:
     moments: Callable[[Evaluation], Moments] | None = None
     definition: Mapping[str, Any] = field(default_factory=dict)
     needs_posterior: bool = False
+    no_interval: str | None = None
