@@ -171,7 +171,6 @@ def train(tokenizer: PreTrainedTokenizerFast) -> DistilBertForSequenceClassifica
             schedule.step()
             total += loss.item() * len(rows) / len(texts)
         print(f"epoch {epoch + 1}/{how['epochs']}  training loss {total:.4f}", file=sys.stderr)
-    model.eval()
     return model
 
 
