@@ -1,4 +1,4 @@
-"""The command line as a user meets it: one sentence per error, exit codes, environment variables, listings."""
+"""The command line as a user meets it: one sentence per error, exit codes, variables, listings."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from stub_hub import StubHub
 
 from calibench.cli import main
 from calibench.records import RECORDS, load_records
+from stub_hub import StubHub
 
 SMALL = ["-L", "24", "--passes", "2", "--fast", "--token-budget", "128"]
 

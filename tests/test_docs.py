@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from stub_hub import suite_hub
 
 from calibench.records import load_records
+from stub_hub import suite_hub
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

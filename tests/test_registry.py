@@ -37,7 +37,7 @@ def registry(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Registry:
         entry("twice", "sound_plugin:THING", "alpha"),
         entry("twice", "sound_plugin:THING", "gamma"),
     ]
-    monkeypatch.setattr("calibench.registry.entry_points", lambda group: points)
+    monkeypatch.setattr("calibench.registry.entry_points", lambda group: points if group else [])
     return Registry("calibench.methods", "method")
 
 
@@ -76,7 +76,7 @@ def test_a_broken_plugin_does_not_take_the_listing_down(registry: Registry) -> N
 def test_the_same_distribution_found_twice_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """An editable install may be found by two path entries and is no conflict."""
     points = [entry("sound", "json:loads", "alpha"), entry("sound", "json:loads", "alpha")]
-    monkeypatch.setattr("calibench.registry.entry_points", lambda group: points)
+    monkeypatch.setattr("calibench.registry.entry_points", lambda group: points if group else [])
     assert Registry("calibench.methods", "method").load("sound") is not None
 
 

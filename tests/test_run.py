@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_models import tiny_model, tiny_tokenizer
 
 from calibench.errors import UsageError
 from calibench.models import Checkpoint, load_checkpoint
@@ -18,6 +17,7 @@ from calibench.registry import METHODS
 from calibench.run import run
 from calibench.suites.loader import MethodSpec, Suite, TimingSpec, load_suite
 from calibench.types import Method, Plan, Predictive
+from tiny_models import tiny_model, tiny_tokenizer
 
 TIMING = TimingSpec(blocks=4, latency=8, memory=False, token_budget=128)
 LIMIT = 40
@@ -37,7 +37,7 @@ class Broken(Method):
         self.how = how
         self.calls = 0
 
-    def predict(self, plan: Plan, *, seed: int) -> Predictive:
+    def predict(self, plan: Plan, *, seed: int) -> Predictive:  # noqa: ARG002 - nothing is drawn
         self.calls += 1
         probs = np.full((len(plan), 2), 0.5)
         if self.calls > 2:
@@ -66,17 +66,54 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Recor
     return folder, run(suite, folder, limit_to=LIMIT)
 
 
-CONTRACT = """
-schema status suite method.name method.params passes seed data.sha256 model.sha256 plan.padding_ratio environment
-metrics.accuracy.value metrics.accuracy.low metrics.accuracy.high metrics.ece.value metrics.ece.low metrics.ece.high
-metrics.ece_15.value metrics.ece_equal_mass.value metrics.ece_debiased.value metrics.mce.value metrics.nll.value
-metrics.brier.value metrics.ece_noise_floor.value metrics.ece_noise_floor.low metrics.ece_noise_floor.high
-metrics.posterior_error.value metrics.ece_true.value timing.throughput.sentences_per_s.value
-timing.throughput.tokens_per_s.value timing.latency_ms.p50.value cost_ratio.value cost_ratio.low cost_ratio.high
-latency_ratio.value memory.peak_bytes environment.torch environment.transformers environment.baal environment.cpu
-environment.threads environment.fingerprint timing.stages_s.end_to_end timing.setup_s timing.first_forward_s
-timing.model_load_s
-""".split()
+CONTRACT = (
+    "schema",
+    "status",
+    "suite",
+    "method.name",
+    "method.params",
+    "passes",
+    "seed",
+    "data.sha256",
+    "model.sha256",
+    "plan.padding_ratio",
+    "environment",
+    "metrics.accuracy.value",
+    "metrics.accuracy.low",
+    "metrics.accuracy.high",
+    "metrics.ece.value",
+    "metrics.ece.low",
+    "metrics.ece.high",
+    "metrics.ece_15.value",
+    "metrics.ece_equal_mass.value",
+    "metrics.ece_debiased.value",
+    "metrics.mce.value",
+    "metrics.nll.value",
+    "metrics.brier.value",
+    "metrics.ece_noise_floor.value",
+    "metrics.ece_noise_floor.low",
+    "metrics.ece_noise_floor.high",
+    "metrics.posterior_error.value",
+    "metrics.ece_true.value",
+    "timing.throughput.sentences_per_s.value",
+    "timing.throughput.tokens_per_s.value",
+    "timing.latency_ms.p50.value",
+    "cost_ratio.value",
+    "cost_ratio.low",
+    "cost_ratio.high",
+    "latency_ratio.value",
+    "memory.peak_bytes",
+    "environment.torch",
+    "environment.transformers",
+    "environment.baal",
+    "environment.cpu",
+    "environment.threads",
+    "environment.fingerprint",
+    "timing.stages_s.end_to_end",
+    "timing.setup_s",
+    "timing.first_forward_s",
+    "timing.model_load_s",
+)
 
 
 def dig(record: Record, path: str) -> Any:
@@ -159,7 +196,7 @@ class InterruptedAfter:
     def stage(self, name: str, steps: int) -> None:
         self.stages.append((name, steps))
 
-    def step(self, detail: str) -> None:
+    def step(self, detail: str) -> None:  # noqa: ARG002 - only counted
         if self.left is not None and self.stages[-1][0].startswith("Repetition"):
             self.left -= 1
             if self.left < 0:

@@ -1,4 +1,4 @@
-"""The wheel and the editable install work in new environments, from another folder, with a plugin beside them."""
+"""Wheel and editable install work in new environments, from another folder, with a plugin beside them."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def test_it_installs_and_runs_from_another_folder(wheel: Path, tmp_path: Path, e
     environment = tmp_path / "env"
     check(sys.executable, "-m", "venv", environment, cwd=tmp_path)
     python = environment / "bin" / "python"
-    # The dependencies come from this environment by a path file: ours is not among them, being shadowed by the
-    # installation that stands before it.
+    # The dependencies come from this environment by a path file; the calibench in it is shadowed by the
+    # installation that stands before it on the path.
     site = Path(
         check(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=tmp_path).strip()
     )

@@ -4,7 +4,17 @@ Importing this package has no side effects and imports neither torch nor transfo
 """
 
 from calibench.errors import CalibenchError, UsageError
-from calibench.types import Batch, Coverage, DropoutSite, Evaluation, Method, Metric, Moments, Plan, Predictive
+from calibench.types import (
+    Batch,
+    Coverage,
+    DropoutSite,
+    Evaluation,
+    Method,
+    Metric,
+    Moments,
+    Plan,
+    Predictive,
+)
 
 __version__ = "0.1.0"
 

@@ -20,6 +20,14 @@ from calibench.errors import CalibenchError
 Decorator = Callable[[Any], Any]
 
 
+class _Failure(click.ClickException):
+    """One sentence and an exit code."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        vars(self)["exit_code"] = exit_code
+
+
 class Command(click.Command):
     """A command that turns errors into one sentence and an exit code, and has `--debug`."""
 
@@ -44,9 +52,7 @@ class Command(click.Command):
         except CalibenchError as error:
             if debug:
                 traceback.print_exc()
-            failure = click.ClickException(str(error))
-            failure.exit_code = error.exit_code
-            raise failure from error
+            raise _Failure(str(error), error.exit_code) from error
         except Exception as error:
             if debug:
                 traceback.print_exc()

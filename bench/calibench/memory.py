@@ -98,7 +98,7 @@ def _kind(task: MemoryTask) -> str:
 
 
 def _serve() -> None:
-    """Fork a child for each task on standard input; print its peak, or why there is none, as a line of JSON."""
+    """Fork a child for each task on standard input; print its peak, or why there is none, as JSON."""
     import torch  # noqa: F401 - imported once, for all children
     import transformers  # noqa: F401
 

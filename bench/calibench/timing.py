@@ -66,20 +66,21 @@ class ForwardTimer:
 
     def _start(self, *_: Any) -> None:
         if self._device.type == "cuda":
-            event = torch.cuda.Event(enable_timing=True)
-            event.record()
-            self._starts.append(event)
+            self._starts.append(self._event())
         else:
             self._starts.append(time.perf_counter())
 
     def _stop(self, *_: Any) -> None:
         started = self._starts.pop()
         if self._device.type == "cuda":
-            event = torch.cuda.Event(enable_timing=True)
-            event.record()
-            self._events.append((started, event))
+            self._events.append((started, self._event()))
         else:
             self._total += time.perf_counter() - started
+
+    def _event(self) -> Any:
+        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call] # torch leaves it untyped
+        event.record()
+        return event
 
     @contextmanager
     def attached(self) -> Iterator[None]:
@@ -100,7 +101,7 @@ class ForwardTimer:
         if self._device.type == "cpu":
             return self._total
         if self._device.type == "cuda":
-            return sum(start.elapsed_time(stop) for start, stop in self._events) / 1000
+            return float(sum(start.elapsed_time(stop) for start, stop in self._events)) / 1000
         return None
 
 

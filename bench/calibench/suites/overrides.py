@@ -137,8 +137,8 @@ def _with_arguments(specs: Sequence[MethodSpec], given: Overrides) -> list[Metho
             )
         if not dot and len(specs) != 1:
             raise UsageError(
-                f"--method-arg {argument!r} names no method, and {len(specs)} are run; write METHOD.{argument}, "
-                "or choose one method with -m."
+                f"--method-arg {argument!r} names no method, and {len(specs)} are run; write "
+                f"METHOD.{argument}, or choose one method with -m."
             )
         name = name or specs[0].name
         if name not in extra:

@@ -2,7 +2,7 @@
 
     p'(c) = (1 - a) p(c) + a / C
 
-A constant a repairs nothing that temperature scaling would not repair better; it is here as the smallest method.
+Temperature scaling repairs more; this is here as the smallest method there is.
 """
 
 from __future__ import annotations
