@@ -54,17 +54,29 @@ def opinions(section: Section, folder: Path) -> Opinions | None:
     Raises:
         CalibenchError: two cells of the section hold predictions about different examples.
     """
-    entries = tuple(entry for entry in section.measured if has_predictions(entry, folder))
-    if not entries:
-        return None
-    stored = [load_predictions(folder, entry.record) for entry in entries]
-    for entry, other in zip(entries, stored, strict=True):
-        if other.text_sha256 != stored[0].text_sha256 or not np.array_equal(other.index, stored[0].index):
+    found = stored_predictions(section, folder)
+    return _scored(tuple(entry for entry, _ in found), [stored for _, stored in found]) if found else None
+
+
+def stored_predictions(section: Section, folder: Path) -> list[tuple[Entry, Predictions]]:
+    """The predictions of every entry that has some, all about the same examples.
+
+    Raises:
+        CalibenchError: two cells of the section hold predictions about different examples.
+    """
+    found = [
+        (entry, load_predictions(folder, entry.record))
+        for entry in section.measured
+        if has_predictions(entry, folder)
+    ]
+    for entry, other in found:
+        first, stored = found[0]
+        if other.text_sha256 != stored.text_sha256 or not np.array_equal(other.index, stored.index):
             raise CalibenchError(
-                f"The predictions of {entry.label} and {entries[0].label} are about different examples, "
+                f"The predictions of {entry.label} and {first.label} are about different examples, "
                 "though their records name the same data; run again with --overwrite-strategy always."
             )
-    return _scored(entries, stored)
+    return found
 
 
 def _scored(entries: tuple[Entry, ...], stored: Sequence[Predictions]) -> Opinions:

@@ -1,0 +1,182 @@
+"""The Pareto front of quality against cost, and how sure one can be of it.
+
+A point is one method with one number of passes. It is on the front if no other point is at least as good and
+at least as cheap, and better in one of the two. Where the points lie is uncertain in two ways that have
+nothing to do with each other: other examples would have given other qualities, other timing blocks other
+costs. Both are resampled jointly over the points, since all saw the same examples and ran in the same blocks;
+the share of the draws in which a point is on the front is its probability of being there.
+
+P is the number of points, R of draws. Lower is better and cheaper throughout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from calibench.intervals import quantiles, two_sided
+from calibench.metrics.inputs import top_label
+from calibench.metrics.selective import uncertainty
+from calibench.resampling import EXACT_EXAMPLES, blocks, resample_counts, resampled_sums
+from calibench.types import Evaluation, FloatArray, Metric
+
+#: Draws of every joint distribution: a probability of one half is known to .016.
+DRAWS = 1000
+LEVEL = 0.95
+
+
+@dataclass(frozen=True, eq=False)
+class Box:
+    """A region of the plane of cost and quality, from one pair of corners to the other."""
+
+    cost: tuple[float, float]
+    quality: tuple[float, float]
+
+
+def nondominated(quality: FloatArray, cost: FloatArray) -> np.ndarray:
+    """Which points no other point dominates, bool [P, ...].
+
+    Args:
+        quality, cost: float64 [P, ...]; trailing axes are separate problems. Equal points do not dominate
+            each other.
+    """
+    beaten = np.zeros(quality.shape, dtype=np.bool_)
+    for other in range(len(quality)):
+        as_good, as_cheap = quality[other] <= quality, cost[other] <= cost
+        beaten |= as_good & as_cheap & ((quality[other] < quality) | (cost[other] < cost))
+    return ~beaten
+
+
+def on_front(quality: FloatArray, cost: FloatArray) -> FloatArray:
+    """P(on the front) of each point, float64 [P], from joint draws, float64 [P, R] each."""
+    share: FloatArray = nondominated(quality, cost).mean(axis=1)
+    return share
+
+
+def region(quality: FloatArray, cost: FloatArray, level: float = LEVEL) -> Box:
+    """The box that holds one point with probability `level`, from its draws, float64 [R] each.
+
+    Examples and timing blocks are independent, so that a box holds the point with the product of what its
+    sides do.
+    """
+    side = float(np.sqrt(level))
+    return Box(quantiles(cost, side), quantiles(quality, side))
+
+
+def quality_draws(
+    metric: Metric, evaluations: Sequence[Evaluation], *, draws: int = DRAWS, seed: int = 0
+) -> FloatArray:
+    """A metric of every point over resamples of the examples they share, float64 [P, R].
+
+    Each point's draws are moved so that their mean is the point's value: a plug-in metric such as ECE reads
+    more on a resample than on the sample, by an amount of its own for each point.
+
+    Args:
+        metric: one with moments, lower is better.
+        evaluations: P evaluations of the same N examples.
+    """
+    assert metric.moments is not None
+    made = [metric.moments(evaluation) for evaluation in evaluations]
+    n = len(evaluations[0])
+    ends = np.cumsum([0] + [moments.features.shape[1] for moments in made])
+    features = sparse.csr_array(sparse.hstack([sparse.csr_array(m.features) for m in made]))
+    sums = resampled_sums(features, draws, np.random.default_rng(seed))
+    columns = zip(made, ends, ends[1:], strict=False)
+    drawn = np.stack([moments.finish(sums[:, start:end], n) for moments, start, end in columns])
+    return _centred(drawn, [metric.evaluate(evaluation) for evaluation in evaluations])
+
+
+def aurc_draws(evaluations: Sequence[Evaluation], *, draws: int = DRAWS, seed: int = 0) -> FloatArray | None:
+    """As `quality_draws` for the area under the risk-coverage curve by the largest probability.
+
+    None for more than `EXACT_EXAMPLES` examples, whose ranks are not a matter of sums.
+    """
+    n = len(evaluations[0])
+    if n > EXACT_EXAMPLES:
+        return None
+    ranked = [_ranked(evaluation) for evaluation in evaluations]
+    rng = np.random.default_rng(seed)
+    harmonic = np.concatenate([[0.0], np.cumsum(1.0 / np.arange(1.0, n + 1.0))])
+    parts = []
+    for count in blocks(draws, 4 * n):
+        counts = resample_counts(rng, count, n)
+        parts.append(np.stack([_aurc(counts, *item, harmonic) for item in ranked]))
+    values = [float(_aurc(np.ones((1, n)), *item, harmonic)[0]) for item in ranked]
+    return _centred(np.concatenate(parts, axis=1), values)
+
+
+def _centred(drawn: FloatArray, values: Sequence[float]) -> FloatArray:
+    centred: FloatArray = drawn + (np.array(values) - drawn.mean(axis=1))[:, None]
+    return centred
+
+
+def _ranked(evaluation: Evaluation) -> tuple[np.ndarray, FloatArray, np.ndarray]:
+    """Examples by certainty, whether each is wrong, and where each group of equals starts."""
+    uncertain = uncertainty(evaluation)
+    order = np.argsort(uncertain, kind="stable")
+    starts = np.flatnonzero(np.diff(uncertain[order], prepend=-np.inf) > 0.0)
+    return order, 1.0 - top_label(evaluation)[1][order], starts
+
+
+def _aurc(
+    counts: FloatArray, order: np.ndarray, wrong: FloatArray, starts: np.ndarray, harmonic: FloatArray
+) -> FloatArray:
+    # In a group of m equals after k examples with E errors, e of its own, the expected errors rise by e / m
+    # per example: the sum of (E + (i - k) e / m) / i over its i is (E - k e / m) (H(k + m) - H(k)) + e.
+    held = counts[:, order]
+    size = np.add.reduceat(held, starts, axis=1)
+    errors = np.add.reduceat(held * wrong, starts, axis=1)
+    last, total = np.cumsum(size, axis=1), np.cumsum(errors, axis=1)
+    first = last - size
+    rate = errors / np.maximum(size, 1.0)
+    steps = harmonic[last.astype(np.int64)] - harmonic[first.astype(np.int64)]
+    area = (total - errors - first * rate) * steps + errors
+    mean: FloatArray = area.sum(axis=1) / counts.sum(axis=1)
+    return mean
+
+
+def block_cost_draws(
+    seconds: FloatArray, reference: FloatArray, *, draws: int = DRAWS, seed: int = 0
+) -> FloatArray:
+    """Cost ratios over resampled timing blocks, float64 [P, R].
+
+    The multiplier bootstrap (Wu 1986) of the paired ratio estimator: each block's linearised residual, on the
+    log scale, gets a normal multiplier that all points share, and all get one Student scale, so that the 95%
+    interval of a point's draws is that of `stats.ratio_interval`. A point with fewer than three blocks has
+    no spread that can be estimated, and none here.
+
+    Args:
+        seconds: float64 [P, m], seconds of each point in m blocks; NaN where it was not timed.
+        reference: float64 [m], seconds of the reference in the same blocks; NaN likewise.
+    """
+    rng = np.random.default_rng(seed)
+    m = seconds.shape[1]
+    multipliers = rng.standard_normal((draws, m))
+    scale = np.sqrt((m - 1) / rng.chisquare(m - 1, draws)) if m > 1 else np.zeros(draws)
+    drawn = np.empty((len(seconds), draws))
+    for point, own in enumerate(seconds):
+        both = np.isfinite(own) & np.isfinite(reference)
+        held = int(both.sum())
+        ratio = own[both].sum() / reference[both].sum()
+        relative = (own[both] / ratio - reference[both]) / reference[both].sum()
+        spread = np.sqrt(held / (held - 1)) if held >= 3 else 0.0
+        drawn[point] = ratio * np.exp(spread * scale * (multipliers[:, both] @ relative))
+    return drawn
+
+
+def interval_cost_draws(estimate: Mapping[str, Any], *, draws: int = DRAWS, seed: int = 0) -> FloatArray:
+    """Draws of a cost ratio of which only value and 95% interval are known: log-normal, float64 [R].
+
+    Without an interval the ratio is taken as exact.
+    """
+    value, low, high = (estimate.get(key) for key in ("value", "low", "high"))
+    assert value is not None
+    if low is None or high is None:
+        return np.full(draws, float(value))
+    sigma = (high - low) / 2.0 / two_sided(LEVEL) / value
+    drawn: FloatArray = value * np.exp(sigma * np.random.default_rng(seed).standard_normal(draws))
+    return drawn
