@@ -7,10 +7,11 @@ the noise of 1,000 resamples, except for what hangs on a bin with only a handful
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from scipy import sparse
 
 from calibench.types import Evaluation, FloatArray, IntArray, Metric
 
@@ -47,7 +48,18 @@ def resampled_sums(features: Any, resamples: int, rng: np.random.Generator) -> F
     if n > EXACT_EXAMPLES:
         total = np.asarray(features.sum(axis=0)).ravel()
         return normal_sums(total, gram(features) - np.outer(total, total) / n, resamples, rng)
+    # A dense product is about forty times faster per number than a sparse one.
+    if not isinstance(features, np.ndarray) and features.shape[1] < 40 * features.nnz / n:
+        features = features.toarray() if n * features.shape[1] <= 4 * BLOCK else features
     return np.concatenate([resample_counts(rng, count, n) @ features for count in blocks(resamples, n)])
+
+
+def resampled_together(features: Sequence[Any], resamples: int, rng: np.random.Generator) -> list[FloatArray]:
+    """`resampled_sums` of several features of the same examples, [N, K_j] each, over the same resamples."""
+    if not features:
+        return []
+    sums = resampled_sums(sparse.hstack(features, format="csr"), resamples, rng)
+    return np.split(sums, np.cumsum([part.shape[1] for part in features])[:-1], axis=1)
 
 
 def gram(features: Any) -> FloatArray:
@@ -91,8 +103,6 @@ def self_drawn_values(metric: Metric, probs: FloatArray, draws: int, rng: np.ran
 
 
 def _membership(group: IntArray, groups: int) -> Any:
-    from scipy import sparse
-
     n = len(group)
     return sparse.csr_array((np.ones(n), (group, np.arange(n))), shape=(groups, n))
 
@@ -119,6 +129,4 @@ def _self_drawn_limit(metric: Metric, probs: FloatArray, draws: int, rng: np.ran
 def _scale_rows(features: Any, weights: FloatArray) -> Any:
     if isinstance(features, np.ndarray):
         return features * weights[:, None]
-    from scipy import sparse
-
     return sparse.csr_array(sparse.diags_array(weights) @ features)

@@ -1,0 +1,268 @@
+"""Is a method better than the reference? Paired differences on the same examples, with a verdict in words.
+
+Each metric of the family is written as a mean over examples: of its losses, or of its jackknife pseudo-values
+where it is no plain mean (the debiased calibration error). A paired difference is then the mean of N
+differences, whatever the metric, and one statistic serves all: Student's, corrected for skewness. Its
+p-values reach far into the tail, where 10,000 resamples have nothing to count, and are adjusted by Holm's
+procedure for the whole family, methods times metrics: with 95% probability no verdict is a false alarm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy import special
+
+from calibench.errors import CalibenchError
+from calibench.intervals import (
+    accelerated,
+    cautious_mean,
+    cautious_p_value,
+    mean_spread_skew,
+    quantiles,
+)
+from calibench.metrics.calibration import ECE_DEBIASED
+from calibench.metrics.scoring import ACCURACY, BRIER, NLL
+from calibench.resampling import BLOCK, resampled_sums, resampled_together
+from calibench.stats import Interval
+from calibench.types import Evaluation, FloatArray, IntArray, Metric
+
+#: The metrics on which there is a verdict; all others only describe. Plug-in calibration errors are not
+#: among them: they grow with the spread of the confidences, so that two calibrated models may differ in them.
+FAMILY: tuple[Metric, ...] = (ACCURACY, NLL, BRIER, ECE_DEBIASED)
+
+Verdict = Literal["better", "worse", "no difference shown"]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A method less the reference, in one metric.
+
+    Attributes:
+        method, metric: names.
+        difference: with its 95% bootstrap interval over examples (BCa), not adjusted for the family.
+        p_value: two-sided, of no difference, not adjusted.
+        adjusted_p: by Holm's procedure over the family.
+        adjusted: the interval at the level at which Holm's procedure tested this difference; it leaves out
+            zero exactly where the verdict says better or worse.
+        detectable: the size of a true difference that a run like this shows four times in five.
+        verdict: in words.
+    """
+
+    method: str
+    metric: str
+    difference: Interval
+    p_value: float
+    adjusted_p: float
+    adjusted: Interval
+    detectable: float
+    verdict: Verdict
+
+
+def compare(
+    reference: FloatArray,
+    methods: Mapping[str, FloatArray],
+    labels: IntArray,
+    *,
+    resamples: int = 10_000,
+    level: float = 0.95,
+    seed: int,
+) -> tuple[Difference, ...]:
+    """Compare each method with the reference in each metric of `FAMILY`, methods first.
+
+    Args:
+        reference: float64 [N, C], the reference's probabilities.
+        methods: each method's probabilities, float64 [N, C], for the same examples in the same order.
+        labels: int64 [N].
+        resamples: bootstrap resamples of the examples, shared by all differences.
+        level: of the intervals; one minus it bounds the probability of any false verdict.
+
+    Raises:
+        CalibenchError: where a method's probabilities are not of the reference's shape, or no distributions.
+    """
+    base = contributions_of(reference, labels)
+    pairs = []
+    for name, probs in methods.items():
+        if probs.shape != reference.shape:
+            raise CalibenchError(
+                f"{name} has probabilities of shape {probs.shape} and the reference {reference.shape}; a "
+                "paired comparison needs the same examples and classes from both."
+            )
+        for metric, ours, theirs in zip(FAMILY, contributions_of(probs, labels), base, strict=True):
+            pairs.append((name, metric, ours - theirs))
+    if not pairs:
+        return ()
+    table = np.stack([values for _, _, values in pairs], axis=1)
+    means = resampled_sums(table, resamples, np.random.default_rng(seed)) / len(labels)
+    sums = [np.array([v.sum(), (v**2).sum(), (v**3).sum()]) for v in table.T]
+    n = len(labels)
+    p_values = np.array([cautious_p_value(powers, n) for powers in sums])
+    adjusted, levels = holm(p_values, level)
+    return tuple(
+        _difference(
+            name, metric, powers, n, means[:, k], p_values[k], adjusted[k], levels[k], level, len(pairs)
+        )
+        for k, ((name, metric, _), powers) in enumerate(zip(pairs, sums, strict=True))
+    )
+
+
+def contributions_of(probs: FloatArray, labels: IntArray) -> list[FloatArray]:
+    """What each example contributes to each metric of `FAMILY`, a list of float64 [N]."""
+    evaluation = Evaluation(probs, labels)
+    return [contributions(metric, evaluation) for metric in FAMILY]
+
+
+def contributions(metric: Metric, evaluation: Evaluation) -> FloatArray:
+    """Jackknife pseudo-values, float64 [N], shifted so that their mean is the metric (Tukey 1958).
+
+    N theta - (N - 1) theta_(-i), with theta_(-i) the metric without example i: for a mean over examples, the
+    example's own value. Their variance over N estimates the metric's, and too much rather than too little
+    (Efron and Stein 1981): for a calibration error that is near zero, about twice too much.
+
+    Raises:
+        CalibenchError: where the metric has no moments form.
+    """
+    if metric.moments is None:
+        raise CalibenchError(
+            f"The metric {metric.name} is no function of sums over examples; a paired comparison needs one."
+        )
+    moments = metric.moments(evaluation)
+    n, width = moments.features.shape
+    total = np.asarray(moments.features.sum(axis=0)).reshape(1, -1)
+    value = moments.finish(total, n)
+    left_out = np.empty(n)
+    step = max(1, BLOCK // width)
+    for start in range(0, n, step):
+        rows = moments.features[start : start + step]
+        dense = np.asarray(rows if isinstance(rows, np.ndarray) else rows.toarray())
+        left_out[start : start + step] = moments.finish(total - dense, n - 1)
+    pseudo = n * value - (n - 1) * left_out
+    shifted: FloatArray = pseudo - pseudo.mean() + value
+    return shifted
+
+
+def holm(p_values: FloatArray, level: float = 0.95) -> tuple[FloatArray, FloatArray]:
+    """Holm's (1979) step-down procedure.
+
+    Args:
+        p_values: float64 [m].
+        level: one minus the family-wise error rate.
+
+    Returns:
+        adjusted p-values, float64 [m], and the confidence level at which each hypothesis was tested, float64
+        [m]: 1 - alpha / (m - i + 1) for the i-th smallest p-value up to the first that is not rejected, whose
+        level holds for all larger ones.
+    """
+    m = len(p_values)
+    order = np.argsort(p_values, kind="stable")
+    factors = m - np.arange(m)
+    adjusted = np.empty(m)
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(factors * p_values[order]))
+    rejected = int(np.count_nonzero(adjusted <= 1.0 - level))
+    levels = np.empty(m)
+    levels[order] = 1.0 - (1.0 - level) / np.maximum(factors, m - rejected)
+    return adjusted, levels
+
+
+def joint_values(
+    metrics: Sequence[Metric],
+    methods: Mapping[str, FloatArray],
+    labels: IntArray,
+    *,
+    resamples: int = 10_000,
+    seed: int,
+) -> dict[tuple[str, str], FloatArray]:
+    """Every metric of every method on the same resamples of the examples, float64 [resamples] each.
+
+    Args:
+        metrics: those with a moments form share one pass; each other one is evaluated on every resample.
+        methods: each method's probabilities, float64 [N, C].
+        labels: int64 [N].
+
+    Returns:
+        values by method and metric name.
+    """
+    evaluations = {name: Evaluation(probs, labels) for name, probs in methods.items()}
+    forms = {
+        (name, metric.name): metric.moments(evaluation)
+        for name, evaluation in evaluations.items()
+        for metric in metrics
+        if metric.moments is not None
+    }
+    n = len(labels)
+    drawn = resampled_together(
+        [form.features for form in forms.values()], resamples, np.random.default_rng(seed)
+    )
+    values = {key: form.finish(sums, n) for (key, form), sums in zip(forms.items(), drawn, strict=True)}
+    for metric in metrics:
+        if metric.moments is None:
+            for name, evaluation in evaluations.items():
+                rng = np.random.default_rng(seed)
+                values[name, metric.name] = np.array(
+                    [metric.evaluate(evaluation.take(rng.integers(0, n, size=n))) for _ in range(resamples)]
+                )
+    return values
+
+
+def describe(
+    metrics: Sequence[Metric],
+    reference: FloatArray,
+    methods: Mapping[str, FloatArray],
+    labels: IntArray,
+    *,
+    resamples: int = 10_000,
+    level: float = 0.95,
+    seed: int,
+) -> dict[tuple[str, str], Interval]:
+    """Paired differences in metrics that have no verdict, by method and metric name.
+
+    The interval is that of resampled differences, moved so that their mean is the observed one: resampling
+    adds the same kind of noise as sampling and so doubles the bias of a plug-in error. It describes the
+    sample; for plug-in errors it is no test.
+    """
+    everyone = {"": reference, **methods}
+    drawn = joint_values(metrics, everyone, labels, resamples=resamples, seed=seed)
+    intervals = {}
+    for metric in metrics:
+        base = metric.evaluate(Evaluation(reference, labels))
+        for name, probs in methods.items():
+            difference = metric.evaluate(Evaluation(probs, labels)) - base
+            spread = drawn[name, metric.name] - drawn["", metric.name]
+            if np.isfinite(difference) and np.isfinite(spread).all():
+                ends = quantiles(difference + spread - spread.mean(), level)
+                intervals[name, metric.name] = Interval(difference, *ends)
+            else:
+                reason = f"{metric.name} is undefined on these examples or a resample of them"
+                intervals[name, metric.name] = Interval(None, None, None, reason)
+    return intervals
+
+
+def _difference(
+    method: str,
+    metric: Metric,
+    powers: FloatArray,
+    n: int,
+    means: FloatArray,
+    p_value: float,
+    adjusted_p: float,
+    tested_at: float,
+    level: float,
+    family: int,
+) -> Difference:
+    mean, spread, skew = mean_spread_skew(powers, n)
+    shown = adjusted_p <= 1.0 - level
+    gain = mean if metric.better == "higher" else -mean
+    strictest = special.ndtri(1.0 - (1.0 - level) / (2.0 * family))
+    return Difference(
+        method=method,
+        metric=metric.name,
+        difference=Interval(mean, *accelerated(means, mean, skew, level)),
+        p_value=float(p_value),
+        adjusted_p=float(adjusted_p),
+        adjusted=Interval(mean, *cautious_mean(powers, n, tested_at)),
+        detectable=float((strictest + special.ndtri(0.8)) * spread),
+        verdict=("better" if gain > 0.0 else "worse") if shown else "no difference shown",
+    )

@@ -1,0 +1,188 @@
+"""Verdicts: known answers, Holm against its definition, and the family-wise false-alarm rate."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from calibench.comparison import FAMILY, compare, contributions, describe, holm, joint_values
+from calibench.errors import CalibenchError
+from calibench.metrics.calibration import ECE, ECE_DEBIASED
+from calibench.metrics.scoring import ACCURACY, NLL, negative_log_likelihood
+from calibench.metrics.selective import ERROR_AUROC
+from calibench.types import Evaluation, FloatArray
+from simulated import simulated, softmax
+
+
+def jittered(evaluation: Evaluation, seed: int, noise: float = 0.3) -> FloatArray:
+    """The same model with fresh noise on its logits: one seed of a stochastic method."""
+    logits = np.log(np.maximum(evaluation.probs, 1e-300))
+    return softmax(logits + noise * np.random.default_rng(seed).normal(size=logits.shape))
+
+
+def test_a_difference_is_that_of_the_metrics() -> None:
+    """Method less reference, methods first, every metric of the family."""
+    evaluation = simulated(1, 400, 3)
+    probs = jittered(evaluation, 1)
+    differences = compare(evaluation.probs, {"a": probs, "b": probs}, evaluation.labels, resamples=50, seed=1)
+    assert [(d.method, d.metric) for d in differences] == [(m, f.name) for m in "ab" for f in FAMILY]
+    for difference, metric in zip(differences, FAMILY * 2, strict=True):
+        expected = metric.evaluate(Evaluation(probs, evaluation.labels)) - metric.evaluate(evaluation)
+        assert difference.difference.value == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_method_does_not_differ_from_itself() -> None:
+    """No width, no verdict."""
+    evaluation = simulated(2, 300)
+    for difference in compare(evaluation.probs, {"same": evaluation.probs}, evaluation.labels, seed=1):
+        assert difference.difference.value == 0.0
+        assert (difference.adjusted.low, difference.adjusted.high) == (0.0, 0.0)
+        assert (difference.p_value, difference.verdict) == (1.0, "no difference shown")
+
+
+def test_what_is_plain_is_said_in_words() -> None:
+    """Undoing a doubled temperature is better in NLL and calibration, and no different in accuracy."""
+    evaluation = simulated(3, 5000, tilt=2.0)
+    assert evaluation.posterior is not None
+    forward = compare(evaluation.probs, {"truth": evaluation.posterior}, evaluation.labels, seed=1)
+    assert {d.metric: d.verdict for d in forward} == {
+        "accuracy": "no difference shown",
+        "nll": "better",
+        "brier": "better",
+        "ece_debiased": "better",
+    }
+    backward = compare(evaluation.posterior, {"sharp": evaluation.probs}, evaluation.labels, seed=1)
+    assert [d.verdict for d in backward][1:] == ["worse"] * 3
+    higher = compare(
+        jittered(evaluation, 1, noise=8.0), {"plain": evaluation.probs}, evaluation.labels, seed=1
+    )
+    assert higher[0].metric == "accuracy"
+    assert higher[0].verdict == "better"
+
+
+@given(seed=st.integers(0, 2**32 - 1), n=st.integers(20, 200), noise=st.floats(0.0, 3.0))
+@settings(max_examples=40, deadline=None)
+def test_an_adjusted_interval_leaves_out_zero_exactly_with_a_verdict(seed: int, n: int, noise: float) -> None:
+    """Interval, adjusted p-value and words are one statement."""
+    evaluation = simulated(seed, n, tilt=2.0)
+    methods = {str(k): jittered(evaluation, seed + k, noise * k) for k in range(1, 4)}
+    for d in compare(evaluation.probs, methods, evaluation.labels, resamples=20, seed=1):
+        assert d.adjusted.low is not None
+        assert d.adjusted.high is not None
+        assert d.adjusted.low <= d.difference.value <= d.adjusted.high  # type: ignore[operator]
+        shown = d.verdict != "no difference shown"
+        assert shown == (d.adjusted_p <= 0.05)
+        assert shown == (not d.adjusted.low <= 0.0 <= d.adjusted.high)
+        assert d.adjusted_p >= d.p_value
+
+
+@given(p=st.lists(st.floats(0.0, 1.0), min_size=1, max_size=12))
+def test_holm_rejects_what_stepping_down_rejects(p: list[float]) -> None:
+    """The adjusted p-value is at most .05 exactly where Holm's steps reject."""
+    adjusted, levels = holm(np.array(p))
+    rejected = set()
+    for step, index in enumerate(np.argsort(p, kind="stable")):
+        if p[index] > 0.05 / (len(p) - step):
+            break
+        rejected.add(int(index))
+    tolerance = 1e-12
+    for index in range(len(p)):
+        if abs(adjusted[index] - 0.05) > tolerance:
+            assert (adjusted[index] <= 0.05) == (index in rejected)
+    assert (levels >= 0.95 - tolerance).all()
+    assert levels.max() <= 1.0 - 0.05 / len(p) + tolerance
+
+
+def test_holm_adjusts_a_known_example() -> None:
+    """Three of four p-values, stepped down by hand."""
+    adjusted, levels = holm(np.array([0.03, 0.01, 0.02, 0.5]))
+    assert adjusted == pytest.approx([0.06, 0.04, 0.06, 0.5])
+    assert levels == pytest.approx([1 - 0.05 / 3, 1 - 0.05 / 4, 1 - 0.05 / 3, 1 - 0.05 / 3])
+
+
+def test_contributions_of_a_mean_are_its_losses() -> None:
+    """The pseudo-value of a mean is the example's own value."""
+    evaluation = simulated(4, 100)
+    assert contributions(NLL, evaluation) == pytest.approx(negative_log_likelihood(evaluation))
+
+
+def test_contributions_are_delete_one_pseudo_values() -> None:
+    """By brute force, shifted to the metric."""
+    evaluation = simulated(5, 60, tilt=2.0)
+    value = ECE_DEBIASED.evaluate(evaluation)
+    left_out = [ECE_DEBIASED.evaluate(evaluation.take(np.delete(np.arange(60), i))) for i in range(60)]
+    pseudo = 60 * value - 59 * np.array(left_out)
+    assert contributions(ECE_DEBIASED, evaluation) == pytest.approx(pseudo - pseudo.mean() + value)
+
+
+def test_a_metric_without_moments_has_no_contributions() -> None:
+    """It cannot be in the family, and the refusal names it."""
+    with pytest.raises(CalibenchError, match="error_auroc"):
+        contributions(ERROR_AUROC, simulated(6, 20))
+
+
+def test_other_examples_are_refused() -> None:
+    """A comparison is paired or nothing."""
+    evaluation = simulated(7, 50)
+    with pytest.raises(CalibenchError, match=r"short has probabilities of shape \(40, 2\)"):
+        compare(evaluation.probs, {"short": evaluation.probs[:40]}, evaluation.labels, seed=1)
+
+
+@pytest.mark.slow
+def test_verdicts_between_seeds_of_one_method_are_false_alarms_at_most_at_the_stated_rate() -> None:
+    """Seven seeds against an eighth, four metrics: at most 5% of families (fails 1 in 1,000 at 5%)."""
+    families = 400
+    false = 0
+    for seed in range(families):
+        base = simulated(seed, 300, sharpness=2.0, tilt=2.0)
+        methods = {str(k): jittered(base, 1000 * seed + k, 0.5) for k in range(7)}
+        verdicts = compare(jittered(base, 1000 * seed + 99, 0.5), methods, base.labels, resamples=2, seed=1)
+        false += any(d.verdict != "no difference shown" for d in verdicts)
+    assert false / families <= 0.05 + 3.1 * np.sqrt(0.05 * 0.95 / families)
+
+
+def test_calibrated_models_of_different_sharpness_are_not_told_apart_by_calibration() -> None:
+    """Plug-in ECE ranks the blunter one worse; the debiased error gives no verdict (5% at most of 300)."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(40)
+    verdicts, plug_in = [], []
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        known, hidden = 1.5 * rng.normal(size=872), 5.0 * rng.normal(size=872)
+        sharp = 1.0 / (1.0 + np.exp(-known - hidden))
+        blunt = (weights / weights.sum() / (1.0 + np.exp(-known[:, None] - 5.0 * nodes))).sum(axis=1)
+        labels = (rng.random(872) < sharp).astype(np.int64)
+        probs = [np.stack([1.0 - p, p], axis=1) for p in (sharp, blunt)]
+        verdicts.append(compare(probs[0], {"blunt": probs[1]}, labels, resamples=2, seed=1)[3].verdict)
+        plug_in.append([ECE.evaluate(Evaluation(p, labels)) for p in probs])
+    assert np.mean([verdict != "no difference shown" for verdict in verdicts]) <= 0.05
+    assert np.mean(plug_in, axis=0)[1] > 1.2 * np.mean(plug_in, axis=0)[0]
+
+
+def test_descriptions_are_centred_on_the_observed_difference() -> None:
+    """Intervals of plug-in differences hold the difference, and undefined ones say so."""
+    evaluation = simulated(8, 300)
+    probs = jittered(evaluation, 1)
+    described = describe([ECE, NLL], evaluation.probs, {"a": probs}, evaluation.labels, seed=1)
+    for metric in (ECE, NLL):
+        interval = described["a", metric.name]
+        expected = metric.evaluate(Evaluation(probs, evaluation.labels)) - metric.evaluate(evaluation)
+        assert interval.value == pytest.approx(expected)
+        assert interval.low < interval.value < interval.high  # type: ignore[operator]
+    certain = Evaluation(np.eye(2)[evaluation.labels], evaluation.labels)
+    nothing = describe(
+        [ERROR_AUROC], certain.probs, {"a": certain.probs}, certain.labels, resamples=5, seed=1
+    )
+    assert nothing["a", "error_auroc"].value is None
+    assert "undefined" in str(nothing["a", "error_auroc"].reason)
+
+
+def test_joint_values_are_paired_across_methods_and_metrics() -> None:
+    """One method under two names gets equal values, and a metric's mean is near its value."""
+    evaluation = simulated(9, 300)
+    methods = {"a": evaluation.probs, "b": evaluation.probs}
+    values = joint_values([ACCURACY, ECE_DEBIASED], methods, evaluation.labels, resamples=500, seed=1)
+    for metric in (ACCURACY, ECE_DEBIASED):
+        assert (values["a", metric.name] == values["b", metric.name]).all()
+    assert values["a", "accuracy"].mean() == pytest.approx(ACCURACY.evaluate(evaluation), abs=0.01)

@@ -1,0 +1,126 @@
+"""Interval constructions: closed forms against their definitions, and the order of their ends."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats as scipy_stats
+
+from calibench import intervals
+from calibench.types import FloatArray
+
+
+def power_sums(values: FloatArray) -> FloatArray:
+    """Sums of values, squares and cubes."""
+    return np.array([values.sum(), (values**2).sum(), (values**3).sum()])
+
+
+@pytest.mark.parametrize(("successes", "n"), [(0, 10), (3, 10), (799, 872), (50, 50)])
+def test_wilson_is_scipys(successes: int, n: int) -> None:
+    """Also at no and only successes, where the percentile bootstrap has no width."""
+    expected = scipy_stats.binomtest(successes, n).proportion_ci(method="wilson")
+    assert intervals.wilson(successes, n, 0.95) == pytest.approx((expected.low, expected.high))
+
+
+def test_a_symmetric_sample_gets_the_normal_interval() -> None:
+    """Without skewness Hall's correction does nothing."""
+    values = np.concatenate([np.arange(50.0), -np.arange(50.0)])
+    low, high = intervals.skew_corrected(power_sums(values), 100, 0.95)
+    half = 1.959964 * values.std(ddof=1) / 10.0
+    assert (low, high) == pytest.approx((-half, half), rel=1e-6)
+
+
+def test_skewness_moves_the_interval_towards_the_tail() -> None:
+    """An exponential's mean may lie further above the sample's than below."""
+    values = np.random.default_rng(1).exponential(size=60)
+    low, high = intervals.skew_corrected(power_sums(values), 60, 0.95)
+    assert high - values.mean() > 1.2 * (values.mean() - low)
+
+
+def test_a_constant_has_no_width() -> None:
+    """Rounding in the power sums is not taken for spread."""
+    sums = power_sums(np.full(1000, 0.1))
+    assert intervals.skew_corrected(sums, 1000, 0.95) == pytest.approx((0.1, 0.1))
+    assert intervals.cautious_p_value(power_sums(np.zeros(10)), 10) == 1.0
+
+
+@given(t=st.floats(-8.0, 8.0), skew=st.floats(-2.0, 2.0))
+def test_hall_s_transform_is_monotone_and_inverted(t: float, skew: float) -> None:
+    """The inverse undoes it, and more is more."""
+    value = intervals.hall_transform(t, skew)
+    assert intervals.hall_inverse(value, skew) == pytest.approx(t, abs=1e-5)
+    assert intervals.hall_transform(t + 0.1, skew) >= value
+
+
+@given(seed=st.integers(0, 2**32 - 1), n=st.integers(5, 200), level=st.floats(0.5, 0.9999))
+@settings(max_examples=100, deadline=None)
+def test_the_cautious_interval_inverts_the_cautious_test(seed: int, n: int, level: float) -> None:
+    """Zero is outside exactly where the p-value is below one minus the level; Student's is inside it."""
+    rng = np.random.default_rng(seed)
+    values = rng.gamma(0.5, size=n) - 0.5 + 0.3 * rng.normal()
+    sums = power_sums(values)
+    low, high = intervals.cautious_mean(sums, n, level)
+    p_value = intervals.cautious_p_value(sums, n)
+    if abs(p_value - (1.0 - level)) > 1e-9:
+        assert (low <= 0.0 <= high) == (p_value > 1.0 - level)
+    student = scipy_stats.t.interval(level, n - 1, values.mean(), values.std(ddof=1) / np.sqrt(n))
+    assert low <= student[0] + 1e-12
+    assert high >= student[1] - 1e-12
+
+
+def test_cautious_p_values_never_overstate_one_sided_evidence() -> None:
+    """Ten discordant pairs on one side among 872: no smaller than half of the exact sign test's."""
+    values = np.concatenate([np.ones(10), np.zeros(862)])
+    exact = scipy_stats.binomtest(10, 10).pvalue
+    assert intervals.cautious_p_value(power_sums(values), 872) > exact / 2.0
+
+
+@given(estimate=st.floats(-0.01, 0.3), per_unit=st.floats(0.0, 0.01), constant=st.floats(1e-9, 1e-4))
+def test_the_squared_norm_interval_holds_its_estimate_and_inverts_its_test(
+    estimate: float, per_unit: float, constant: float
+) -> None:
+    """Its ends are where the estimate is exactly two standard errors off."""
+    low, high = intervals.squared_norm(estimate, per_unit, constant, 0.95)
+    assert low <= estimate <= high
+    for end in (low, high):
+        if end > 0.0 and estimate > 0.0:
+            assert (estimate - end) ** 2 == pytest.approx(1.959964**2 * (end * per_unit + constant), rel=1e-4)
+
+
+def test_an_inverted_norm_reaches_zero_exactly_when_noise_explains_it() -> None:
+    """Below the 97.5% point of the noise's norm the lower end is zero, above it is not."""
+    rng = np.random.default_rng(2)
+    noise = rng.normal(size=(4000, 6))
+
+    def norm(values: FloatArray) -> FloatArray:
+        return np.abs(values).sum(axis=1)
+
+    critical = float(np.quantile(norm(noise), 0.975))
+    direction = [intervals.Direction(noise, np.full((4000, 6), 1 / 6))]
+    assert intervals.inverted_norm(direction, norm, 0.95 * critical, 0.95)[0] == 0.0
+    low, high = intervals.inverted_norm(direction, norm, 1.05 * critical, 0.95)
+    assert 0.0 < low < 1.05 * critical <= high
+
+
+def test_an_inverted_norm_far_from_zero_is_the_usual_interval() -> None:
+    """With every group far from zero a norm is a sum, and its interval plus and minus two of its errors."""
+    rng = np.random.default_rng(3)
+    noise = rng.normal(size=(20_000, 4))
+    direction = [intervals.Direction(noise, np.full((20_000, 4), 0.25))]
+    low, high = intervals.inverted_norm(direction, lambda v: np.abs(v).sum(axis=1), 100.0, 0.95)
+    assert (low, high) == pytest.approx((100.0 - 1.96 * 2.0, 100.0 + 1.96 * 2.0), abs=0.15)
+
+
+def test_bca_is_scipys() -> None:
+    """The accelerated bootstrap of a skewed mean, within the noise of 20,000 resamples."""
+    pytest.importorskip("scipy", minversion="1.15", reason="older ones take no `rng`")
+    values = np.random.default_rng(4).exponential(size=80)
+    samples = np.random.default_rng(5).choice(values, size=(20_000, 80)).mean(axis=1)
+    _, _, skew = intervals.mean_spread_skew(power_sums(values), 80)
+    ours = intervals.accelerated(samples, float(values.mean()), skew, 0.95)
+    peer = scipy_stats.bootstrap(
+        (values,), np.mean, n_resamples=20_000, method="BCa", rng=np.random.default_rng(6)
+    ).confidence_interval
+    assert ours == pytest.approx((peer.low, peer.high), abs=0.012)
