@@ -58,7 +58,8 @@ def resampled_together(features: Sequence[Any], resamples: int, rng: np.random.G
     """`resampled_sums` of several features of the same examples, [N, K_j] each, over the same resamples."""
     if not features:
         return []
-    sums = resampled_sums(sparse.hstack(features, format="csr"), resamples, rng)
+    whole = features[0] if len(features) == 1 else sparse.hstack(features, format="csr")
+    sums = resampled_sums(whole, resamples, rng)
     return np.split(sums, np.cumsum([part.shape[1] for part in features])[:-1], axis=1)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,8 @@ from scipy import special
 
 from calibench.errors import UsageError
 from calibench.intervals import quantiles
-from calibench.resampling import blocks, resampled_sums, self_drawn_values
-from calibench.types import Evaluation, FloatArray, IntArray, Metric
+from calibench.resampling import EXACT_EXAMPLES, blocks, resampled_together, self_drawn_values
+from calibench.types import Evaluation, FloatArray, IntArray, Metric, Moments
 
 
 @dataclass(frozen=True)
@@ -51,35 +52,83 @@ class PassPoint:
 def bootstrap_interval(
     metric: Metric, evaluation: Evaluation, *, resamples: int = 1000, level: float = 0.95, seed: int
 ) -> Interval:
-    """The metric with an interval for its value over the distribution that the examples come from.
+    """`bootstrap_intervals` of one metric."""
+    (interval,) = bootstrap_intervals([metric], evaluation, resamples=resamples, level=level, seed=seed)
+    return interval
+
+
+def bootstrap_intervals(
+    metrics: Sequence[Metric],
+    evaluation: Evaluation,
+    *,
+    resamples: int = 1000,
+    level: float = 0.95,
+    seed: int,
+) -> list[Interval]:
+    """The metrics, each with an interval for its value over the distribution that the examples come from.
 
     The percentile bootstrap over examples (Efron 1979), or what the metric's moments name in its place where
     that does not cover; see `calibench.intervals`. Where no interval holds, the metric says why. One seed
     gives the same resamples to every metric of as many examples. A metric without moments is evaluated on
     each resample, which takes time in proportion to N * resamples.
     """
-    value = metric.evaluate(evaluation)
-    if not np.isfinite(value):
-        return Interval(None, None, None, f"{metric.name} is undefined on these examples")
-    if metric.no_interval is not None:
-        return Interval(value, None, None, metric.no_interval)
-    rng = np.random.default_rng(seed)
+    values = [metric.evaluate(evaluation) for metric in metrics]
+    forms = [
+        None if metric.moments is None or metric.no_interval is not None else metric.moments(evaluation)
+        for metric in metrics
+    ]
     n = len(evaluation)
-    if metric.moments is None:
-        samples = np.array(
-            [metric.evaluate(evaluation.take(rng.integers(0, n, size=n))) for _ in range(resamples)]
-        )
-    else:
-        moments = metric.moments(evaluation)
-        features = moments.features
-        if moments.interval is not None:
-            sums = np.asarray(features.sum(axis=0)).ravel()
-            low, high = moments.interval(sums, n, level, lambda: resampled_sums(features, resamples, rng))
-            return Interval(value, low, high)
-        samples = moments.finish(resampled_sums(features, resamples, rng), n)
+    drawn = _Drawn([form for form in forms if form is not None], n, resamples, seed)
+    intervals = []
+    for metric, value, form in zip(metrics, values, forms, strict=True):
+        if not np.isfinite(value):
+            reason = f"{metric.name} is undefined on these examples"
+            intervals.append(Interval(None, None, None, reason))
+        elif metric.no_interval is not None:
+            intervals.append(Interval(value, None, None, metric.no_interval))
+        elif form is None:
+            samples = _one_by_one(metric, evaluation, resamples, seed)
+            intervals.append(_by_quantiles(metric, value, samples, level))
+        elif form.interval is None:
+            intervals.append(_by_quantiles(metric, value, form.finish(drawn.sums(form), n), level))
+        else:
+            total = np.asarray(form.features.sum(axis=0)).ravel()
+            ends = form.interval(total, n, level, partial(drawn.sums, form))
+            intervals.append(Interval(value, *ends))
+    return intervals
+
+
+class _Drawn:
+    """Sums over resamples, drawn once for all forms and only if one asks for them."""
+
+    def __init__(self, forms: Sequence[Moments], n: int, resamples: int, seed: int) -> None:
+        self._forms, self._resamples, self._seed = forms, resamples, seed
+        self._sums: dict[int, FloatArray] = {}
+        # Of many examples the features of one metric after the other fit into memory, not all at once.
+        self._together = n <= EXACT_EXAMPLES
+
+    def sums(self, form: Moments) -> FloatArray:
+        if not self._together:
+            return self._drawn([form])[0]
+        if not self._sums:
+            drawn = self._drawn(self._forms)
+            self._sums = {id(one): sums for one, sums in zip(self._forms, drawn, strict=True)}
+        return self._sums[id(form)]
+
+    def _drawn(self, forms: Sequence[Moments]) -> list[FloatArray]:
+        rng = np.random.default_rng(self._seed)
+        return resampled_together([form.features for form in forms], self._resamples, rng)
+
+
+def _one_by_one(metric: Metric, evaluation: Evaluation, resamples: int, seed: int) -> FloatArray:
+    rng, n = np.random.default_rng(seed), len(evaluation)
+    return np.array([metric.evaluate(evaluation.take(rng.integers(0, n, size=n))) for _ in range(resamples)])
+
+
+def _by_quantiles(metric: Metric, value: float, samples: FloatArray, level: float) -> Interval:
     undefined = int(np.count_nonzero(~np.isfinite(samples)))
-    if undefined > (1.0 - level) / 10.0 * resamples:
-        reason = f"{metric.name} is undefined in {undefined} of {resamples} resamples"
+    if undefined > (1.0 - level) / 10.0 * len(samples):
+        reason = f"{metric.name} is undefined in {undefined} of {len(samples)} resamples"
         return Interval(value, None, None, reason)
     return Interval(value, *quantiles(samples[np.isfinite(samples)], level))
 
