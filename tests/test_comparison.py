@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from calibench.comparison import FAMILY, compare, contributions, describe, holm, joint_values
+from calibench.comparison import (
+    FAMILY,
+    Pair,
+    compare,
+    compare_pairs,
+    contributions,
+    describe,
+    holm,
+    joint_values,
+)
 from calibench.errors import CalibenchError
 from calibench.metrics.calibration import ECE, ECE_DEBIASED
 from calibench.metrics.scoring import ACCURACY, NLL, negative_log_likelihood
@@ -164,16 +173,15 @@ def test_descriptions_are_centred_on_the_observed_difference() -> None:
     """Intervals of plug-in differences hold the difference, and undefined ones say so."""
     evaluation = simulated(8, 300)
     probs = jittered(evaluation, 1)
-    described = describe([ECE, NLL], evaluation.probs, {"a": probs}, evaluation.labels, seed=1)
+    described = describe([ECE, NLL], [Pair("a", evaluation.probs, probs)], evaluation.labels, seed=1)
     for metric in (ECE, NLL):
         interval = described["a", metric.name]
         expected = metric.evaluate(Evaluation(probs, evaluation.labels)) - metric.evaluate(evaluation)
         assert interval.value == pytest.approx(expected)
         assert interval.low < interval.value < interval.high  # type: ignore[operator]
     certain = Evaluation(np.eye(2)[evaluation.labels], evaluation.labels)
-    nothing = describe(
-        [ERROR_AUROC], certain.probs, {"a": certain.probs}, certain.labels, resamples=5, seed=1
-    )
+    pair = Pair("a", certain.probs, certain.probs)
+    nothing = describe([ERROR_AUROC], [pair], certain.labels, resamples=5, seed=1)
     assert nothing["a", "error_auroc"].value is None
     assert "undefined" in str(nothing["a", "error_auroc"].reason)
 

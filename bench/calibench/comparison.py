@@ -34,7 +34,22 @@ from calibench.types import Evaluation, FloatArray, IntArray, Metric
 #: among them: they grow with the spread of the confidences, so that two calibrated models may differ in them.
 FAMILY: tuple[Metric, ...] = (ACCURACY, NLL, BRIER, ECE_DEBIASED)
 
+#: Probabilities this close are one prediction: float32 differs by as much between batch plans and machines.
+SAME = 1e-5
+#: Resamples of a metric that is slow to resample: without moments, or with more than `WIDE` sums.
+SLOW_RESAMPLES = 1_000
+WIDE = 512
+
 Verdict = Literal["better", "worse", "no difference shown"]
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """Probabilities of a method and of its reference, float64 [N, C], for the same examples in one order."""
+
+    method: str
+    reference: FloatArray
+    probs: FloatArray
 
 
 @dataclass(frozen=True)
@@ -83,29 +98,54 @@ def compare(
     Raises:
         CalibenchError: where a method's probabilities are not of the reference's shape, or no distributions.
     """
-    base = contributions_of(reference, labels)
-    pairs = []
-    for name, probs in methods.items():
-        if probs.shape != reference.shape:
+    pairs = [Pair(name, reference, probs) for name, probs in methods.items()]
+    return compare_pairs(pairs, labels, resamples=resamples, level=level, seed=seed)
+
+
+def compare_pairs(
+    pairs: Sequence[Pair],
+    labels: IntArray,
+    *,
+    resamples: int = 10_000,
+    level: float = 0.95,
+    seed: int,
+) -> tuple[Difference, ...]:
+    """`compare` where methods have references of their own; the family is all pairs times `FAMILY`.
+
+    A method whose probabilities are within `SAME` of its reference's everywhere does not differ from it.
+
+    Raises:
+        CalibenchError: where a method's probabilities are not of its reference's shape, or no distributions.
+    """
+    own: dict[int, list[FloatArray]] = {}
+    columns = []
+    for pair in pairs:
+        if pair.probs.shape != pair.reference.shape:
             raise CalibenchError(
-                f"{name} has probabilities of shape {probs.shape} and the reference {reference.shape}; a "
-                "paired comparison needs the same examples and classes from both."
+                f"{pair.method} has probabilities of shape {pair.probs.shape} and the reference "
+                f"{pair.reference.shape}; a paired comparison needs the same examples and classes from both."
             )
-        for metric, ours, theirs in zip(FAMILY, contributions_of(probs, labels), base, strict=True):
-            pairs.append((name, metric, ours - theirs))
-    if not pairs:
+        for probs in (pair.reference, pair.probs):
+            if id(probs) not in own:
+                own[id(probs)] = contributions_of(probs, labels)
+        same = bool(np.abs(pair.probs - pair.reference).max() <= SAME)
+        ours, base = own[id(pair.reference if same else pair.probs)], own[id(pair.reference)]
+        columns += [
+            (pair.method, metric, mine - theirs)
+            for metric, mine, theirs in zip(FAMILY, ours, base, strict=True)
+        ]
+    if not columns:
         return ()
-    table = np.stack([values for _, _, values in pairs], axis=1)
-    means = resampled_sums(table, resamples, np.random.default_rng(seed)) / len(labels)
-    sums = [np.array([v.sum(), (v**2).sum(), (v**3).sum()]) for v in table.T]
+    table = np.stack([values for _, _, values in columns], axis=1)
     n = len(labels)
+    means = resampled_sums(table, resamples, np.random.default_rng(seed)) / n
+    sums = [np.array([v.sum(), (v**2).sum(), (v**3).sum()]) for v in table.T]
     p_values = np.array([cautious_p_value(powers, n) for powers in sums])
     adjusted, levels = holm(p_values, level)
+    family = len(columns)
     return tuple(
-        _difference(
-            name, metric, powers, n, means[:, k], p_values[k], adjusted[k], levels[k], level, len(pairs)
-        )
-        for k, ((name, metric, _), powers) in enumerate(zip(pairs, sums, strict=True))
+        _difference(name, metric, powers, n, means[:, k], p_values[k], adjusted[k], levels[k], level, family)
+        for k, ((name, metric, _), powers) in enumerate(zip(columns, sums, strict=True))
     )
 
 
@@ -209,8 +249,7 @@ def joint_values(
 
 def describe(
     metrics: Sequence[Metric],
-    reference: FloatArray,
-    methods: Mapping[str, FloatArray],
+    pairs: Sequence[Pair],
     labels: IntArray,
     *,
     resamples: int = 10_000,
@@ -219,25 +258,44 @@ def describe(
 ) -> dict[tuple[str, str], Interval]:
     """Paired differences in metrics that have no verdict, by method and metric name.
 
-    The interval is that of resampled differences, moved so that their mean is the observed one: resampling
-    adds the same kind of noise as sampling and so doubles the bias of a plug-in error. It describes the
-    sample; for plug-in errors it is no test.
+    The interval is the basic bootstrap's (Davison and Hinkley 1997, section 5.2): resampled differences,
+    turned about the observed one. Resampling a plug-in error adds the bias that sampling has added already;
+    turned about, it is taken off instead of counted twice. The observed difference is never left out. It
+    describes the sample; for plug-in errors it is no test.
     """
-    everyone = {"": reference, **methods}
-    drawn = joint_values(metrics, everyone, labels, resamples=resamples, seed=seed)
+    arrays = {id(probs): probs for pair in pairs for probs in (pair.reference, pair.probs)}
+    everyone = {str(key): probs for key, probs in arrays.items()}
+    slow = [metric for metric in metrics if _is_slow(metric, pairs, labels)]
+    quick = [metric for metric in metrics if metric not in slow]
+    few = min(resamples, SLOW_RESAMPLES)
+    drawn = joint_values(quick, everyone, labels, resamples=resamples, seed=seed)
+    for metric in slow:
+        drawn |= joint_values([metric], everyone, labels, resamples=few, seed=seed)
     intervals = {}
     for metric in metrics:
-        base = metric.evaluate(Evaluation(reference, labels))
-        for name, probs in methods.items():
-            difference = metric.evaluate(Evaluation(probs, labels)) - base
-            spread = drawn[name, metric.name] - drawn["", metric.name]
-            if np.isfinite(difference) and np.isfinite(spread).all():
-                ends = quantiles(difference + spread - spread.mean(), level)
-                intervals[name, metric.name] = Interval(difference, *ends)
-            else:
-                reason = f"{metric.name} is undefined on these examples or a resample of them"
-                intervals[name, metric.name] = Interval(None, None, None, reason)
+        values = {name: metric.evaluate(Evaluation(probs, labels)) for name, probs in everyone.items()}
+        for pair in pairs:
+            own, base = str(id(pair.probs)), str(id(pair.reference))
+            difference = values[own] - values[base]
+            resampled = drawn[own, metric.name] - drawn[base, metric.name]
+            intervals[pair.method, metric.name] = _turned(metric, difference, resampled, level)
     return intervals
+
+
+def _is_slow(metric: Metric, pairs: Sequence[Pair], labels: IntArray) -> bool:
+    if metric.moments is None or not pairs:
+        return True
+    moments = metric.moments(Evaluation(pairs[0].reference, labels))
+    return bool(moments.features.shape[1] > WIDE)
+
+
+def _turned(metric: Metric, difference: float, resampled: FloatArray, level: float) -> Interval:
+    if not np.isfinite(difference) or not np.isfinite(resampled).all():
+        reason = f"{metric.name} is undefined on these examples or a resample of them"
+        return Interval(None, None, None, reason)
+    low, high = quantiles(resampled, level)
+    ends = (2.0 * difference - high, 2.0 * difference - low)
+    return Interval(difference, min(ends[0], difference), max(ends[1], difference))
 
 
 def _difference(
