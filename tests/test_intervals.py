@@ -124,3 +124,34 @@ def test_bca_is_scipys() -> None:
         (values,), np.mean, n_resamples=20_000, method="BCa", rng=np.random.default_rng(6)
     ).confidence_interval
     assert ours == pytest.approx((peer.low, peer.high), abs=0.012)
+
+
+def test_paired_shares_keep_their_coverage_with_few_discordant_examples() -> None:
+    """Exact coverage over all tables of 40 examples, at shares that leave a bootstrap without width."""
+    n = 40
+    for gained, lost in ((0.02, 0.02), (0.05, 0.01), (0.0, 0.03), (0.2, 0.1)):
+        covered = 0.0
+        for more in range(n + 1):
+            for fewer in range(n + 1 - more):
+                chance = scipy_stats.multinomial.pmf(
+                    [more, fewer, n - more - fewer], n, [gained, lost, 1 - gained - lost]
+                )
+                if chance > 1e-7:
+                    low, high = intervals.paired_shares(more, fewer, n, 0.95)
+                    covered += chance * (low <= gained - lost <= high)
+        assert covered >= 0.93
+
+
+@given(
+    gained=st.integers(0, 30), lost=st.integers(0, 30), more=st.integers(0, 300), level=st.floats(0.5, 0.999)
+)
+def test_paired_shares_invert_mcnemar(gained: int, lost: int, more: int, level: float) -> None:
+    """Zero is left out exactly where the p-value is below 1 - level, and swapping turns the ends about."""
+    n = max(1, gained + lost + more)
+    p_value = intervals.mcnemar_p_value(gained, lost)
+    low, high = intervals.paired_shares(gained, lost, n, level)
+    assert -1.0 <= low <= (gained - lost) / n <= high <= 1.0
+    if abs(p_value - (1.0 - level)) > 1e-6:
+        assert (p_value < 1.0 - level) == (not low <= 0.0 <= high)
+    assert intervals.paired_shares(lost, gained, n, level) == pytest.approx((-high, -low), abs=1e-9)
+    assert intervals.mcnemar_p_value(lost, gained) == p_value

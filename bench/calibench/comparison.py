@@ -2,9 +2,13 @@
 
 Each metric of the family is written as a mean over examples: of its losses, or of its jackknife pseudo-values
 where it is no plain mean (the debiased calibration error). A paired difference is then the mean of N
-differences, whatever the metric, and one statistic serves all: Student's, corrected for skewness. Its
-p-values reach far into the tail, where 10,000 resamples have nothing to count, and are adjusted by Holm's
-procedure for the whole family, methods times metrics: with 95% probability no verdict is a false alarm.
+differences, whatever the metric, and one statistic serves all: Student's, corrected for skewness; accuracy,
+where a handful of examples may make the difference, has McNemar's. Their p-values reach far into the tail,
+where 10,000 resamples have nothing to count, and are adjusted by Holm's procedure for the whole family,
+methods times metrics: with 95% probability no verdict is a false alarm.
+
+Examples are what is resampled. Masks that are drawn for each example vary with it; what all examples share,
+such as an assignment to folds, is that of the seed that was run: see `calibench.montecarlo`.
 """
 
 from __future__ import annotations
@@ -18,11 +22,15 @@ from scipy import special
 
 from calibench.errors import CalibenchError
 from calibench.intervals import (
+    Ends,
     accelerated,
     cautious_mean,
     cautious_p_value,
+    mcnemar_p_value,
     mean_spread_skew,
+    paired_shares,
     quantiles,
+    two_sided,
 )
 from calibench.metrics.calibration import ECE_DEBIASED
 from calibench.metrics.scoring import ACCURACY, BRIER, NLL
@@ -36,11 +44,14 @@ FAMILY: tuple[Metric, ...] = (ACCURACY, NLL, BRIER, ECE_DEBIASED)
 
 #: Probabilities this close are one prediction: float32 differs by as much between batch plans and machines.
 SAME = 1e-5
+#: Fewest examples for a verdict: the tests are of large samples.
+FEWEST = 30
 #: Resamples of a metric that is slow to resample: without moments, or with more than `WIDE` sums.
 SLOW_RESAMPLES = 1_000
 WIDE = 512
 
 Verdict = Literal["better", "worse", "no difference shown"]
+UNDECIDED: Verdict = "no difference shown"
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,12 +69,14 @@ class Difference:
 
     Attributes:
         method, metric: names.
-        difference: with its 95% bootstrap interval over examples (BCa), not adjusted for the family.
+        difference: with its 95% interval over examples, not adjusted for the family: the BCa bootstrap's, and
+            for accuracy, where one of a few examples has next to no width, Tango's score interval.
         p_value: two-sided, of no difference, not adjusted.
         adjusted_p: by Holm's procedure over the family.
         adjusted: the interval at the level at which Holm's procedure tested this difference; it leaves out
             zero exactly where the verdict says better or worse.
-        detectable: the size of a true difference that a run like this shows four times in five.
+        detectable: the size of a true difference that a run like this shows four times in five; None where
+            the two made the same predictions.
         verdict: in words.
     """
 
@@ -73,7 +86,7 @@ class Difference:
     p_value: float
     adjusted_p: float
     adjusted: Interval
-    detectable: float
+    detectable: float | None
     verdict: Verdict
 
 
@@ -139,14 +152,74 @@ def compare_pairs(
     table = np.stack([values for _, _, values in columns], axis=1)
     n = len(labels)
     means = resampled_sums(table, resamples, np.random.default_rng(seed)) / n
-    sums = [np.array([v.sum(), (v**2).sum(), (v**3).sum()]) for v in table.T]
-    p_values = np.array([cautious_p_value(powers, n) for powers in sums])
+    p_values = np.array([_p_value(metric, values) for _, metric, values in columns])
     adjusted, levels = holm(p_values, level)
-    family = len(columns)
-    return tuple(
-        _difference(name, metric, powers, n, means[:, k], p_values[k], adjusted[k], levels[k], level, family)
-        for k, ((name, metric, _), powers) in enumerate(zip(columns, sums, strict=True))
-    )
+    differences = []
+    for k, (name, metric, values) in enumerate(columns):
+        mean, shown = float(values.mean()), bool(adjusted[k] <= 1.0 - level)
+        differences.append(
+            Difference(
+                method=name,
+                metric=metric.name,
+                difference=Interval(mean, *_alone(metric, values, means[:, k], level)),
+                p_value=float(p_values[k]),
+                adjusted_p=float(adjusted[k]),
+                adjusted=_adjusted(metric, values, float(levels[k])),
+                detectable=_detectable(metric, values, 1.0 - (1.0 - level) / len(columns)),
+                verdict=_verdict(metric, mean) if shown else UNDECIDED,
+            )
+        )
+    return tuple(differences)
+
+
+def _power_sums(values: FloatArray) -> FloatArray:
+    return np.array([values.sum(), (values**2).sum(), (values**3).sum()])
+
+
+def _changed(values: FloatArray) -> tuple[int, int]:
+    """How many examples a method gained and lost, from differences of accuracy, float64 [N]."""
+    return int(np.count_nonzero(values > 0.5)), int(np.count_nonzero(values < -0.5))
+
+
+def _p_value(metric: Metric, values: FloatArray) -> float:
+    if len(values) < FEWEST:
+        return 1.0
+    if metric is ACCURACY:
+        return mcnemar_p_value(*_changed(values))
+    return cautious_p_value(_power_sums(values), len(values))
+
+
+def _within(metric: Metric, values: FloatArray, level: float) -> Ends:
+    """The interval that inverts the test of `_p_value`."""
+    if metric is ACCURACY:
+        return paired_shares(*_changed(values), len(values), level)
+    return cautious_mean(_power_sums(values), len(values), level)
+
+
+def _alone(metric: Metric, values: FloatArray, means: FloatArray, level: float) -> Ends:
+    if metric is ACCURACY:
+        return _within(metric, values, level)
+    mean, _, skew = mean_spread_skew(_power_sums(values), len(values))
+    return accelerated(means, mean, skew, level)
+
+
+def _adjusted(metric: Metric, values: FloatArray, level: float) -> Interval:
+    n, mean = len(values), float(values.mean())
+    if n < FEWEST:
+        return Interval(mean, None, None, f"n too small: {n} examples, a verdict needs {FEWEST}")
+    return Interval(mean, *_within(metric, values, level))
+
+
+def _detectable(metric: Metric, values: FloatArray, level: float) -> float | None:
+    """Half the interval of the strictest step, and room for four in five true differences to pass it."""
+    if len(values) < FEWEST or not values.any():
+        return None
+    low, high = _within(metric, values, level)
+    return (high - low) / 2.0 * float(1.0 + special.ndtri(0.8) / two_sided(level))
+
+
+def _verdict(metric: Metric, difference: float) -> Verdict:
+    return "better" if (difference > 0.0) == (metric.better == "higher") else "worse"
 
 
 def contributions_of(probs: FloatArray, labels: IntArray) -> list[FloatArray]:
@@ -296,31 +369,3 @@ def _turned(metric: Metric, difference: float, resampled: FloatArray, level: flo
     low, high = quantiles(resampled, level)
     ends = (2.0 * difference - high, 2.0 * difference - low)
     return Interval(difference, min(ends[0], difference), max(ends[1], difference))
-
-
-def _difference(
-    method: str,
-    metric: Metric,
-    powers: FloatArray,
-    n: int,
-    means: FloatArray,
-    p_value: float,
-    adjusted_p: float,
-    tested_at: float,
-    level: float,
-    family: int,
-) -> Difference:
-    mean, spread, skew = mean_spread_skew(powers, n)
-    shown = adjusted_p <= 1.0 - level
-    gain = mean if metric.better == "higher" else -mean
-    strictest = special.ndtri(1.0 - (1.0 - level) / (2.0 * family))
-    return Difference(
-        method=method,
-        metric=metric.name,
-        difference=Interval(mean, *accelerated(means, mean, skew, level)),
-        p_value=float(p_value),
-        adjusted_p=float(adjusted_p),
-        adjusted=Interval(mean, *cautious_mean(powers, n, tested_at)),
-        detectable=float((strictest + special.ndtri(0.8)) * spread),
-        verdict=("better" if gain > 0.0 else "worse") if shown else "no difference shown",
-    )

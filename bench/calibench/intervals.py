@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special
+from scipy import optimize, special
 
 from calibench.types import FloatArray
 
@@ -40,6 +40,38 @@ def wilson(successes: float, n: int, level: float) -> Ends:
     centre = (share + z * z / (2.0 * n)) / (1.0 + z * z / n)
     half = z / (1.0 + z * z / n) * np.sqrt(share * (1.0 - share) / n + (z / (2.0 * n)) ** 2)
     return float(centre - half), float(centre + half)
+
+
+def paired_shares(gained: int, lost: int, n: int, level: float) -> Ends:
+    """For a difference of two shares of the same examples: the score interval of Tango (1998).
+
+    It inverts `mcnemar_p_value`, and keeps its coverage with few discordant examples, also with none.
+
+    Args:
+        gained: examples that count for the second share only.
+        lost: those that count for the first only.
+    """
+    z = two_sided(level)
+    estimate = (gained - lost) / n
+
+    def beyond(delta: float, side: float) -> float:
+        # Distance of gained - lost from its expectation, less z standard deviations, under the likeliest
+        # shares that differ by delta.
+        b = (2 * n - gained + lost) * delta - gained - lost
+        share = (np.sqrt(max(b * b + 8.0 * n * lost * delta * (1.0 - delta), 0.0)) - b) / (4.0 * n)
+        spread = np.sqrt(max(n * (2.0 * share + delta * (1.0 - delta)), 0.0))
+        # Without discordant examples the spread at the estimate is zero, and so is not beyond it either.
+        return -1.0 if delta == estimate else float(side * (gained - lost - n * delta) - z * spread)
+
+    low = -1.0 if estimate == -1.0 else optimize.brentq(beyond, -1.0, estimate, args=(1.0,), xtol=1e-12)
+    high = 1.0 if estimate == 1.0 else optimize.brentq(beyond, estimate, 1.0, args=(-1.0,), xtol=1e-12)
+    return float(low), float(high)
+
+
+def mcnemar_p_value(gained: int, lost: int) -> float:
+    """Two-sided p-value of as many gained as lost, without continuity correction (McNemar 1947)."""
+    discordant = gained + lost
+    return float(2.0 * special.ndtr(-abs(gained - lost) / np.sqrt(discordant))) if discordant else 1.0
 
 
 def skew_corrected(power_sums: FloatArray, n: int, level: float) -> Ends:
@@ -76,7 +108,8 @@ def cautious_p_value(power_sums: FloatArray, n: int) -> float:
     """Two-sided p-value of a mean of zero: the larger of Student's and the skew-corrected one."""
     mean, spread, skew = mean_spread_skew(power_sums, n)
     if spread == 0.0:
-        return 1.0 if mean == 0.0 else 0.0
+        # The same difference n times: no test that may flip signs falls below this.
+        return 1.0 if mean == 0.0 else float(2.0 ** (1 - n))
     t = mean / spread
     return float(2.0 * special.stdtr(n - 1, -min(abs(t), abs(hall_transform(t, skew)))))
 
