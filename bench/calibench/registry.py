@@ -1,4 +1,4 @@
-"""Methods, metrics and data set loaders by name: entry points, loaded when they are asked for."""
+"""Methods, metrics, data set loaders and post-hoc steps by name: entry points, loaded when asked for."""
 
 from __future__ import annotations
 
@@ -94,3 +94,4 @@ def distribution(point: EntryPoint) -> str:
 METHODS = Registry("calibench.methods", "method")
 METRICS = Registry("calibench.metrics", "metric")
 DATASETS = Registry("calibench.datasets", "data set loader")
+POSTHOC = Registry("calibench.posthoc", "post-hoc step")
