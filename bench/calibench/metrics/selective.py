@@ -147,8 +147,10 @@ def selective_metric(kind: str, score: str = MAX_PROBABILITY) -> Metric:
     chosen = next(item for item in KINDS if item.name == kind)
 
     def evaluate(evaluation: Evaluation) -> float:
-        _, correct = top_label(checked(evaluation))
-        return chosen.compute(uncertainty(evaluation, score), 1.0 - correct)
+        confidence, correct = top_label(checked(evaluation))
+        default = score == MAX_PROBABILITY and score not in evaluation.scores
+        uncertain = 1.0 - confidence if default else uncertainty(evaluation, score)
+        return chosen.compute(uncertain, 1.0 - correct)
 
     suffix = "" if score == MAX_PROBABILITY else f".{score}"
     return Metric(
