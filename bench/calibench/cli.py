@@ -210,6 +210,68 @@ def report(records: Path) -> None:
     click.echo(f"Report: {write_report(records.parent if records.is_file() else records)}")
 
 
+#: What `compare` shows unless told otherwise.
+COMPARED = ("accuracy", "nll", "brier", "ece_debiased", "ece")
+
+
+@main.command(cls=Command)
+@click.argument("base", type=click.Path(path_type=Path))
+@click.argument("new", type=click.Path(path_type=Path), nargs=-1, required=True)
+@option("--metric", "metrics", multiple=True, default=COMPARED, show_default=True, help="Repeatable.")
+@option("--quality-only", is_flag=True, help="Leave timings out; batch plans may then differ.")
+def compare(base: Path, new: tuple[Path, ...], metrics: tuple[str, ...], quality_only: bool) -> None:
+    """Compare the cells of run folders NEW with the same ones of BASE, on the same examples.
+
+    Runs that share no cell are compared with BASE's reference.
+    """
+    from calibench import matching
+    from calibench.evaluate import select_metrics
+    from calibench.report.compared import comparison
+
+    chosen = select_metrics(metrics, posterior_known=False)
+    first = matching.load_run(base)
+    for path in new:
+        other = matching.load_run(path)
+        match = matching.match if matching.same_cells(first, other) else matching.match_reference
+        found = match(first, other, quality_only=quality_only)
+        _print(comparison(found, chosen, timing=not quality_only))
+
+
+@main.command(cls=Command)
+@click.argument("records", type=click.Path(path_type=Path))
+@option("--against", "base", type=click.Path(path_type=Path), required=True, help="Run folder to hold it to.")
+@option(
+    "--max-regression",
+    "limits",
+    multiple=True,
+    required=True,
+    metavar="NAME=AMOUNT",
+    help="How much worse a metric (ece=0.01), throughput or latency (throughput=5%) may get; comma-separated "
+    "or repeated.",
+)
+def check(records: Path, base: Path, limits: tuple[str, ...]) -> None:
+    """Fail where RECORDS got worse than a base by more than it may.
+
+    Exit codes: 0 within all limits, 1 a regression shown or a cell that fails now, 2 not comparable or not
+    understood, 3 too noisy to tell.
+    """
+    from calibench import matching, regression
+    from calibench.report.compared import checked
+
+    wanted = regression.parse_limits(limits)
+    quality_only = not any(limit.is_speed for limit in wanted)
+    found = matching.match(matching.load_run(base), matching.load_run(records), quality_only=quality_only)
+    findings = regression.check(found, wanted)
+    _print(checked(found, findings))
+    sys.exit(regression.exit_code(found, findings))
+
+
+def _print(renderable: Any) -> None:
+    from calibench.display import printed
+
+    printed(renderable)
+
+
 @main.command(cls=Command)
 def env() -> None:
     """Print what a record says of this machine and its libraries."""

@@ -338,8 +338,9 @@ def describe(
     """
     arrays = {id(probs): probs for pair in pairs for probs in (pair.reference, pair.probs)}
     everyone = {str(key): probs for key, probs in arrays.items()}
-    slow = [metric for metric in metrics if _is_slow(metric, pairs, labels)]
-    quick = [metric for metric in metrics if metric not in slow]
+    resampled = [metric for metric in metrics if metric.no_interval is None]
+    slow = [metric for metric in resampled if _is_slow(metric, pairs, labels)]
+    quick = [metric for metric in resampled if metric not in slow]
     few = min(resamples, SLOW_RESAMPLES)
     drawn = joint_values(quick, everyone, labels, resamples=resamples, seed=seed)
     for metric in slow:
@@ -350,8 +351,8 @@ def describe(
         for pair in pairs:
             own, base = str(id(pair.probs)), str(id(pair.reference))
             difference = values[own] - values[base]
-            resampled = drawn[own, metric.name] - drawn[base, metric.name]
-            intervals[pair.method, metric.name] = _turned(metric, difference, resampled, level)
+            spread = drawn[own, metric.name] - drawn[base, metric.name] if metric in resampled else None
+            intervals[pair.method, metric.name] = _turned(metric, difference, spread, level)
     return intervals
 
 
@@ -362,10 +363,12 @@ def _is_slow(metric: Metric, pairs: Sequence[Pair], labels: IntArray) -> bool:
     return bool(moments.features.shape[1] > WIDE)
 
 
-def _turned(metric: Metric, difference: float, resampled: FloatArray, level: float) -> Interval:
-    if not np.isfinite(difference) or not np.isfinite(resampled).all():
+def _turned(metric: Metric, difference: float, resampled: FloatArray | None, level: float) -> Interval:
+    if not np.isfinite(difference) or not (resampled is None or np.isfinite(resampled).all()):
         reason = f"{metric.name} is undefined on these examples or a resample of them"
         return Interval(None, None, None, reason)
+    if resampled is None:
+        return Interval(difference, None, None, metric.no_interval)
     low, high = quantiles(resampled, level)
     ends = (2.0 * difference - high, 2.0 * difference - low)
     return Interval(difference, min(ends[0], difference), max(ends[1], difference))

@@ -64,7 +64,12 @@ class Display:
 
     def print(self, renderable: Any) -> None:
         """Print to standard output, wide enough for the table where that is no terminal."""
-        output = Console(highlight=False)
-        if not output.is_terminal:
-            output = Console(highlight=False, width=100)
-        output.print(renderable)
+        printed(renderable)
+
+
+def printed(renderable: Any) -> None:
+    """Print to standard output, wide enough for our tables where that is no terminal."""
+    output = Console(highlight=False)
+    if not output.is_terminal:
+        output = Console(highlight=False, width=100)
+    output.print(renderable)

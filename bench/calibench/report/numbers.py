@@ -20,6 +20,18 @@ def bound(value: float) -> str:
     return fraction(value, 3)
 
 
+def signed(value: float, decimals: int = 4) -> str:
+    """`+.0012`: a difference; one that rounds to zero has no sign."""
+    text = fraction(abs(value), decimals)
+    rounded = round(value, decimals)
+    return text if rounded == 0 else f"{'+' if rounded > 0 else '-'}{text}"
+
+
+def span(low: float | None, high: float | None, decimals: int = 4) -> str:
+    """`[-.0031, .0012]`: the ends of a difference's interval, or nothing without them."""
+    return "" if low is None or high is None else f"[{fraction(low, decimals)}, {fraction(high, decimals)}]"
+
+
 def tick(value: float) -> str:
     """`0`, `.05`, `1`: the shortest form, for an axis."""
     text = f"{value:.6g}"

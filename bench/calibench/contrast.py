@@ -1,0 +1,73 @@
+"""One table of differences: verdicts where there are any, descriptions for the other metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from calibench.comparison import FAMILY, Difference, Pair, compare_pairs, describe
+from calibench.stats import Interval
+from calibench.types import Evaluation, FloatArray, IntArray, Metric
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """A method against what it is compared with, in one metric.
+
+    Attributes:
+        base, value: the metric of either, None where it is undefined.
+        difference: value - base, with a 95% interval for this difference alone.
+        tested: p-values, adjusted interval and verdict; None for a metric outside `FAMILY`.
+    """
+
+    method: str
+    metric: Metric
+    base: float | None
+    value: float | None
+    difference: Interval
+    tested: Difference | None
+
+
+def contrasts(
+    pairs: Sequence[Pair], labels: IntArray, metrics: Sequence[Metric], *, seed: int = 0
+) -> list[Contrast]:
+    """Every pair in every metric, pairs first.
+
+    The verdicts are adjusted for all of `FAMILY`, whichever of its metrics are asked for.
+
+    Args:
+        pairs: of probabilities for the same N examples.
+        labels: int64 [N].
+        metrics: none that needs the true posterior or a method's own scores.
+
+    Raises:
+        CalibenchError: where two of a pair have not the same shape.
+    """
+    numbered = [Pair(str(number), pair.reference, pair.probs) for number, pair in enumerate(pairs)]
+    family = {metric.name for metric in FAMILY}
+    chosen = {metric.name for metric in metrics}
+    tested: dict[tuple[str, str], Difference] = {}
+    if chosen & family:
+        found = compare_pairs(numbered, labels, seed=seed)
+        tested = {(item.method, item.metric): item for item in found if item.metric in chosen}
+    others = [metric for metric in metrics if metric.name not in family]
+    described = describe(others, numbered, labels, seed=seed) if others else {}
+    known: dict[tuple[int, str], float | None] = {}
+
+    def value(metric: Metric, probs: FloatArray) -> float | None:
+        key = id(probs), metric.name
+        if key not in known:
+            found = metric.evaluate(Evaluation(probs, labels))
+            known[key] = float(found) if np.isfinite(found) else None
+        return known[key]
+
+    rows = []
+    for pair, named in zip(pairs, numbered, strict=True):
+        for metric in metrics:
+            test = tested.get((named.method, metric.name))
+            difference = described[named.method, metric.name] if test is None else test.difference
+            base, own = value(metric, pair.reference), value(metric, pair.probs)
+            rows.append(Contrast(pair.method, metric, base, own, difference, test))
+    return rows

@@ -1,0 +1,357 @@
+"""Record files side by side: which cells are the same, whether they may be compared, and in what.
+
+A cell is found again by suite, method, parameters, post-hoc step and seed. What the two saw must agree, or
+the comparison is refused with the field that differs. Checkpoints, versions and number formats may differ:
+finding out what they change is what comparing records is for.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from calibench.errors import UsageError
+from calibench.records import Predictions, Record, load_predictions, load_records
+from calibench.stats import Interval, median_ratio_interval, ratio_interval
+from calibench.types import FloatArray, IntArray
+
+_DATA = ("name", "config", "split", "revision", "limit", "n", "labels", "sha256")
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A records file, the last record of each cell.
+
+    Attributes:
+        path: as it was given.
+        name: how messages call it.
+    """
+
+    path: Path
+    name: str
+    records: tuple[Record, ...]
+
+    def label(self, record: Record) -> str:
+        """`mc-dropout + temperature (passes=20, seed 1)`: with what tells it from its namesakes here."""
+        namesakes = [other for other in self.records if _name(other) == _name(record)]
+        keys = sorted({key for other in namesakes for key in other["method"].get("params") or {}})
+        telling = [
+            f"{key}={_at(record, f'method.params.{key}')}"
+            for key in keys
+            if len({json.dumps(_at(other, f"method.params.{key}")) for other in namesakes}) > 1
+        ]
+        if len({other["seed"] for other in self.records}) > 1:
+            telling.append(f"seed {record['seed']}")
+        return f"{_name(record)} ({', '.join(telling)})" if telling else _name(record)
+
+    @property
+    def reference(self) -> Record:
+        """The record that this run's costs are relative to, or its first.
+
+        Raises:
+            UsageError: where that cell failed.
+        """
+        chosen = next((record for record in self.records if record.get("reference")), self.records[0])
+        if chosen["status"] != "ok":
+            raise UsageError(
+                f"The reference of {self.name}, {self.label(chosen)}, failed; compare with a run in which it "
+                "finished."
+            )
+        return chosen
+
+
+@dataclass(frozen=True, eq=False)
+class Match:
+    """Two finished cells that may be compared.
+
+    Attributes:
+        label: as the base calls it.
+        notes: what differs and does not forbid the comparison.
+    """
+
+    label: str
+    base: Record
+    new: Record
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Matching:
+    """The cells of two runs.
+
+    Attributes:
+        pairs: those that both finished.
+        failed: those of the base that failed in the new run: label and message.
+        missing: labels of those of the base that the new run does not have.
+        added: labels of those that only the new run has.
+    """
+
+    base: Run
+    new: Run
+    pairs: tuple[Match, ...]
+    failed: tuple[tuple[str, str], ...]
+    missing: tuple[str, ...]
+    added: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """What two cells predicted for the same examples, by row; those no method can be right about left out.
+
+    Attributes:
+        base, new: float64 [N, C].
+        labels: int64 [N].
+        base_predictions, new_predictions: as stored.
+    """
+
+    base: FloatArray
+    new: FloatArray
+    labels: IntArray
+
+
+def load_run(path: Path) -> Run:
+    """Read a run folder or records file.
+
+    Raises:
+        UsageError: nothing there that this version reads.
+    """
+    latest = {record["cell"]: record for record in load_records(path)}
+    return Run(path, str(path), tuple(latest.values()))
+
+
+def same_cells(base: Run, new: Run) -> bool:
+    """Whether some cell of one run is in the other."""
+    return bool(_by_identity(base).keys() & _by_identity(new).keys())
+
+
+def match(base: Run, new: Run, *, quality_only: bool = False) -> Matching:
+    """Find each cell of `base` in `new`.
+
+    Args:
+        quality_only: let batch plans differ; timings are then left alone.
+
+    Raises:
+        UsageError: no cell is in both, one is there twice, or two are not comparable.
+    """
+    found, theirs = _by_identity(base), _by_identity(new)
+    pairs, failed, missing = [], [], []
+    for key, record in found.items():
+        other = theirs.get(key)
+        if other is None:
+            missing.append(base.label(record))
+        elif record["status"] == "ok" and other["status"] != "ok":
+            failed.append((base.label(record), str((other.get("error") or {}).get("message"))))
+        elif record["status"] == "ok":
+            pairs.append(matched(base, record, new, other, quality_only=quality_only))
+    added = [new.label(record) for key, record in theirs.items() if key not in found]
+    if not pairs and not failed:
+        raise UsageError(
+            f"No finished cell of {base.name} is in {new.name}: one has {_names(base)}, and the other "
+            f"{_names(new)}; compare runs of the same suite, method, parameters and seed."
+        )
+    return Matching(base, new, tuple(pairs), tuple(failed), tuple(missing), tuple(added))
+
+
+def match_reference(base: Run, new: Run, *, quality_only: bool = False) -> Matching:
+    """Hold every finished cell of `new` against the reference of `base`: for runs that share no cell.
+
+    Raises:
+        UsageError: the reference failed, nothing in `new` finished, or the two are not comparable.
+    """
+    reference = base.reference
+    finished = [record for record in new.records if record["status"] == "ok"]
+    pairs = [matched(base, reference, new, record, quality_only=quality_only) for record in finished]
+    if not pairs:
+        raise UsageError(f"No cell of {new.name} finished, so there is nothing to compare.")
+    named = [replace(pair, label=f"{new.label(pair.new)} against {base.label(reference)}") for pair in pairs]
+    failed = [
+        (new.label(record), str((record.get("error") or {}).get("message")))
+        for record in new.records
+        if record["status"] != "ok"
+    ]
+    return Matching(base, new, tuple(named), tuple(failed), (), ())
+
+
+def matched(base: Run, record: Record, new: Run, other: Record, *, quality_only: bool = False) -> Match:
+    """Two cells as a match, whatever their methods.
+
+    Raises:
+        UsageError: they are not comparable; names the field that differs, and both values.
+    """
+    for path in _must_agree(record, other, quality_only=quality_only):
+        ours, theirs = _at(record, path), _at(other, path)
+        if ours != theirs:
+            advice = "; --quality-only leaves timings out and allows it" if path == "plan.sha256" else ""
+            raise UsageError(
+                f"{base.label(record)} cannot be compared: {path} is {_short(ours)} in {base.name} and "
+                f"{_short(theirs)} in {new.name}{advice}."
+            )
+    notes = [
+        f"{path} is {_short(_at(record, path))} in {base.name} and {_short(_at(other, path))} in {new.name}"
+        for path in ("model.sha256", "model.dtype", "model.device", "model.attention", "calibench")
+        if _at(record, path) != _at(other, path)
+    ]
+    return Match(base.label(record), record, other, tuple(notes))
+
+
+def _must_agree(record: Record, other: Record, *, quality_only: bool) -> list[str]:
+    paths = ["data.split", "data.n", "data.labels", "data.sha256"]
+    if _at(record, "data.sha256") != _at(other, "data.sha256"):
+        # A hash says that the content differs; where a name or a number differs too, that says more.
+        paths = [f"data.{name}" for name in _DATA]
+    elif None not in (_at(record, "data.revision"), _at(other, "data.revision")):
+        # A folder has no revision, though its content may be that of one.
+        paths.append("data.revision")
+    return paths if quality_only else [*paths, "plan.sha256"]
+
+
+def examples(base: Run, new: Run, pair: Match) -> Examples:
+    """The stored predictions of both cells, matched by row and text.
+
+    Raises:
+        UsageError: a file is missing, or the two are about different examples.
+    """
+    stored = [load_predictions(run.path, record) for run, record in ((base, pair.base), (new, pair.new))]
+    orders = [np.argsort(item.index, kind="stable") for item in stored]
+    ours, theirs = (_keys(item, order) for item, order in zip(stored, orders, strict=True))
+    if ours != theirs:
+        differing = next((a for a, b in zip(ours, theirs, strict=False) if a != b), None)
+        where = "their number" if differing is None else f"row {differing[0]}"
+        raise UsageError(
+            f"The predictions of {pair.label} in {base.name} and {new.name} are about different examples "
+            f"({where} differs), though their records name the same data; run one of them again."
+        )
+    labels = stored[0].label[orders[0]]
+    scored = labels >= 0
+    return Examples(
+        base=stored[0].probs[orders[0]][scored],
+        new=stored[1].probs[orders[1]][scored],
+        labels=labels[scored],
+    )
+
+
+def grouped(matching: Matching) -> list[tuple[list[int], list[Examples]]]:
+    """Matched cells by what they were evaluated on: positions among the pairs, and their examples."""
+    groups: dict[str, tuple[list[int], list[Examples]]] = {}
+    for number, pair in enumerate(matching.pairs):
+        positions, found = groups.setdefault(pair.base["data"]["sha256"], ([], []))
+        positions.append(number)
+        found.append(examples(matching.base, matching.new, pair))
+    return list(groups.values())
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How fast the new cell is, relative to the base.
+
+    Attributes:
+        ratio: of throughputs or of latencies, new over base, with a 95% interval.
+        n: timing blocks or requests that both timed.
+        better: which direction is better.
+        reason: why there can be no verdict, or None.
+    """
+
+    ratio: Interval
+    n: int
+    better: str
+    reason: str | None
+
+    @property
+    def verdict(self) -> str | None:
+        """As for a metric; None without an interval or between machines."""
+        low, high = self.ratio.low, self.ratio.high
+        if self.reason is not None or low is None or high is None:
+            return None
+        if low <= 1.0 <= high:
+            return "no difference shown"
+        return "better" if (low > 1.0) == (self.better == "higher") else "worse"
+
+
+def throughput(pair: Match) -> Speed:
+    """Throughput over the base's, from the blocks that both timed.
+
+    The interval holds what the blocks of one run vary by. What changes on a machine from one run to the next
+    is not in it: that is what the reference in the same run, and `--self-check`, are for.
+    """
+    ours, theirs = (_blocks(record) for record in (pair.base, pair.new))
+    both = sorted(ours.keys() & theirs.keys())
+    if not both:
+        return Speed(_unknown("the two runs share no timing block"), 0, "higher", _machines(pair))
+    ratio = ratio_interval([ours[key] for key in both], [theirs[key] for key in both])
+    return Speed(ratio, len(both), "higher", _machines(pair))
+
+
+def latency(pair: Match) -> Speed:
+    """Median ratio of the latencies of the same sentences."""
+    ours, theirs = (_at(record, "timing.latency_ms.samples") or [] for record in (pair.base, pair.new))
+    if not ours or len(ours) != len(theirs):
+        reason = f"{len(ours)} and {len(theirs)} requests were timed, not the same ones"
+        return Speed(_unknown(reason), 0, "lower", _machines(pair))
+    return Speed(median_ratio_interval(theirs, ours), len(ours), "lower", _machines(pair))
+
+
+def _machines(pair: Match) -> str | None:
+    ours, theirs = (_at(record, "environment.fingerprint") for record in (pair.base, pair.new))
+    if ours is not None and ours == theirs:
+        return None
+    return f"environment.fingerprint differs ({_short(ours)}, {_short(theirs)}): timed on other machines"
+
+
+def _blocks(record: Record) -> dict[tuple[int, int, int], float]:
+    # Blocks with another number of sentences are other blocks, whatever their number.
+    return {
+        (entry["repetition"], entry["block"], entry["sentences"]): entry["end_to_end_s"]
+        for entry in _at(record, "timing.blocks") or []
+    }
+
+
+def _unknown(reason: str) -> Interval:
+    return Interval(None, None, None, reason)
+
+
+def _by_identity(run: Run) -> dict[str, Record]:
+    found: dict[str, Record] = {}
+    for record in run.records:
+        method = record["method"]
+        parts = [record["suite"], method["name"], method.get("params"), method.get("posthoc"), record["seed"]]
+        key = json.dumps(parts, sort_keys=True)
+        if key in found:
+            first = found[key]
+            path = next(p for p in ("data.sha256", "model.sha256", "cell") if _at(first, p) != _at(record, p))
+            raise UsageError(
+                f"{run.name} holds {_name(record)} twice, with {path} {_short(_at(first, path))} and "
+                f"{_short(_at(record, path))}; compare runs of one data set and model each."
+            )
+        found[key] = record
+    return found
+
+
+def _keys(stored: Predictions, order: IntArray) -> list[tuple[int, str, int]]:
+    return [(int(stored.index[i]), stored.text_sha256[i], int(stored.label[i])) for i in order]
+
+
+def _at(record: Mapping[str, Any], path: str) -> Any:
+    value: Any = record
+    for name in path.split("."):
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value) if not isinstance(value, str) else value
+    return text if len(text) <= 40 else f"{text[:12]}..."
+
+
+def _name(record: Record) -> str:
+    posthoc = record["method"].get("posthoc")
+    step = posthoc.get("name") if isinstance(posthoc, dict) else posthoc
+    return str(record["method"]["name"]) + (f" + {step}" if step else "")
+
+
+def _names(run: Run) -> str:
+    return ", ".join(run.label(record) for record in run.records)

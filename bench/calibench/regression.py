@@ -1,0 +1,187 @@
+"""The gate: is a run worse than a base by more than it may be, and could this run have told?
+
+A limit is exceeded only where the whole 95% interval of the change lies beyond it, and kept only where the
+whole interval lies within; what lies on both sides has not been decided, and says what would decide it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from calibench.comparison import Pair
+from calibench.contrast import Contrast, contrasts
+from calibench.errors import UsageError
+from calibench.evaluate import select_metrics
+from calibench.matching import Match, Matching, Speed, grouped, latency, throughput
+from calibench.stats import Interval
+
+Outcome = Literal["fine", "regression", "too noisy to tell"]
+FINE: Outcome = "fine"
+REGRESSION: Outcome = "regression"
+NOISY: Outcome = "too noisy to tell"
+EXIT_CODES: Mapping[Outcome, int] = {FINE: 0, REGRESSION: 1, NOISY: 3}
+
+_SPEEDS = {"throughput": throughput, "latency": latency}
+_UNITS = {"throughput": "blocks", "latency": "requests"}
+
+
+@dataclass(frozen=True)
+class Limit:
+    """How much worse a number may get.
+
+    Attributes:
+        name: a metric's, "throughput" or "latency".
+        amount: in the metric's units, or for speed as a share of the base's.
+    """
+
+    name: str
+    amount: float
+
+    @property
+    def is_speed(self) -> bool:
+        """Whether it limits throughput or latency."""
+        return self.name in _SPEEDS
+
+    def __str__(self) -> str:
+        amount = f"{100 * self.amount:g}%" if self.is_speed else f"{self.amount:g}"
+        return f"{self.name}={amount}"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One cell held against one limit.
+
+    Attributes:
+        label: the cell.
+        worse: by how much it got worse, with a 95% interval; negative where it got better.
+        n: examples, timing blocks or requests behind it.
+        needed: about how many more of them would tell, or None where that is not the question.
+    """
+
+    label: str
+    limit: Limit
+    worse: Interval
+    n: int
+    outcome: Outcome
+    needed: int | None
+
+    @property
+    def unit(self) -> str:
+        """What `n` and `needed` count."""
+        return _UNITS.get(self.limit.name, "examples")
+
+
+def parse_limits(texts: Iterable[str]) -> list[Limit]:
+    """`ece=0.01,throughput=5%`, in one text or in several.
+
+    Raises:
+        UsageError: what is no limit, a metric that is not registered, or one limit too many for a name.
+    """
+    limits: dict[str, Limit] = {}
+    for part in (part.strip() for text in texts for part in text.split(",")):
+        name, equals, amount = (piece.strip() for piece in part.partition("="))
+        percent = amount.endswith("%")
+        try:
+            value = float(amount.removesuffix("%"))
+        except ValueError:
+            value = math.nan
+        if not equals or not math.isfinite(value) or value < 0.0:
+            raise UsageError(
+                f"The limit {part!r} is none; expected NAME=AMOUNT, such as ece=0.01 or throughput=5%."
+            )
+        if name in limits:
+            raise UsageError(f"There are two limits for {name}; give one.")
+        if percent != (name in _SPEEDS):
+            expected = (
+                "a percentage, such as 5%" if name in _SPEEDS else "a number in its own units, such as 0.01"
+            )
+            raise UsageError(f"The limit {part!r} should be {expected}.")
+        if name not in _SPEEDS:
+            select_metrics([name], posterior_known=False)
+        limits[name] = Limit(name, value / 100.0 if percent else value)
+    if not limits:
+        raise UsageError("There is no limit to check; give one with --max-regression, such as ece=0.01.")
+    return list(limits.values())
+
+
+def check(matching: Matching, limits: Sequence[Limit]) -> list[Finding]:
+    """Every matched cell held against every limit, cells first.
+
+    Raises:
+        UsageError: predictions that are missing, or a limit on speed for runs of two machines.
+    """
+    named = [limit for limit in limits if not limit.is_speed]
+    quality = _quality(matching, named) if named else {}
+    findings = []
+    for number, pair in enumerate(matching.pairs):
+        for limit in limits:
+            if limit.is_speed:
+                speed = _SPEEDS[limit.name](pair)
+                if speed.reason is not None:
+                    raise UsageError(
+                        f"The limit {limit} cannot be checked for {pair.label}: {speed.reason}; measure the "
+                        "base on this machine."
+                    )
+                findings.append(_judge(pair, limit, _slower(speed), speed.n))
+            else:
+                contrast, n = quality[number, limit.name]
+                findings.append(_judge(pair, limit, _worse(contrast), n))
+    return findings
+
+
+def exit_code(matching: Matching, findings: Sequence[Finding]) -> int:
+    """1 for a regression or a cell that fails now, else 3 where something is undecided, else 0."""
+    outcomes = {finding.outcome for finding in findings}
+    if matching.failed or REGRESSION in outcomes:
+        return EXIT_CODES[REGRESSION]
+    return EXIT_CODES[NOISY if NOISY in outcomes else FINE]
+
+
+def _quality(matching: Matching, limits: Sequence[Limit]) -> dict[tuple[int, str], tuple[Contrast, int]]:
+    metrics = select_metrics([limit.name for limit in limits], posterior_known=False)
+    found = {}
+    for positions, held in grouped(matching):
+        pairs = [
+            Pair(matching.pairs[at].label, item.base, item.new)
+            for at, item in zip(positions, held, strict=True)
+        ]
+        rows = contrasts(pairs, held[0].labels, metrics)
+        for row, contrast in enumerate(rows):
+            at = positions[row // len(metrics)]
+            found[at, contrast.metric.name] = contrast, len(held[0].labels)
+    return found
+
+
+def _worse(contrast: Contrast) -> Interval:
+    change = contrast.difference
+    if contrast.metric.better != "higher" or change.value is None:
+        return change
+    low, high = (None if end is None else -end for end in (change.high, change.low))
+    return Interval(-change.value, low, high, change.reason)
+
+
+def _slower(speed: Speed) -> Interval:
+    """The share of speed that was lost: of throughput what is missing, of latency what was added."""
+    ratio = speed.ratio
+    if ratio.value is None or ratio.low is None or ratio.high is None:
+        return Interval(None, None, None, ratio.reason)
+    if speed.better == "higher":
+        return Interval(1.0 - ratio.value, 1.0 - ratio.high, 1.0 - ratio.low)
+    return Interval(ratio.value - 1.0, ratio.low - 1.0, ratio.high - 1.0)
+
+
+def _judge(pair: Match, limit: Limit, worse: Interval, n: int) -> Finding:
+    if worse.value is None or worse.low is None or worse.high is None:
+        return Finding(pair.label, limit, worse, n, NOISY, None)
+    if worse.low > limit.amount:
+        return Finding(pair.label, limit, worse, n, REGRESSION, None)
+    if worse.high <= limit.amount:
+        return Finding(pair.label, limit, worse, n, FINE, None)
+    # The interval has to shrink until its end reaches the limit; its width falls with the root of n.
+    distance = abs(worse.value - limit.amount)
+    half = worse.high - worse.value if worse.value <= limit.amount else worse.value - worse.low
+    needed = math.ceil(n * ((half / distance) ** 2 - 1.0)) if distance > 0.0 else None
+    return Finding(pair.label, limit, worse, n, NOISY, needed if needed is None else max(1, needed))
