@@ -110,6 +110,7 @@ def main() -> None:
 @option(
     "--rigorous", "effort", flag_value="rigorous", help="More timing effort; the same examples and passes."
 )
+@option("--self-check", is_flag=True, help="Race the reference against itself too, and say what could show.")
 @option(
     "-o", "--output", type=click.Path(path_type=Path), help="Run folder. [default: dated, in calibench-runs]"
 )
@@ -127,6 +128,7 @@ def run(
     output: Path | None,
     device: str,
     limit: int | None,
+    self_check: bool,
     overwrite_strategy: Any,
     quiet: bool,
     verbose: bool,
@@ -152,6 +154,7 @@ def run(
                 device=device,
                 limit_to=limit,
                 overwrite=overwrite_strategy,
+                self_check=self_check,
                 progress=display,
             )
         except KeyboardInterrupt:

@@ -16,7 +16,7 @@ from calibench.errors import CalibenchError
 from calibench.evaluate import curve_values, evaluation_of, metric_values, probs_at, select_metrics
 from calibench.records import Record
 from calibench.registry import METHODS, distribution
-from calibench.session import Running, Session
+from calibench.session import Running, Session, again_key
 from calibench.setting import Setting
 from calibench.summary import timing_values
 from calibench.types import Method, Metric, Predictive
@@ -29,7 +29,7 @@ def make_records(session: Session, peaks: Mapping[str, memory.Peak]) -> list[Rec
     captured = environment.capture()
     found: list[Record] = []
     session.progress.stage("Scoring", len(session.active))
-    for running in session.active:
+    for running in (item for item in session.active if not item.again):
         measured: Record = {}
         if running.failure is None:
             try:
@@ -181,11 +181,21 @@ def _measured_fields(
         },
         "cost_ratio": timed["cost_ratio"],
         "latency_ratio": timed["latency_ratio"],
+        "self_check": _self_check(session, running),
         "memory": peaks.get(running.key, unknown).as_dict(),
         "fit": None,
         "notes": [*setting.notes, *predictive.notes],
         "predictions": path,
     }
+
+
+def _self_check(session: Session, running: Running) -> dict[str, Any] | None:
+    """The ratios of the reference to itself where it was raced, else None."""
+    key = again_key(running.key)
+    if all(item.key != key or not item.alive for item in session.active):
+        return None
+    timed = timing_values(session.journal, key, running.key, [])
+    return {name: timed[name] for name in ("cost_ratio", "latency_ratio")}
 
 
 def _coverage_fields(method: Method) -> dict[str, Any] | None:

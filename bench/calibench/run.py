@@ -12,7 +12,7 @@ from calibench.errors import UsageError
 from calibench.progress import Progress, Silent
 from calibench.recording import make_records
 from calibench.records import Record
-from calibench.session import Running, Session
+from calibench.session import Running, Session, once_more
 from calibench.setting import load_setting
 from calibench.suites.loader import Suite
 
@@ -26,6 +26,7 @@ def run(
     device: str = "auto",
     limit_to: int | None = None,
     overwrite: Overwrite = "only-missing",
+    self_check: bool = False,
     progress: Progress | None = None,
 ) -> list[Record]:
     """Measure every cell of `suite` that `folder` does not hold yet, and write their records.
@@ -35,6 +36,7 @@ def run(
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         limit_to: evaluate a random subset of this size, drawn from the first seed.
         overwrite: what to do about records that are there already.
+        self_check: race the reference against itself too, so that its record tells what the clock can tell.
 
     Returns:
         The records of all cells of the suite, in table order, also those that were there.
@@ -50,12 +52,14 @@ def run(
     setting = load_setting(suite, device, limit_to, progress)
     runnings = [Running(cell, cell.key(setting.context)) for cell in cells]
     order = {item.key: position for position, item in enumerate(runnings)}
-    done = {record["cell"] for record in existing if record["status"] == "ok"}
+    unchecked = {r["cell"] for r in existing if self_check and r["reference"] and not r.get("self_check")}
+    done = {record["cell"] for record in existing if record["status"] == "ok"} - unchecked
     missing = [item for item in runnings if item.key not in done]
     if missing:
         wanted = {item.cell.seed for item in missing}
         beside = [item for item in runnings if item.cell.reference and item.cell.seed in wanted]
         active = [item for item in runnings if item in missing or item in beside]
+        active += [once_more(item) for item in beside if self_check]
         session = Session(setting, active, folder, progress)
         fresh = make_records(session, session.measure())
         kept = [record for record in existing if record["cell"] in done]

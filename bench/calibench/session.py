@@ -30,6 +30,8 @@ class Running:
     """A cell while it is measured.
 
     Attributes:
+        again: True for the reference raced against itself (A/A): timed like a method of its own, without
+            outputs, memory or a record; see `once_more`.
         setup_s: seconds from nothing to a method that can predict, fitting included.
         failure: why it stopped, once it has.
         outputs: block number -> what it predicted in the first repetition.
@@ -37,6 +39,7 @@ class Running:
 
     cell: Cell
     key: str
+    again: bool = False
     method: Method | None = None
     setup_s: float = 0.0
     failure: dict[str, str] | None = None
@@ -49,6 +52,21 @@ class Running:
     @property
     def alive(self) -> bool:
         return self.method is not None
+
+    @property
+    def label(self) -> str:
+        return "A/A" if self.again else self.cell.label
+
+
+def again_key(key: str) -> str:
+    """The key of the cell that repeats cell `key`."""
+    return f"{key}-again"
+
+
+def once_more(reference: Running) -> Running:
+    """The reference as a second cell, to be raced against the first."""
+    cell = dataclasses.replace(reference.cell, reference=False)
+    return Running(cell, again_key(reference.key), again=True)
 
 
 def session_name(setting: Setting, active: Sequence[Running]) -> str:
@@ -82,7 +100,7 @@ class Session:
 
     def _failed(self, running: Running, error: Exception) -> None:
         running.fail(error)
-        self.progress.say(f"{running.cell.label} failed: {error}")
+        self.progress.say(f"{running.label} failed: {error}")
 
     def _alive(self) -> list[Running]:
         return [running for running in self.active if running.alive]
@@ -97,7 +115,7 @@ class Session:
             except Exception as error:
                 self._failed(running, error)
             running.setup_s = time.perf_counter() - start
-            self.progress.step(running.cell.label)
+            self.progress.step(running.label)
 
     def _warm_up(self) -> None:
         """Every shape once through the model, then each method on whole blocks; on accelerators on all."""
@@ -110,7 +128,7 @@ class Session:
         for block in range(count):
             for running in self._alive():
                 self._predict_block(running, block)
-                self.progress.step(running.cell.label)
+                self.progress.step(running.label)
 
     def _predict(
         self,
@@ -171,9 +189,11 @@ class Session:
         for running in turn:
             result = self._predict_block(running, block)
             if result is not None:
-                outputs[running.key], timed = result
+                predictive, timed = result
                 times[running.key] = timed.as_dict()
-            self.progress.step(running.cell.label)
+                if not running.again:
+                    outputs[running.key] = predictive
+            self.progress.step(running.label)
         positions = np.concatenate(self.setting.blocks[block])
         if repetition == 0:
             self.journal.save_outputs(block, outputs)
@@ -210,7 +230,7 @@ class Session:
         blocks = range(min(3, len(self.setting.blocks)))
         done = {(entry["block"], entry["passes"]) for entry in self.journal.of_kind("curve")}
         left = [(block, k) for block in blocks for k in counts if (block, k) not in done]
-        curved = [running for running in self._alive() if "passes" in running.cell.params]
+        curved = [r for r in self._alive() if "passes" in r.cell.params and not r.again]
         reference = [running for running in self._alive() if running.cell.reference]
         self.progress.stage("Timing the curve", len(left))
         for block, k in left:
@@ -259,7 +279,7 @@ class Session:
         peaks = {
             key: memory.Peak(peak["peak_bytes"], peak["kind"], peak["reason"]) for key, peak in done.items()
         }
-        left = [running for running in self._alive() if running.key not in done]
+        left = [running for running in self._alive() if running.key not in done and not running.again]
         if not self.timing.memory or not left:
             return peaks
         self.progress.stage("Memory", len(left))
@@ -280,5 +300,5 @@ class Session:
         for running, peak in zip(left, memory.measure(tasks), strict=True):
             peaks[running.key] = peak
             self.journal.append({"kind": "memory", "cell": running.key, "peak": peak.as_dict()})
-            self.progress.step(running.cell.label)
+            self.progress.step(running.label)
         return peaks
