@@ -11,6 +11,7 @@ from calibench.comparison import (
     FAMILY,
     Pair,
     compare,
+    compare_pairs,
     contributions,
     describe,
     holm,
@@ -18,8 +19,11 @@ from calibench.comparison import (
 )
 from calibench.errors import CalibenchError
 from calibench.metrics.calibration import ECE, ECE_DEBIASED
+from calibench.metrics.goodness import CALIBRATION_KS_P
 from calibench.metrics.scoring import ACCURACY, NLL, negative_log_likelihood
-from calibench.metrics.selective import ERROR_AUROC
+from calibench.metrics.selective import AURC, ERROR_AUROC
+from calibench.metrics.smooth import SMOOTH_ECE
+from calibench.metrics.truth import ECE_TRUE
 from calibench.types import Evaluation, FloatArray
 from simulated import simulated, softmax
 
@@ -42,18 +46,14 @@ def test_a_difference_is_that_of_the_metrics() -> None:
 
 
 def test_a_method_does_not_differ_from_itself() -> None:
-    """No difference and no verdict; that no example changed class still leaves accuracy an interval."""
+    """No difference, no width, no verdict."""
     evaluation = simulated(2, 300)
     for difference in compare(evaluation.probs, {"same": evaluation.probs}, evaluation.labels, seed=1):
         assert difference.difference.value == 0.0
         assert (difference.p_value, difference.verdict) == (1.0, "no difference shown")
         assert difference.detectable is None
-        ends = (difference.adjusted.low, difference.adjusted.high)
-        if difference.metric == "accuracy":
-            assert ends[1] == pytest.approx(-ends[0])  # type: ignore[operator]
-            assert 0.0 < ends[1] < 0.03  # type: ignore[operator]
-        else:
-            assert ends == (0.0, 0.0)
+        for interval in (difference.difference, difference.adjusted):
+            assert (interval.low, interval.high) == (0.0, 0.0)
 
 
 def test_what_is_plain_is_said_in_words() -> None:
@@ -199,3 +199,138 @@ def test_joint_values_are_paired_across_methods_and_metrics() -> None:
     for metric in (ACCURACY, ECE_DEBIASED):
         assert (values["a", metric.name] == values["b", metric.name]).all()
     assert values["a", "accuracy"].mean() == pytest.approx(ACCURACY.evaluate(evaluation), abs=0.01)
+
+
+def test_a_pair_has_its_own_reference() -> None:
+    """As if each were compared by itself, but in one family; a shared name is no matter."""
+    evaluation = simulated(10, 200)
+    first, second = jittered(evaluation, 1), jittered(evaluation, 2, 1.0)
+    pairs = [Pair("m", first, evaluation.probs), Pair("m", second, evaluation.probs)]
+    together = compare_pairs(pairs, evaluation.labels, resamples=50, seed=1)
+    for reference, found in ((first, together[:4]), (second, together[4:])):
+        alone = compare(reference, {"m": evaluation.probs}, evaluation.labels, resamples=50, seed=1)
+        for one, many in zip(alone, found, strict=True):
+            assert one.difference == many.difference
+            assert one.p_value == many.p_value <= many.adjusted_p
+
+
+@given(seed=st.integers(0, 2**32 - 1), noise=st.floats(0.1, 3.0))
+@settings(max_examples=20, deadline=None)
+def test_swapping_the_two_turns_everything_about(seed: int, noise: float) -> None:
+    """Differences change sign, ends change places, p-values stay, and better becomes worse."""
+    evaluation = simulated(seed, 120, tilt=2.0)
+    other = jittered(evaluation, seed, noise)
+    there = compare(evaluation.probs, {"m": other}, evaluation.labels, resamples=20, seed=1)
+    back = compare(other, {"m": evaluation.probs}, evaluation.labels, resamples=20, seed=1)
+    opposite = {"better": "worse", "worse": "better"}
+    for a, b in zip(there, back, strict=True):
+        assert a.difference.value == pytest.approx(-b.difference.value, abs=1e-12)  # type: ignore[operator]
+        assert a.p_value == pytest.approx(b.p_value)
+        assert a.detectable == pytest.approx(b.detectable)
+        assert (a.adjusted.low, a.adjusted.high) == pytest.approx(
+            (-b.adjusted.high, -b.adjusted.low), abs=1e-9
+        )  # type: ignore[operator]
+        assert a.verdict == opposite.get(b.verdict, b.verdict)
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=15, deadline=None)
+def test_the_order_of_examples_does_not_matter(seed: int) -> None:
+    """To any number but the bootstrap's, whose resamples are others."""
+    evaluation = simulated(seed, 150, 3, tilt=2.0)
+    other = jittered(evaluation, seed, 1.0)
+    order = np.random.default_rng(seed).permutation(150)
+    plain = compare(evaluation.probs, {"m": other}, evaluation.labels, resamples=20, seed=1)
+    mixed = compare(
+        evaluation.probs[order], {"m": other[order]}, evaluation.labels[order], resamples=20, seed=1
+    )
+    for a, b in zip(plain, mixed, strict=True):
+        assert a.difference.value == pytest.approx(b.difference.value, abs=1e-12)
+        assert a.p_value == pytest.approx(b.p_value)
+        assert (a.adjusted.low, a.adjusted.high) == pytest.approx((b.adjusted.low, b.adjusted.high), abs=1e-9)
+
+
+def test_rounding_is_no_difference() -> None:
+    """A systematic change in the sixth digit is what float32 does between batch plans, and no method's."""
+    evaluation = simulated(11, 2000)
+    first = np.clip(evaluation.probs[:, 0] * (1.0 - 5e-6), 0.0, 1.0)
+    rounded = np.stack([first, 1.0 - first], axis=1)
+    for found in compare(evaluation.probs, {"again": rounded}, evaluation.labels, resamples=20, seed=1):
+        assert (found.difference.value, found.verdict) == (0.0, "no difference shown")
+
+
+def test_too_few_examples_get_no_verdict() -> None:
+    """However large the difference; the interval says why it is missing."""
+    labels = np.zeros(29, dtype=np.int64)
+    right, wrong = (np.tile(row, (29, 1)) for row in ([0.9, 0.1], [0.1, 0.9]))
+    for found in compare(wrong, {"right": right}, labels, resamples=20, seed=1):
+        assert (found.p_value, found.verdict, found.detectable) == (1.0, "no difference shown", None)
+        assert found.adjusted.reason == "n too small: 29 examples, a verdict needs 30"
+    enough = compare(
+        np.tile(wrong[0], (30, 1)),
+        {"right": np.tile(right[0], (30, 1))},
+        np.zeros(30, dtype=np.int64),
+        resamples=20,
+        seed=1,
+    )
+    assert enough[0].verdict == "better"
+
+
+def test_classes_unchanged_still_leave_accuracy_an_interval() -> None:
+    """Other probabilities with the same classes: no difference was seen, which is not that there is none."""
+    evaluation = simulated(12, 872)
+    squared = evaluation.probs**2 / (evaluation.probs**2).sum(axis=1, keepdims=True)
+    found = compare(evaluation.probs, {"sharper": squared}, evaluation.labels, resamples=200, seed=1)[0]
+    assert (found.metric, found.difference.value, found.p_value) == ("accuracy", 0.0, 1.0)
+    assert found.difference.high == pytest.approx(0.0044, abs=1e-4)  # z^2 / (n + z^2), Tango (1998)
+    assert found.detectable is not None
+
+
+def test_a_planted_difference_is_found_as_often_as_promised() -> None:
+    """One as large as `detectable` gets its verdict four times in five (of 200; 1 in 1,000 fall outside)."""
+    shown, sizes, sure = [], [], []
+    for seed in range(200):
+        evaluation = simulated(seed, 400, tilt=1.5)
+        other = jittered(evaluation, seed + 999, 1.02)
+        nll = compare(evaluation.probs, {"m": other}, evaluation.labels, resamples=2, seed=1)[1]
+        assert nll.verdict != "better"
+        shown.append(nll.verdict == "worse")
+        sizes.append(nll.difference.value)
+        sure.append(nll.detectable)
+    assert np.mean(sizes) == pytest.approx(np.mean(sure), rel=0.06)
+    assert 0.7 <= np.mean(shown) <= 0.9
+
+
+def test_a_metric_without_an_interval_says_why() -> None:
+    """Its difference is shown all the same, and nothing is resampled."""
+    evaluation = simulated(13, 100, tilt=2.0)
+    pair = Pair("m", evaluation.probs, jittered(evaluation, 1))
+    found = describe([CALIBRATION_KS_P], [pair], evaluation.labels, seed=1)["m", "calibration_ks_p"]
+    assert found.value is not None
+    assert (found.low, found.reason) == (None, CALIBRATION_KS_P.no_interval)
+
+
+def test_slow_metrics_are_described_too() -> None:
+    """One without moments, and one with thousands of sums."""
+    evaluation = simulated(14, 60, tilt=2.0)
+    pair = Pair("m", evaluation.probs, jittered(evaluation, 1))
+    described = describe([AURC, SMOOTH_ECE], [pair], evaluation.labels, resamples=30, seed=1)
+    for interval in described.values():
+        assert interval.low <= interval.value <= interval.high  # type: ignore[operator]
+
+
+def test_turned_intervals_cover_where_the_plug_in_error_is_biased() -> None:
+    """Calibrated against overconfident: three in four at the least hold the true difference in ECE."""
+    truth = simulated(15, 200_000, tilt=3.0)
+    assert truth.posterior is not None
+    expected = ECE_TRUE.evaluate(
+        Evaluation(truth.posterior, truth.labels, truth.posterior)
+    ) - ECE_TRUE.evaluate(truth)
+    covered = []
+    for seed in range(100):
+        sample = simulated(seed, 300, tilt=3.0)
+        assert sample.posterior is not None
+        pair = Pair("m", sample.probs, sample.posterior)
+        interval = describe([ECE], [pair], sample.labels, resamples=200, seed=1)["m", "ece"]
+        covered.append(interval.low <= expected <= interval.high)  # type: ignore[operator]
+    assert np.mean(covered) >= 0.75

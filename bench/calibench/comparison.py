@@ -144,77 +144,88 @@ def compare_pairs(
         same = bool(np.abs(pair.probs - pair.reference).max() <= SAME)
         ours, base = own[id(pair.reference if same else pair.probs)], own[id(pair.reference)]
         columns += [
-            (pair.method, metric, mine - theirs)
+            _Column(pair.method, metric, mine - theirs, same)
             for metric, mine, theirs in zip(FAMILY, ours, base, strict=True)
         ]
     if not columns:
         return ()
-    table = np.stack([values for _, _, values in columns], axis=1)
+    table = np.stack([column.values for column in columns], axis=1)
     n = len(labels)
     means = resampled_sums(table, resamples, np.random.default_rng(seed)) / n
-    p_values = np.array([_p_value(metric, values) for _, metric, values in columns])
+    p_values = np.array([_p_value(column) for column in columns])
     adjusted, levels = holm(p_values, level)
     differences = []
-    for k, (name, metric, values) in enumerate(columns):
-        mean, shown = float(values.mean()), bool(adjusted[k] <= 1.0 - level)
+    for k, column in enumerate(columns):
+        mean, shown = float(column.values.mean()), bool(adjusted[k] <= 1.0 - level)
         differences.append(
             Difference(
-                method=name,
-                metric=metric.name,
-                difference=Interval(mean, *_alone(metric, values, means[:, k], level)),
+                method=column.method,
+                metric=column.metric.name,
+                difference=Interval(mean, *_alone(column, means[:, k], level)),
                 p_value=float(p_values[k]),
                 adjusted_p=float(adjusted[k]),
-                adjusted=_adjusted(metric, values, float(levels[k])),
-                detectable=_detectable(metric, values, 1.0 - (1.0 - level) / len(columns)),
-                verdict=_verdict(metric, mean) if shown else UNDECIDED,
+                adjusted=_adjusted(column, float(levels[k])),
+                detectable=_detectable(column, 1.0 - (1.0 - level) / len(columns)),
+                verdict=_verdict(column.metric, mean) if shown else UNDECIDED,
             )
         )
     return tuple(differences)
 
 
-def _power_sums(values: FloatArray) -> FloatArray:
-    return np.array([values.sum(), (values**2).sum(), (values**3).sum()])
+@dataclass(frozen=True, eq=False)
+class _Column:
+    """What one hypothesis is about: differences by example, float64 [N], and whether they are none at all."""
+
+    method: str
+    metric: Metric
+    values: FloatArray
+    same: bool
+
+    @property
+    def power_sums(self) -> FloatArray:
+        return np.array([(self.values**power).sum() for power in (1, 2, 3)])
+
+    @property
+    def changed(self) -> tuple[int, int]:
+        """How many examples were gained and lost, where the metric is accuracy."""
+        return int(np.count_nonzero(self.values > 0.5)), int(np.count_nonzero(self.values < -0.5))
 
 
-def _changed(values: FloatArray) -> tuple[int, int]:
-    """How many examples a method gained and lost, from differences of accuracy, float64 [N]."""
-    return int(np.count_nonzero(values > 0.5)), int(np.count_nonzero(values < -0.5))
-
-
-def _p_value(metric: Metric, values: FloatArray) -> float:
-    if len(values) < FEWEST:
+def _p_value(column: _Column) -> float:
+    if len(column.values) < FEWEST:
         return 1.0
-    if metric is ACCURACY:
-        return mcnemar_p_value(*_changed(values))
-    return cautious_p_value(_power_sums(values), len(values))
+    if column.metric is ACCURACY:
+        return mcnemar_p_value(*column.changed)
+    return cautious_p_value(column.power_sums, len(column.values))
 
 
-def _within(metric: Metric, values: FloatArray, level: float) -> Ends:
-    """The interval that inverts the test of `_p_value`."""
-    if metric is ACCURACY:
-        return paired_shares(*_changed(values), len(values), level)
-    return cautious_mean(_power_sums(values), len(values), level)
+def _within(column: _Column, level: float) -> Ends:
+    """The interval that inverts the test of `_p_value`; without width where the predictions are the same."""
+    n = len(column.values)
+    if column.metric is ACCURACY and not column.same:
+        return paired_shares(*column.changed, n, level)
+    return cautious_mean(column.power_sums, n, level)
 
 
-def _alone(metric: Metric, values: FloatArray, means: FloatArray, level: float) -> Ends:
-    if metric is ACCURACY:
-        return _within(metric, values, level)
-    mean, _, skew = mean_spread_skew(_power_sums(values), len(values))
+def _alone(column: _Column, means: FloatArray, level: float) -> Ends:
+    if column.metric is ACCURACY:
+        return _within(column, level)
+    mean, _, skew = mean_spread_skew(column.power_sums, len(column.values))
     return accelerated(means, mean, skew, level)
 
 
-def _adjusted(metric: Metric, values: FloatArray, level: float) -> Interval:
-    n, mean = len(values), float(values.mean())
+def _adjusted(column: _Column, level: float) -> Interval:
+    n, mean = len(column.values), float(column.values.mean())
     if n < FEWEST:
         return Interval(mean, None, None, f"n too small: {n} examples, a verdict needs {FEWEST}")
-    return Interval(mean, *_within(metric, values, level))
+    return Interval(mean, *_within(column, level))
 
 
-def _detectable(metric: Metric, values: FloatArray, level: float) -> float | None:
+def _detectable(column: _Column, level: float) -> float | None:
     """Half the interval of the strictest step, and room for four in five true differences to pass it."""
-    if len(values) < FEWEST or not values.any():
+    if len(column.values) < FEWEST or column.same:
         return None
-    low, high = _within(metric, values, level)
+    low, high = _within(column, level)
     return (high - low) / 2.0 * float(1.0 + special.ndtri(0.8) / two_sided(level))
 
 

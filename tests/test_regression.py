@@ -1,0 +1,171 @@
+"""The gate: what passes, what fails, what cannot be told, and what would tell."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from hypothesis import given
+from hypothesis import strategies as st
+
+from calibench.cli import main
+from calibench.errors import UsageError
+from calibench.matching import load_run, match
+from calibench.regression import FINE, NOISY, REGRESSION, check, exit_code, parse_limits
+from run_pairs import METHOD, REFERENCE, run
+
+BLUNT = replace(METHOD, sharpness=0.2)
+
+
+def calibench(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def gate(new: Path, base: Path, *limits: str) -> Result:
+    """`calibench check` with these limits."""
+    given = [part for limit in limits for part in ("--max-regression", limit)]
+    return calibench("check", new, "--against", base, *given)
+
+
+def test_limits_are_read_from_lists_and_repeats() -> None:
+    """Percentages for speed, the metric's own units for quality."""
+    limits = parse_limits(["ece=0.01, throughput=5%", "latency=10%"])
+    assert [str(limit) for limit in limits] == ["ece=0.01", "throughput=5%", "latency=10%"]
+    assert [limit.amount for limit in limits] == [0.01, 0.05, 0.1]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "The limit '' is none; expected NAME=AMOUNT, such as ece=0.01 or throughput=5%"),
+        ("ece", "The limit 'ece' is none"),
+        ("ece=much", "The limit 'ece=much' is none"),
+        ("ece=-0.1", "The limit 'ece=-0.1' is none"),
+        ("ece=nan", "The limit 'ece=nan' is none"),
+        ("ece=1%", "The limit 'ece=1%' should be a number in its own units"),
+        ("throughput=0.05", "The limit 'throughput=0.05' should be a percentage"),
+        ("ece=1,ece=2", "There are two limits for ece"),
+        ("ecc=1", "Unknown metric 'ecc'; did you mean"),
+        ("posterior_error=1", "'posterior_error' needs the true probability"),
+    ],
+)
+def test_what_is_no_limit_is_refused(text: str, message: str) -> None:
+    """In one sentence that says what is expected."""
+    with pytest.raises(UsageError) as caught:
+        parse_limits([text])
+    assert message in str(caught.value)
+
+
+def test_no_change_is_fine(tmp_path: Path) -> None:
+    """Exit code 0, also at a limit of zero."""
+    base = run(tmp_path / "a")
+    result = gate(base, base, "ece=0,nll=0.001,accuracy=0", "throughput=0%,latency=0%")
+    assert result.exit_code == 0, result.output
+    assert result.output.count(FINE) == 10
+
+
+def test_a_regression_that_is_shown_fails(tmp_path: Path) -> None:
+    """Exit code 1, named for the cell and the limit; getting better is no regression."""
+    base, new = run(tmp_path / "a"), run(tmp_path / "b", REFERENCE, BLUNT)
+    result = gate(new, base, "nll=0.05", "brier=0.01")
+    assert result.exit_code == 1, result.output
+    lines = [line for line in result.output.splitlines() if line.startswith("mc-dropout")]
+    assert [line.split()[-1] for line in lines] == [REGRESSION] * 2, result.output
+    assert gate(base, new, "nll=0.05", "brier=0.01").exit_code == 0
+
+
+def test_what_a_run_cannot_tell_says_what_would(tmp_path: Path) -> None:
+    """Exit code 3, and about how many more examples are needed."""
+    base, new = run(tmp_path / "a"), run(tmp_path / "b", REFERENCE, BLUNT)
+    found = match(load_run(base), load_run(new))
+    seen = check(found, parse_limits(["ece=0"]))[1].worse.value
+    limit = f"ece={0.97 * seen:.4f}"  # type: ignore[operator]
+    finding = check(found, parse_limits([limit]))[1]
+    assert finding.outcome == NOISY
+    result = gate(new, base, limit)
+    assert result.exit_code == 3, result.output
+    text = " ".join(result.output.split())
+    assert f"too noisy to tell: 872 examples; about {finding.needed:,} more would tell" in text
+
+
+def test_a_regression_outweighs_what_cannot_be_told(tmp_path: Path) -> None:
+    """One cell is enough to fail."""
+    base = run(tmp_path / "a")
+    new = run(tmp_path / "b", replace(REFERENCE, sharpness=1.3), BLUNT)
+    found = match(load_run(base), load_run(new))
+    seen = check(found, parse_limits(["nll=0"]))[0].worse.value
+    findings = check(found, parse_limits([f"nll={1.03 * abs(seen):.5f}"]))  # type: ignore[arg-type]
+    assert [finding.outcome for finding in findings] == [NOISY, REGRESSION]
+    assert exit_code(found, findings) == 1
+
+
+def test_slower_than_allowed_fails_and_unclear_timings_ask_for_blocks(tmp_path: Path) -> None:
+    """20% slower fails a limit of 5%; noise of 20% around 6% cannot tell."""
+    base = run(tmp_path / "a")
+    slow = gate(run(tmp_path / "b", slower=1.25), base, "throughput=5%", "latency=5%")
+    assert slow.exit_code == 1
+    assert slow.output.count(REGRESSION) == 4
+    unclear = gate(run(tmp_path / "c", slower=1.06, jitter=0.2), base, "throughput=5%")
+    assert unclear.exit_code == 3, unclear.output
+    assert "12 blocks; about" in " ".join(unclear.output.split())
+    assert gate(run(tmp_path / "d", slower=0.8), base, "throughput=5%", "latency=5%").exit_code == 0
+
+
+def test_lower_accuracy_is_a_regression(tmp_path: Path) -> None:
+    """For a metric of which more is better the sign turns."""
+    base, new = run(tmp_path / "a"), run(tmp_path / "b", REFERENCE, replace(METHOD, sharpness=0.1))
+    assert gate(new, base, "accuracy=0.02").exit_code == 1
+    assert gate(base, new, "accuracy=0.02").exit_code == 0
+
+
+def test_a_cell_that_fails_now_fails_the_gate(tmp_path: Path) -> None:
+    """Whatever the others do."""
+    base, new = run(tmp_path / "a"), run(tmp_path / "b", REFERENCE, replace(METHOD, error="no dropout"))
+    result = gate(new, base, "ece=1")
+    assert result.exit_code == 1
+    assert "mc-dropout failed in" in result.output
+    assert "no dropout" in result.output
+
+
+def test_speed_of_two_machines_cannot_be_gated(tmp_path: Path) -> None:
+    """Exit code 2; quality still can, and so it can between batch plans."""
+    base = run(tmp_path / "a")
+
+    def moved(record: dict[str, dict[str, str]]) -> None:
+        record["environment"]["fingerprint"] = "another"
+        record["plan"]["sha256"] = "a" * 64
+
+    new = run(tmp_path / "b", change=moved)
+    assert gate(new, base, "ece=0.01").exit_code == 0
+    refused = gate(new, base, "ece=0.01,throughput=5%")
+    assert refused.exit_code == 2
+    assert "plan.sha256" in refused.output
+    elsewhere = run(tmp_path / "c", change=lambda r: r["environment"].update(fingerprint="another"))
+    refused = gate(elsewhere, base, "throughput=5%")
+    assert refused.exit_code == 2
+    assert "measure the base on this machine" in " ".join(refused.output.split())
+
+
+def test_usage_errors_exit_with_2(tmp_path: Path) -> None:
+    """A missing option, a bad limit, no records, nothing in common."""
+    base = run(tmp_path / "a", REFERENCE)
+    assert calibench("check", base, "--against", base).exit_code == 2
+    assert gate(base, base, "ece").exit_code == 2
+    assert gate(tmp_path / "none", base, "ece=1").exit_code == 2
+    assert gate(run(tmp_path / "b", METHOD), base, "ece=1").exit_code == 2
+
+
+@given(scale=st.floats(1.1, 8.0))
+def test_what_is_needed_grows_with_the_square_of_the_width(scale: float) -> None:
+    """An interval that must halve takes four times the examples, three times as many more."""
+    from calibench.matching import Match
+    from calibench.regression import Limit, _judge
+    from calibench.stats import Interval
+
+    pair = Match("m", {}, {}, ())
+    worse = Interval(0.01, 0.01 - 0.01 * scale, 0.01 + 0.01 * scale)
+    finding = _judge(pair, Limit("ece", 0.02), worse, 1000)
+    assert finding.outcome == NOISY
+    assert finding.needed == pytest.approx(1000 * (scale**2 - 1.0), abs=1.0)
