@@ -22,7 +22,7 @@ STUDY_MODEL = "distilbert/distilbert-base-uncased-finetuned-sst-2-english"
 
 @dataclass(frozen=True)
 class Spec:
-    """One simulated method: how sharp it is, what it costs, and which dropout sites it lights."""
+    """One simulated method: how sharp and how noisy it is, what it costs, which dropout sites it lights."""
 
     name: str
     sharpness: float
@@ -31,6 +31,7 @@ class Spec:
     sites: tuple[int, int] | None = None
     error: str | None = None
     notes: tuple[str, ...] = ()
+    noise: float = 1.5
 
 
 METHODS = (
@@ -68,7 +69,7 @@ def simulate(spec: Spec, n: int, seed: int) -> tuple[FloatArray, IntArray, Float
     positive = 1 / (1 + np.exp(-truth))
     labels = (np.random.default_rng(11).random(n) < positive).astype(np.int64)
     key = int(hashlib.sha256(f"{spec.name}{seed}".encode()).hexdigest()[:8], 16)
-    logit = spec.sharpness * truth + np.random.default_rng(key).normal(0.0, 1.5, n)
+    logit = spec.sharpness * truth + np.random.default_rng(key).normal(0.0, spec.noise, n)
     said = 1 / (1 + np.exp(-logit))
     return np.stack([1 - said, said], 1), labels, np.stack([1 - positive, positive], 1)
 
@@ -102,12 +103,19 @@ def coverage(sites: tuple[int, int]) -> dict[str, Any]:
     return {"active": hidden + attention, "expected": 14, "sites": made}
 
 
-def curve(spec: Spec, ends: dict[str, Any]) -> dict[str, Any]:
-    def points(name: str, start: float, width: float) -> list[dict[str, Any]]:
-        end = ends[name]["value"]
+def fewer_passes(probs: FloatArray, spec: Spec, seed: int) -> dict[int, FloatArray]:
+    """Running means {k: [N, 2]} that come closer to `probs` with every pass."""
+    logit = np.log(probs[:, 1]) - np.log(probs[:, 0])
+    noise = np.random.default_rng(seed + 17).normal(0.0, 1.0, (len(probs), 1))[:, 0]
+    said = {k: 1 / (1 + np.exp(-logit - noise * (1 / k - 1 / CURVE[-1]))) for k in CURVE}
+    return {k: np.stack([1 - p, p], 1) for k, p in said.items()} if spec.passes > 1 else {}
+
+
+def curve(spec: Spec, at: dict[int, FloatArray], labels: IntArray) -> dict[str, Any]:
+    def points(name: str, width: float) -> list[dict[str, Any]]:
         result = []
         for k in CURVE:
-            value = end + (start - end) / k
+            value = metrics(at[k], labels, None)[name]["value"]
             order = 0.2 * width * np.sqrt((1 - k / CURVE[-1]) / k)
             point = estimate(value, width) | {"order_low": value - order, "order_high": value + order}
             result.append(point)
@@ -116,11 +124,33 @@ def curve(spec: Spec, ends: dict[str, Any]) -> dict[str, Any]:
     return {
         "passes": list(CURVE),
         "metrics": {
-            "accuracy": points("accuracy", ends["accuracy"]["value"] - 0.006, 0.02),
-            "ece": points("ece", ends["ece"]["value"] + 0.02, 0.019),
+            "accuracy": points("accuracy", 0.02),
+            "ece": points("ece", 0.019),
+            "nll": points("nll", 0.05),
         },
         "seconds": [0.0007 * spec.cost * k / 20 for k in CURVE],
+        "cost_ratio": [estimate(spec.cost * k / 20, 0.06 * spec.cost * k / 20) for k in CURVE],
     }
+
+
+def blocks(spec: Spec) -> list[dict[str, Any]]:
+    """Twelve blocks of the same sentences, whose total is `cost` times that of the reference's blocks."""
+    base = 0.05 * (1.0 + 0.2 * np.sin(np.arange(12)))
+    key = int(hashlib.sha256(spec.name.encode()).hexdigest()[:8], 16)
+    own = base * np.random.default_rng(key).normal(1.0, 0.04 if spec.name != "frequentist" else 0.0, 12)
+    own *= spec.cost * base.sum() / own.sum()
+    return [
+        {
+            "repetition": 0,
+            "block": i,
+            "sentences": 72,
+            "tokens": 1800,
+            "position": 0,
+            "end_to_end_s": float(s),
+        }
+        | {"tokenise_s": None, "forward_s": None}
+        for i, s in enumerate(own)
+    ]
 
 
 def timing(spec: Spec) -> dict[str, Any]:
@@ -140,6 +170,7 @@ def timing(spec: Spec) -> dict[str, Any]:
             "p95": estimate(1.7 * p50, 0.3 * p50),
             "p99": missing("n too small: p99 needs 473 requests or more"),
         },
+        "blocks": blocks(spec),
         "stages_s": {"tokenise": 0.051, "forward": forward, "aggregate": 0.004, "end_to_end": forward + 0.06},
         "setup_s": 0.0123,
         "first_forward_s": 0.0871,
@@ -230,7 +261,8 @@ def add_results(made: Record, spec: Spec, folder: Path, *, seed: int, with_curve
     made["metrics"] = metrics(probs, labels, posterior if truth else None)
     made["passes_used"] = {"mean": float(spec.passes), "min": spec.passes, "max": spec.passes}
     made["coverage"] = coverage(spec.sites) if spec.sites else None
-    made["curve"] = curve(spec, made["metrics"]) if with_curve and spec.passes > 1 else None
+    at = fewer_passes(probs, spec, seed) if with_curve else {}
+    made["curve"] = curve(spec, at, labels) if at else None
     made["timing"] = timing(spec)
     made["cost_ratio"] = estimate(spec.cost, 0.03 * spec.cost if spec.name != "frequentist" else 0.0)
     made["latency_ratio"] = estimate(0.94 * spec.cost, 0.05 * spec.cost)
@@ -247,6 +279,8 @@ def add_results(made: Record, spec: Spec, folder: Path, *, seed: int, with_curve
     }
     if truth:
         columns |= {"posterior_0": posterior[:, 0], "posterior_1": posterior[:, 1]}
+    for k, running in at.items():
+        columns |= {f"p{k}_{c}": running[:, c] for c in range(2)}
     (folder / "predictions").mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.table(columns), folder / relative)
     made["predictions"] = relative

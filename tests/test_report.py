@@ -288,7 +288,7 @@ def test_any_name_stays_in_its_cell(name: str, message: str) -> None:
 def test_images_exist_and_have_alt_texts(folder: Path, report: str) -> None:
     """Every image of the report lies in the folder, in both formats, and says in words what it shows."""
     images = re.findall(r"!\[(.*?)\]\((.*?)\)", report)
-    assert len(images) == 5
+    assert len(images) == 6
     for alt, path in images:
         assert (folder / path).stat().st_size > 1000
         assert (folder / path).with_suffix(".svg").stat().st_size > 1000

@@ -34,10 +34,10 @@ def test_figures_are_the_same_byte_for_byte(folder: Path, tmp_path: Path) -> Non
     example.build(tmp_path, with_curve=True, truth=True)
     write_report(tmp_path)
     made = sorted(path.relative_to(folder) for path in [*folder.glob("figures/*"), folder / "report.md"])
-    assert len(made) == 11
+    assert len(made) == 13
     for path in made:
         assert (tmp_path / path).read_bytes() == (folder / path).read_bytes(), path
-    assert b"<dc:date>" not in (folder / "figures/sst2-cost.svg").read_bytes()
+    assert b"<dc:date>" not in (folder / "figures/sst2-front.svg").read_bytes()
 
 
 def test_reliability_bars_are_the_stored_predictions(folder: Path) -> None:

@@ -20,7 +20,9 @@ from calibench.data.hashing import text_sha256
 from calibench.errors import CalibenchError, UsageError
 from calibench.records import load_records, write_records
 from calibench.report import examples, groups, tables, write_html
+from calibench.report.front import front_table
 from calibench.report.texts import texts_of
+from calibench.report.tradeoff import points, tradeoff
 
 TEN = (
     *example.METHODS,
@@ -100,7 +102,7 @@ def test_page_is_the_same_byte_for_byte(folder: Path) -> None:
 def test_figures_have_alt_texts_and_page_colours(page: Page) -> None:
     """Every figure is named for those who do not see it, and takes its colours from the page's theme."""
     figures = [attributes for tag, attributes in page.tags if tag == "svg"]
-    assert len(figures) == 5
+    assert len(figures) == 6
     for attributes in figures:
         assert attributes["role"] == "img"
         assert "frequentist" in attributes["aria-label"] or "mc-dropout" in attributes["aria-label"]
@@ -118,12 +120,13 @@ def test_page_shows_every_number_of_the_tables(folder: Path, page: Page) -> None
         tables.cost(section),
         tables.stages(section),
         tables.coverage(section),
+        front_table(section, tradeoff(points(section, folder))),
     ):
         assert table is not None
         for row in table.rows:
             assert row.entry.label in text
             assert [cell.text for cell in row.cells if cell.text not in text] == []
-    assert text.count("failed dropout p is 0 everywhere | nothing to draw") == 5
+    assert text.count("failed dropout p is 0 everywhere | nothing to draw") == 7
 
 
 def test_page_escapes_what_is_not_ours(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from scipy import sparse
 from calibench.intervals import quantiles, two_sided
 from calibench.metrics.inputs import top_label
 from calibench.metrics.selective import uncertainty
-from calibench.resampling import EXACT_EXAMPLES, blocks, resample_counts, resampled_sums
+from calibench.resampling import EXACT_EXAMPLES, blocks, resample_counts, resampled_together
 from calibench.types import Evaluation, FloatArray, Metric
 
 #: Draws of every joint distribution: a probability of one half is known to .016.
@@ -81,12 +81,10 @@ def quality_draws(
     """
     assert metric.moments is not None
     made = [metric.moments(evaluation) for evaluation in evaluations]
+    features = [sparse.csr_array(moments.features) for moments in made]
+    sums = resampled_together(features, draws, np.random.default_rng(seed))
     n = len(evaluations[0])
-    ends = np.cumsum([0] + [moments.features.shape[1] for moments in made])
-    features = sparse.csr_array(sparse.hstack([sparse.csr_array(m.features) for m in made]))
-    sums = resampled_sums(features, draws, np.random.default_rng(seed))
-    columns = zip(made, ends, ends[1:], strict=False)
-    drawn = np.stack([moments.finish(sums[:, start:end], n) for moments, start, end in columns])
+    drawn = np.stack([moments.finish(own, n) for moments, own in zip(made, sums, strict=True)])
     return _centred(drawn, [metric.evaluate(evaluation) for evaluation in evaluations])
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from calibench.report import tables
+from calibench.report import matched, tables
 from calibench.report.curves import curve_drawings
-from calibench.report.figures import Drawing, cost_against_ece, has_predictions, reliability_diagrams
+from calibench.report.figures import Drawing, has_predictions, reliability_diagrams
+from calibench.report.front import front_drawing, front_table
 from calibench.report.groups import Section
+from calibench.report.recommendation import recommendation
 from calibench.report.tables import Table
+from calibench.report.tradeoff import Point, points, tradeoff
 from calibench.report.words import code
 
 
@@ -25,11 +29,15 @@ class Part:
 
 def parts(section: Section, folder: Path) -> list[Part]:
     """The parts of a section; call and draw inside `style.styled()`."""
+    placed = points(section, folder)
     found = [
+        Part("Recommendation", recommendation(section, placed)),
         Part("Quality", _quality_words(section), tables.quality(section)),
         _reliability(section, folder),
+        _front(section, placed),
+        _matched(section, placed),
         Part("Over the number of passes", drawings=tuple(curve_drawings(section))),
-        Part("Cost", "", tables.cost(section), _some(cost_against_ece(section))),
+        Part("Cost", "", tables.cost(section)),
         Part("Where the time goes", "Seconds for the whole data set, once.", tables.stages(section)),
         Part("Dropout coverage", "", tables.coverage(section)),
         Part("Further metrics", "", tables.further(section)),
@@ -58,3 +66,23 @@ def _reliability(section: Section, folder: Path) -> Part:
         f"Not drawn, because no predictions lie beside the records: {', '.join(lacking)}." if lacking else ""
     )
     return Part(title, text, drawings=_some(reliability_diagrams(section, folder)))
+
+
+def _front(section: Section, placed: Sequence[Point]) -> Part:
+    found = tradeoff(placed)
+    table = front_table(section, found)
+    text = (
+        "The probability that a method with all its passes is on the front: that no other point of the "
+        "figure, fewer passes of the same method among them, is at least as good and as cheap. ECE stands "
+        "for its debiased square."
+    )
+    return Part("Cost against quality", text if table else "", table, _some(front_drawing(section, found)))
+
+
+def _matched(section: Section, placed: Sequence[Point]) -> Part:
+    title = "Cost at matched quality"
+    base = matched.baseline(placed)
+    if base is None or len(section.measured) < 2:
+        return Part(title)
+    found = matched.matches(placed, base)
+    return Part(title, matched.matched_words(base), matched.matched_table(section, found))

@@ -1,8 +1,7 @@
-"""Reliability diagrams, and cost against calibration."""
+"""Reliability diagrams."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from calibench.metrics.calibration import ReliabilityCurve, reliability
 from calibench.records import load_predictions
 from calibench.report import style
 from calibench.report.groups import Entry, Section, dig
-from calibench.report.numbers import fraction, interval, significant, tick
+from calibench.report.numbers import fraction, interval, tick
 
 _PER_ROW = 4
 _BINS = 10
@@ -176,77 +175,3 @@ def _reliability_words(entry: Entry, curve: ReliabilityCurve) -> str:
     error = dig(entry.record, "metrics", "ece", "value")
     known = f"ECE {fraction(error)}, " if error is not None else ""
     return f"{entry.label}: {known}confidence above accuracy in {over} of {int(filled.sum())} bins."
-
-
-def cost_against_ece(section: Section) -> Drawing | None:
-    """ECE over the cost ratio, with both intervals; None where fewer than two methods have both numbers."""
-    drawn = [
-        entry
-        for entry in section.measured
-        if dig(entry.record, "cost_ratio", "value")
-        and dig(entry.record, "metrics", "ece", "value") is not None
-    ]
-    if len(drawn) < 2:
-        return None
-    figure = Figure(figsize=(style.WIDTH, 4.2))
-    axes = figure.add_axes((0.08, 0.13, 0.62, 0.82))
-    for entry in drawn:
-        _cost_point(axes, entry)
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}x"))
-    axes.set_ylim(bottom=0)
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: fraction(value, 2)))
-    axes.set_xlabel("cost, relative to the reference (log scale; left is cheaper)")
-    axes.set_ylabel("ECE (lower is better)")
-    handles, names = axes.get_legend_handles_labels()
-    if any(dig(entry.record, "metrics", "ece_noise_floor", "value") is not None for entry in drawn):
-        handles.append(
-            Line2D([], [], color=style.MUTED, marker="_", markersize=12, markeredgewidth=2, linestyle="")
-        )
-        names.append("noise floor of the same method")
-    axes.legend(
-        handles, names, loc="upper left", bbox_to_anchor=(1.02, 1.0), borderaxespad=0, labelspacing=0.8
-    )
-    return Drawing(
-        f"{section.slug}-cost",
-        figure,
-        "Expected calibration error against cost ratio. " + " ".join(_cost_words(entry) for entry in drawn),
-        "Lower left is better. Bars are 95% intervals; the grey dash is what a perfectly calibrated model as "
-        "confident as this one would read.",
-    )
-
-
-def _cost_point(axes: Axes, entry: Entry) -> None:
-    ratio, error = entry.record["cost_ratio"], entry.record["metrics"]["ece"]
-    floor = dig(entry.record, "metrics", "ece_noise_floor", "value")
-    if floor is not None:
-        axes.plot(ratio["value"], floor, color=style.MUTED, marker="_", markersize=12, markeredgewidth=2)
-    axes.errorbar(
-        ratio["value"],
-        error["value"],
-        xerr=_arms(ratio),
-        yerr=_arms(error),
-        color=style.colour(entry.order),
-        marker=style.marker(entry.order),
-        markersize=8,
-        markeredgecolor=style.PAPER,
-        elinewidth=1.2,
-        linestyle="",
-        label=entry.label,
-    )
-
-
-def _arms(estimate: dict[str, float]) -> Sequence[Sequence[float]] | None:
-    """The interval as lengths below and above the value, as errorbar wants it."""
-    value, low, high = (estimate.get(key) for key in ("value", "low", "high"))
-    if value is None or low is None or high is None:
-        return None
-    # A bias-corrected interval need not hold its value; matplotlib refuses negative lengths.
-    return [[max(0.0, value - low)], [max(0.0, high - value)]]
-
-
-def _cost_words(entry: Entry) -> str:
-    ratio, error = entry.record["cost_ratio"]["value"], entry.record["metrics"]["ece"]["value"]
-    return f"{entry.label}: {significant(ratio)} times the reference, ECE {fraction(error)}."

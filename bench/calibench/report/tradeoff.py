@@ -54,7 +54,8 @@ class Tradeoff:
 
     Attributes:
         points: those whose cost ratio is known, in the order of the section, passes rising.
-        boxes: for "nll" and "ece" the 95% region of each point, by its position among `points`.
+        boxes: for "nll" and "ece" the 95% region of each point as seen from the reference, which stands
+            still, by its position among `points`.
         shares: P(on the front) of each point by (quality, cost), by its position among `points`.
     """
 
@@ -138,6 +139,7 @@ def tradeoff(found: Sequence[Point]) -> Tradeoff:
     drawn = [costed[i] for i in at]
     evaluations = [point.evaluation for point in drawn if point.evaluation is not None]
     time = _cost_draws(drawn)
+    fixed = next((i for i, point in enumerate(drawn) if point.entry.record.get("reference")), None)
     passes = np.repeat(np.array([[point.passes] for point in drawn], dtype=float), front.DRAWS, axis=1)
     plain = {metric.name: front.quality_draws(metric, evaluations) for metric in (NLL, ECE)}
     qualities = {
@@ -148,7 +150,9 @@ def tradeoff(found: Sequence[Point]) -> Tradeoff:
     return Tradeoff(
         costed,
         {
-            name: {i: front.region(*pair) for i, *pair in zip(at, draws, time, strict=True)}
+            name: {
+                i: front.region(*pair) for i, *pair in zip(at, _seen_from(draws, fixed), time, strict=True)
+            }
             for name, draws in plain.items()
         },
         {
@@ -158,6 +162,11 @@ def tradeoff(found: Sequence[Point]) -> Tradeoff:
             for kind, cost in zip(COSTS, (time, passes), strict=True)
         },
     )
+
+
+def _seen_from(draws: FloatArray, fixed: int | None) -> FloatArray:
+    """Draws in which one point stays where it is: what remains is what the others differ by."""
+    return draws if fixed is None else draws - draws[fixed] + draws[fixed].mean()
 
 
 def _cost_draws(drawn: Sequence[Point]) -> FloatArray:

@@ -1,0 +1,155 @@
+"""Which method to ship, by fixed rules that follow paired evidence only.
+
+A row *qualifies* if, on the same examples as the reference,
+
+1. it is shown better in NLL, Brier score or debiased ECE², by the verdicts of `calibench.comparison`, which
+   keep the chance of any false one in the whole table at 5%;
+2. it is shown worse in none of these, nor in accuracy; and
+3. a loss of more than `ACCURACY_MARGIN` in accuracy is ruled out, by a one-sided 95% bound.
+
+Qualifying rows are gone through from the cheapest to the dearest, costs being equal where their first two
+digits are. The first is taken, and left for a dearer one only if that one is shown to have the lower NLL, at
+5% divided by the number of pairs that could be compared.
+
+- What this gives among the rows that take up to `AFFORDABLE` times the reference's time is recommended.
+- What it gives among all of them is named as what more time buys.
+- If none of the affordable rows qualifies, the reference is recommended, unless more time is acceptable.
+- If no row qualifies, the reference is.
+
+No estimate decides anything here unless a test shows it; what no test shows is said to be not shown.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from calibench.comparison import Difference, compare
+from calibench.metrics.scoring import correct
+from calibench.noninferiority import Difference as Bounds
+from calibench.noninferiority import mean_difference, nll_difference
+from calibench.types import Evaluation
+
+LEVEL = 0.95
+#: Share of the examples: the accuracy that may be lost for better probabilities.
+ACCURACY_MARGIN = 0.01
+#: Times the reference's time.
+AFFORDABLE = 2.0
+IMPROVABLE = ("nll", "brier", "ece_debiased")
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """A method that could be shipped.
+
+    Attributes:
+        order: position in the section, unique.
+        label: name.
+        cost: time over the reference's; infinite where it is unknown, and then the row cannot qualify.
+        passes: per example.
+        evaluation: predictions and labels.
+    """
+
+    order: int
+    label: str
+    cost: float
+    passes: float
+    evaluation: Evaluation
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """A row against the reference.
+
+    Attributes:
+        differences: by metric.
+        accuracy_floor: one-sided 95% lower bound of its accuracy less the reference's.
+    """
+
+    row: Row
+    differences: Mapping[str, Difference]
+    accuracy_floor: float
+
+    def shown(self, verdict: str) -> list[str]:
+        """The metrics in which this verdict was given."""
+        return [name for name, difference in self.differences.items() if difference.verdict == verdict]
+
+    @property
+    def improved(self) -> list[str]:
+        """The metrics that count in which it is shown better."""
+        return [name for name in self.shown("better") if name in IMPROVABLE]
+
+    @property
+    def keeps_accuracy(self) -> bool:
+        """Whether a loss of more than the margin is ruled out."""
+        return self.accuracy_floor > -ACCURACY_MARGIN
+
+    @property
+    def qualifies(self) -> bool:
+        """Rules 1 to 3, and a known cost."""
+        fine = bool(self.improved) and not self.shown("worse") and self.keeps_accuracy
+        return fine and math.isfinite(self.row.cost)
+
+
+@dataclass(frozen=True, eq=False)
+class Decision:
+    """What the rules say.
+
+    Attributes:
+        reference: what all were compared with.
+        judged: every other row, in the order it was given.
+        pick: the affordable row to use, or None for the reference.
+        more: the row that more time buys, or None where none is shown to be worth it.
+        alike: qualifying rows whose NLL is not shown to differ from that of the row that is named first.
+    """
+
+    reference: Row
+    judged: tuple[Judged, ...]
+    pick: Judged | None
+    more: Judged | None
+    alike: tuple[Judged, ...]
+
+
+def decide(reference: Row, rows: Sequence[Row], *, seed: int = 0) -> Decision:
+    """Apply the rules of this module to rows about the same examples."""
+    base = reference.evaluation
+    probs = {str(row.order): row.evaluation.probs for row in rows}
+    # Verdicts do not depend on the resamples, which are for intervals that are not looked at here.
+    found = compare(base.probs, probs, base.labels, resamples=100, seed=seed)
+    judged = []
+    for row in rows:
+        own = {item.metric: item for item in found if item.method == str(row.order)}
+        judged.append(Judged(row, own, mean_difference(correct(row.evaluation) - correct(base), LEVEL).low))
+    fit = sorted((item for item in judged if item.qualifies), key=_cheapest_first)
+    affordable = [item for item in fit if item.row.cost <= AFFORDABLE]
+    alpha = (1.0 - LEVEL) / max(1, len(fit) * (len(fit) - 1) // 2)
+    pick = _climb(None, affordable, alpha)
+    top = _climb(pick, [item for item in fit if item not in affordable], alpha)
+    first = pick or top
+    alike = [item for item in fit if item is not first and first and not _shown_apart(item, first, alpha)]
+    return Decision(reference, tuple(judged), pick, None if top is pick else top, tuple(alike))
+
+
+def _cheapest_first(item: Judged) -> tuple[float, float]:
+    return float(f"{item.row.cost:.2g}"), item.row.passes
+
+
+def _climb(start: Judged | None, dearer: Iterable[Judged], alpha: float) -> Judged | None:
+    for item in dearer:
+        if start is None or _shown_lower(item, start, alpha):
+            start = item
+    return start
+
+
+def _shown_lower(item: Judged, than: Judged, alpha: float) -> bool:
+    return _nll(item, than, alpha).high < 0.0
+
+
+def _shown_apart(item: Judged, than: Judged, alpha: float) -> bool:
+    found = _nll(item, than, alpha)
+    return found.high < 0.0 or found.low > 0.0
+
+
+def _nll(item: Judged, than: Judged, alpha: float) -> Bounds:
+    return nll_difference(item.row.evaluation, than.row.evaluation, 1.0 - alpha / 2.0)
