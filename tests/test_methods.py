@@ -418,7 +418,7 @@ def test_real_checkpoint(name: str, shared: Path) -> None:
     planner = Planner.of(checkpoint)
     plan = planner.plan(data["sentence"], np.arange(100, dtype=np.int64))
     kind = METHODS.load(name)
-    method: Method = kind(checkpoint) if kind is Frequentist else kind(checkpoint, passes=3)
+    method: Method = kind(checkpoint) if issubclass(kind, Frequentist) else kind(checkpoint, passes=3)
     predictive = method.predict(plan, seed=0)
     well_formed(predictive, 100, 2)
     assert (predictive.probs.argmax(axis=1) == data["label"]).mean() > 0.8

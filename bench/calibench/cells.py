@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from calibench.errors import UsageError
-from calibench.registry import METHODS
+from calibench.registry import METHODS, POSTHOC
 from calibench.suites.loader import MethodSpec, Suite
 from calibench.types import Method
 
@@ -25,6 +25,7 @@ class Cell:
         params: every parameter with its value.
         seed: what its randomness is drawn from.
         reference: True for the cell that cost ratios are against.
+        posthoc: a post-hoc step added to the method, whose measurement the cell then shares; or None.
     """
 
     name: str
@@ -32,15 +33,26 @@ class Cell:
     params: Mapping[str, Any]
     seed: int
     reference: bool
+    posthoc: str | None = None
 
     @property
     def label(self) -> str:
         """How messages and progress name the cell."""
-        return self.name if self.seed == 0 else f"{self.name} (seed {self.seed})"
+        name = self.name if self.posthoc is None else f"{self.name} + {self.posthoc}"
+        return name if self.seed == 0 else f"{name} (seed {self.seed})"
+
+    @property
+    def step(self) -> str | None:
+        """The post-hoc step between the method and the scores, whether added to it or its own."""
+        return self.posthoc or self.factory.posthoc
 
     def key(self, context: Mapping[str, Any]) -> str:
         """Twelve hex digits that change when the measurement would: `context` is data, model and plan."""
         content = {"method": self.name, "params": dict(self.params), "seed": self.seed, **context}
+        if self.step is None:
+            content.pop("calibration", None)
+        else:
+            content["posthoc"] = self.posthoc
         return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 
@@ -103,7 +115,10 @@ def _coerce(value: Any, annotation: str, where: str) -> Any:
 
 
 def cells_of(suite: Suite) -> list[Cell]:
-    """The cells of a suite in table order, the reference among them even where it was not asked for."""
+    """The cells of a suite in table order, the reference among them even where it was not asked for.
+
+    A method comes before the same with each post-hoc step.
+    """
     methods = list(suite.method)
     if all(spec.name != suite.reference for spec in methods):
         methods.insert(0, MethodSpec(suite.reference))
@@ -117,5 +132,13 @@ def cells_of(suite: Suite) -> list[Cell]:
                 given.setdefault("passes", suite.passes)
             reference = spec.name == suite.reference and not has_reference
             has_reference |= reference
-            cells.append(Cell(spec.name, factory, bind(spec.name, factory, given), seed, reference))
+            cell = Cell(spec.name, factory, bind(spec.name, factory, given), seed, reference)
+            cells += [cell, *_calibrated(cell, suite.posthoc)]
     return cells
+
+
+def _calibrated(cell: Cell, steps: Sequence[str]) -> list[Cell]:
+    """The cell with each post-hoc step; none where the method has one of its own."""
+    for step in steps if cell.step is None else (cell.step,):
+        POSTHOC.load(step)
+    return [] if cell.step else [replace(cell, reference=False, posthoc=step) for step in steps]

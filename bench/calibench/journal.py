@@ -11,13 +11,20 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from calibench.errors import CalibenchError
 from calibench.records import to_json
 from calibench.types import Predictive
+
+
+class Entries(Protocol):
+    """What was measured, by kind: a journal, or one with rows added that share another's measurement."""
+
+    def of_kind(self, kind: str) -> list[dict[str, Any]]:
+        """The entries of one kind, in the order in which they were written."""
 
 
 class Journal:
@@ -58,8 +65,8 @@ class Journal:
             raise self._no_room(error) from error
         self.entries.append(entry)
 
-    def save_outputs(self, block: int, outputs: dict[str, Predictive]) -> None:
-        """Store what each cell predicted for a block."""
+    def save_outputs(self, part: int | str, outputs: dict[str, Predictive]) -> None:
+        """Store what each cell predicted for a block, or for another named part."""
         arrays: dict[str, Any] = {}
         for key, predictive in outputs.items():
             arrays[f"{key}/probs"] = predictive.probs
@@ -74,13 +81,13 @@ class Journal:
             arrays |= {f"{key}/score/{name}": score for name, score in predictive.scores.items()}
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            np.savez(self._outputs(block), allow_pickle=False, **arrays)
+            np.savez(self._outputs(part), allow_pickle=False, **arrays)
         except OSError as error:
             raise self._no_room(error) from error
 
-    def load_outputs(self, block: int) -> dict[str, Predictive]:
+    def load_outputs(self, part: int | str) -> dict[str, Predictive]:
         """What `save_outputs` stored."""
-        with np.load(self._outputs(block)) as stored:
+        with np.load(self._outputs(part)) as stored:
             arrays = dict(stored)
         found: dict[str, dict[str, Any]] = {}
         for name, array in arrays.items():
@@ -106,8 +113,8 @@ class Journal:
         if self._folder.exists() and not any(self._folder.iterdir()):
             shutil.rmtree(self._folder)
 
-    def _outputs(self, block: int) -> Path:
-        return self._folder / f"{self._session}-{block}.npz"
+    def _outputs(self, part: int | str) -> Path:
+        return self._folder / f"{self._session}-{part}.npz"
 
     def _no_room(self, error: OSError) -> CalibenchError:
         return CalibenchError(

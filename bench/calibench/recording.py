@@ -7,86 +7,46 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-import numpy as np
-
 import calibench
 from calibench import environment, memory, records
 from calibench.cells import Cell
 from calibench.errors import CalibenchError
 from calibench.evaluate import curve_values, evaluation_of, metric_values, probs_at, select_metrics
+from calibench.journal import Entries
+from calibench.outcomes import Outcome, outcomes_of
 from calibench.records import Record
 from calibench.registry import METHODS, distribution
 from calibench.session import Running, Session, again_key
 from calibench.setting import Setting
+from calibench.shared_time import SharedTime
 from calibench.summary import timing_values
 from calibench.types import Method, Metric, Predictive
 
 
 def make_records(session: Session, peaks: Mapping[str, memory.Peak]) -> list[Record]:
-    """One record per cell of the session, in its order, failed ones included; stores the predictions."""
+    """One record per row of the session, failed ones included; stores the predictions."""
     setting = session.setting
     metrics = select_metrics(setting.suite.metrics, posterior_known=setting.dataset.posterior is not None)
     captured = environment.capture()
+    outcomes = outcomes_of(session)
+    timings = SharedTime(session, outcomes)
     found: list[Record] = []
-    session.progress.stage("Scoring", len(session.active))
-    for running in (item for item in session.active if not item.again):
+    session.progress.stage("Scoring", len(outcomes))
+    for outcome in outcomes:
+        running = outcome.running
+        running.failure = running.failure or outcome.source.failure
         measured: Record = {}
-        if running.failure is None:
+        if running.failure is None and outcome.predictive is not None:
             try:
-                predictive = joined(running, setting)
-                check_usable(predictive, setting)
-                measured = _measured_fields(session, running, predictive, metrics, peaks)
+                measured = _measured_fields(session, outcome, outcome.predictive, metrics, peaks, timings)
             except CalibenchError as error:
                 running.fail(error)
         record = _shared_fields(setting, running.cell, running.key, captured)
         record["status"] = "ok" if running.failure is None else "error"
         record["error"] = running.failure
         found.append(record | measured)
-        session.progress.step(running.cell.label)
+        session.progress.step(running.label)
     return found
-
-
-def joined(running: Running, setting: Setting) -> Predictive:
-    """The blocks of the first repetition, put together in data set order."""
-    order = np.concatenate([np.sort(np.concatenate(groups)) for groups in setting.blocks])
-    inverse = np.argsort(order)
-    parts = [running.outputs[block] for block in range(len(setting.blocks))]
-
-    def join(arrays: Sequence[Any], axis: int = 0) -> Any:
-        if any(array is None for array in arrays):
-            return None
-        return np.take(np.concatenate(arrays, axis=axis), inverse, axis=axis)
-
-    return Predictive(
-        probs=join([part.probs for part in parts]),
-        passes=join([part.passes for part in parts]),
-        samples=join([part.samples for part in parts], axis=1),
-        standard_error=join([part.standard_error for part in parts]),
-        scores={name: join([part.scores[name] for part in parts]) for name in parts[0].scores},
-        sets=join([part.sets for part in parts]),
-        notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
-    )
-
-
-def check_usable(predictive: Predictive, setting: Setting) -> None:
-    """Refuse to score what is not a probability.
-
-    Raises:
-        CalibenchError: values that are not finite, or rows that do not sum to 1, naming the first such row.
-    """
-    rows = setting.dataset.rows
-    bad = np.flatnonzero(~np.isfinite(predictive.probs).all(axis=1))
-    if len(bad):
-        raise CalibenchError(
-            f"{len(bad)} of {len(rows)} examples got probabilities that are not finite, the first in row "
-            f"{rows[bad[0]]}; expected finite logits: try --dtype float32, or another checkpoint."
-        )
-    off = np.flatnonzero(np.abs(predictive.probs.sum(axis=1) - 1) > 1e-4)
-    if len(off):
-        raise CalibenchError(
-            f"The probabilities of row {rows[off[0]]} sum to {predictive.probs[off[0]].sum():.6f}; expected "
-            "1: repair the method, which may have returned logits."
-        )
 
 
 def _shared_fields(setting: Setting, cell: Cell, key: str, captured: dict[str, Any]) -> Record:
@@ -104,6 +64,7 @@ def _shared_fields(setting: Setting, cell: Cell, key: str, captured: dict[str, A
         "method": {
             "name": cell.name,
             "params": dict(cell.params),
+            "posthoc": cell.posthoc,
             "distribution": distribution(METHODS.entry_point(cell.name)),
         },
         "data": {
@@ -147,12 +108,14 @@ def _shared_fields(setting: Setting, cell: Cell, key: str, captured: dict[str, A
 
 def _measured_fields(
     session: Session,
-    running: Running,
+    outcome: Outcome,
     predictive: Predictive,
     metrics: Sequence[Metric],
     peaks: Mapping[str, memory.Peak],
+    timings: Entries,
 ) -> Record:
-    setting, method = session.setting, running.method
+    setting, running, source = session.setting, outcome.running, outcome.source
+    method = source.method
     assert method is not None
     seed = setting.suite.seeds[0]
     curve = curve_values(metrics, predictive, setting.dataset, setting.suite.curve, seed)
@@ -162,7 +125,7 @@ def _measured_fields(
     reference = next(
         item for item in session.active if item.cell.reference and item.cell.seed == running.cell.seed
     )
-    timed = timing_values(session.journal, running.key, reference.key, curve["passes"] if curve else [])
+    timed = timing_values(timings, running.key, reference.key, curve["passes"] if curve else [])
     if curve is not None:
         curve |= timed.pop("curve")
     unknown = memory.Peak(None, "rss", "memory was not measured in this run")
@@ -175,15 +138,15 @@ def _measured_fields(
         "curve": curve,
         "timing": timed["timing"]
         | {
-            "setup_s": running.setup_s,
+            "setup_s": source.setup_s,
             "model_load_s": setting.checkpoint.load_s,
             "first_forward_s": setting.first_forward_s,
         },
         "cost_ratio": timed["cost_ratio"],
         "latency_ratio": timed["latency_ratio"],
         "self_check": _self_check(session, running),
-        "memory": peaks.get(running.key, unknown).as_dict(),
-        "fit": None,
+        "memory": peaks.get(source.key, unknown).as_dict(),
+        "fit": outcome.fitted.fields if outcome.fitted else None,
         "notes": [*setting.notes, *predictive.notes],
         "predictions": path,
     }

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from calibench import records
-from calibench.cells import cells_of
+from calibench.cells import Cell, cells_of
 from calibench.errors import UsageError
 from calibench.progress import Progress, Silent
 from calibench.recording import make_records
 from calibench.records import Record
 from calibench.session import Running, Session, once_more
-from calibench.setting import load_setting
+from calibench.setting import Setting, load_setting
 from calibench.suites.loader import Suite
 
 Overwrite = Literal["always", "never", "only-missing"]
@@ -49,8 +50,9 @@ def run(
     cells = cells_of(suite)
     existing = _existing(folder, overwrite)
     progress.stage("Loading", 2)
-    setting = load_setting(suite, device, limit_to, progress)
-    runnings = [Running(cell, cell.key(setting.context)) for cell in cells]
+    post_hoc = any(cell.step is not None for cell in cells)
+    setting = load_setting(suite, device, limit_to, progress, post_hoc=post_hoc)
+    runnings = [Running(cell, cell.key(setting.context), base=_base(cell, setting)) for cell in cells]
     order = {item.key: position for position, item in enumerate(runnings)}
     unchecked = {r["cell"] for r in existing if self_check and r["reference"] and not r.get("self_check")}
     done = {record["cell"] for record in existing if record["status"] == "ok"} - unchecked
@@ -58,9 +60,12 @@ def run(
     if missing:
         wanted = {item.cell.seed for item in missing}
         beside = [item for item in runnings if item.cell.reference and item.cell.seed in wanted]
-        active = [item for item in runnings if item in missing or item in beside]
+        derived = [item for item in missing if item.base is not None]
+        # A row that only lacks its post-hoc step needs its method measured again, beside the reference.
+        needed = {item.key for item in [*missing, *beside]} | {item.base for item in derived}
+        active = [item for item in runnings if item.key in needed and item.base is None]
         active += [once_more(item) for item in beside if self_check]
-        session = Session(setting, active, folder, progress)
+        session = Session(setting, active, folder, progress, derived)
         fresh = make_records(session, session.measure())
         kept = [record for record in existing if record["cell"] in done]
         existing = kept + [record for record in fresh if record["cell"] not in done]
@@ -68,6 +73,11 @@ def run(
         records.write_records(folder, existing)
         session.journal.remove()
     return [record for record in existing if record["cell"] in order]
+
+
+def _base(cell: Cell, setting: Setting) -> str | None:
+    """The key of the cell without the post-hoc step that was added to it."""
+    return None if cell.posthoc is None else replace(cell, posthoc=None).key(setting.context)
 
 
 def _existing(folder: Path, overwrite: Overwrite) -> list[Record]:

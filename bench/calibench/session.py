@@ -16,7 +16,9 @@ import numpy as np
 import torch
 
 from calibench import memory
+from calibench.calibration import CalibrationSplit
 from calibench.cells import Cell
+from calibench.errors import CalibenchError
 from calibench.journal import Journal
 from calibench.progress import Progress
 from calibench.seeds import derived_seed
@@ -32,6 +34,7 @@ class Running:
     Attributes:
         again: True for the reference raced against itself (A/A): timed like a method of its own, without
             outputs, memory or a record; see `once_more`.
+        base: key of the cell that is measured in its place, where it is that cell with a post-hoc step.
         setup_s: seconds from nothing to a method that can predict, fitting included.
         failure: why it stopped, once it has.
         outputs: block number -> what it predicted in the first repetition.
@@ -40,6 +43,7 @@ class Running:
     cell: Cell
     key: str
     again: bool = False
+    base: str | None = None
     method: Method | None = None
     setup_s: float = 0.0
     failure: dict[str, str] | None = None
@@ -76,12 +80,30 @@ def session_name(setting: Setting, active: Sequence[Running]) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
 
 
-class Session:
-    """One set of cells measured side by side, from set-up to records."""
+def _part(running: Running, split: CalibrationSplit) -> str:
+    """What the journal calls a cell's predictions for the calibration split."""
+    return f"{running.key}-{split.dataset.sha256[:12]}"
 
-    def __init__(self, setting: Setting, active: Sequence[Running], folder: Path, progress: Progress) -> None:
+
+class Session:
+    """One set of cells measured side by side, from set-up to records.
+
+    Args:
+        active: the cells to measure.
+        derived: cells that share the measurement of one of these.
+    """
+
+    def __init__(
+        self,
+        setting: Setting,
+        active: Sequence[Running],
+        folder: Path,
+        progress: Progress,
+        derived: Sequence[Running] = (),
+    ) -> None:
         self.setting = setting
         self.active = list(active)
+        self.derived = list(derived)
         self.folder = folder
         self.progress = progress
         self.timing = setting.suite.timing
@@ -89,13 +111,14 @@ class Session:
         self.journal = Journal(folder, session_name(setting, active), keep_samples=keep)
 
     def measure(self) -> dict[str, memory.Peak]:
-        """Set-up, warm-up, blocks, single sentences, memory, in this order; returns peaks by cell key."""
+        """Set-up, warm-up, blocks, single sentences, calibration split, memory; returns peaks by cell key."""
         self._set_up()
         with frozen_heap():
             self._warm_up()
             self._throughput()
             self._curve_timing()
             self._latency()
+        self._calibration()
         return self._memory()
 
     def _failed(self, running: Running, error: Exception) -> None:
@@ -273,6 +296,57 @@ class Session:
                     times[running.key] = result[1].end_to_end_s
             self.journal.append({"kind": "latency", "position": position, "cells": times})
             self.progress.step(f"{len(turn)} methods")
+
+    def _calibration(self) -> None:
+        """Run the methods that have a post-hoc step to fit over the calibration split, if there is one."""
+        split = self.setting.calibration
+        if split is None:
+            return
+        bases = {running.base for running in self.derived}
+        done = {entry["cell"] for entry in self._calibration_entries(split)}
+        left = [
+            running
+            for running in self._alive()
+            if not running.again
+            and running.key not in done
+            and (running.cell.step is not None or running.key in bases)
+        ]
+        self.progress.stage("Calibration split", len(left))
+        for running in left:
+            self.journal.append(
+                {"kind": "calibration", "cell": running.key, "data": split.dataset.sha256}
+                | self._predict_split(running, split)
+            )
+            self.progress.step(running.label)
+
+    def _predict_split(self, running: Running, split: CalibrationSplit) -> dict[str, Any]:
+        assert running.method is not None
+        groups = [batch.index for batch in split.plan.batches]
+        seed = derived_seed(running.cell.seed, "calibration")
+        try:
+            predictive, timed = time_prediction(
+                running.method, self.setting.planner, split.plan, groups, seed=seed
+            )
+        except Exception as error:  # it is the rows with post-hoc steps that fail, not the method's own
+            return {"failure": str(error) or type(error).__name__}
+        kept = dataclasses.replace(predictive, samples=None)
+        self.journal.save_outputs(_part(running, split), {running.key: kept})
+        return {"failure": None, "seconds": timed.end_to_end_s}
+
+    def _calibration_entries(self, split: CalibrationSplit) -> list[dict[str, Any]]:
+        entries = self.journal.of_kind("calibration")
+        return [entry for entry in entries if entry["data"] == split.dataset.sha256]
+
+    def calibration_outputs(self, running: Running, split: CalibrationSplit) -> tuple[Predictive, float]:
+        """What a method predicted for the calibration split, and the seconds it took.
+
+        Raises:
+            CalibenchError: it failed there.
+        """
+        entry = next(item for item in self._calibration_entries(split) if item["cell"] == running.key)
+        if entry["failure"] is not None:
+            raise CalibenchError(f"{running.label} failed on the calibration split: {entry['failure']}")
+        return self.journal.load_outputs(_part(running, split))[running.key], entry["seconds"]
 
     def _memory(self) -> dict[str, memory.Peak]:
         done = {entry["cell"]: entry["peak"] for entry in self.journal.of_kind("memory")}

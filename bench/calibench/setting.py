@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 import calibench
+from calibench.calibration import CalibrationSplit, calibration_split, load_split, refuse_unfit
 from calibench.data.hashing import plan_sha256
 from calibench.data.labels import align, match_labels
 from calibench.data.plan import Planner
@@ -17,7 +18,6 @@ from calibench.data.plan import blocks as blocks_of
 from calibench.data.subset import limit
 from calibench.models import Checkpoint, load_checkpoint
 from calibench.progress import Progress
-from calibench.registry import DATASETS
 from calibench.suites.loader import Suite
 from calibench.types import Dataset, IntArray, Plan
 
@@ -27,7 +27,13 @@ TOKEN_BUDGET = {"cpu": 1024, "cuda": 16384, "mps": 4096}
 
 @dataclass(frozen=True, eq=False)
 class Setting:
-    """What all cells of a run share."""
+    """What all cells of a run share.
+
+    Attributes:
+        calibration: what post-hoc steps are fitted on; None where they are cross-fitted, or there are none.
+        context: what the keys of all cells depend on.
+        limit: as asked for.
+    """
 
     suite: Suite
     dataset: Dataset
@@ -35,22 +41,32 @@ class Setting:
     planner: Planner
     plan: Plan
     blocks: list[list[IntArray]]
+    calibration: CalibrationSplit | None
     context: dict[str, Any]
     limit: int | None
     first_forward_s: float
     notes: tuple[str, ...]
 
 
-def load_setting(suite: Suite, device: str, limit_to: int | None, progress: Progress) -> Setting:
+def load_setting(
+    suite: Suite, device: str, limit_to: int | None, progress: Progress, *, post_hoc: bool = False
+) -> Setting:
+    """Load data and model and plan the batches.
+
+    Args:
+        limit_to: score a random subset of this size.
+        post_hoc: whether any cell has a post-hoc step, which may need data of its own.
+
+    Raises:
+        UsageError: what the suite names is not there, or does not fit together.
+        CalibenchError: it could not be loaded.
+    """
     data, timing = suite.data, suite.timing
-    dataset: Dataset = DATASETS.load(data.loader)(
-        data.name,
-        config=data.config,
-        split=data.split,
-        revision=data.revision,
-        text_columns=list(data.text) or None,
-        label_column=data.label,
-    )
+    dataset = load_split(data, data.split)
+    if post_hoc:
+        refuse_unfit(suite.calibration, dataset.split)
+    elif suite.calibration.split is not None:
+        progress.say("The calibration split is not used: no method has a post-hoc step; add --posthoc NAME.")
     progress.step(f"{dataset.name}: {len(dataset)} examples")
     checkpoint = load_checkpoint(device=device, **dataclasses.asdict(suite.model))
     progress.step(checkpoint.name)
@@ -62,6 +78,9 @@ def load_setting(suite: Suite, device: str, limit_to: int | None, progress: Prog
     planner = Planner.of(checkpoint, token_budget=budget, batch_size=timing.batch_size)
     plan = planner.plan(dataset.texts, dataset.rows)
     blocks = blocks_of(plan, timing.blocks)
+    calibration = (
+        calibration_split(suite, dataset, checkpoint.labels, planner, limit_to) if post_hoc else None
+    )
     context = {
         "suite": suite.name,
         "data": dataset.sha256,
@@ -70,6 +89,7 @@ def load_setting(suite: Suite, device: str, limit_to: int | None, progress: Prog
         "device": checkpoint.device.type,
         "attention": checkpoint.attention,
         "plan": plan_sha256(plan),
+        "calibration": calibration.dataset.sha256 if calibration else suite.calibration.folds,
         "version": calibench.__version__,
     }
     for note in notes:
@@ -81,6 +101,7 @@ def load_setting(suite: Suite, device: str, limit_to: int | None, progress: Prog
         planner,
         plan,
         blocks,
+        calibration,
         context,
         limit_to,
         _first_forward(checkpoint, plan),

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from calibench.journal import Journal
+from calibench.journal import Entries
 from calibench.stats import median_ratio_interval, percentile_interval, ratio_interval
 
 QUANTILES = {"p50": 50, "p90": 90, "p95": 95, "p99": 99}
 
 
-def timing_values(journal: Journal, key: str, reference: str, curve: Sequence[int]) -> dict[str, Any]:
+def timing_values(journal: Entries, key: str, reference: str, curve: Sequence[int]) -> dict[str, Any]:
     """Throughput, latency and their ratios to the reference, from what was measured side by side.
 
     Args:
@@ -31,7 +31,7 @@ def timing_values(journal: Journal, key: str, reference: str, curve: Sequence[in
             "stages_s": _stages(blocks, key),
             "blocks": [
                 {"repetition": entry["repetition"], "block": entry["block"], "sentences": entry["sentences"]}
-                | {"tokens": entry["tokens"], "position": entry["order"].index(key)}
+                | {"tokens": entry["tokens"], "position": _position(entry, key)}
                 | entry["cells"][key]
                 for entry in blocks
             ],
@@ -42,6 +42,12 @@ def timing_values(journal: Journal, key: str, reference: str, curve: Sequence[in
     if curve:
         values["curve"] = _curve(journal, key, reference, curve)
     return values
+
+
+def _position(entry: dict[str, Any], key: str) -> int:
+    """Place in the order of methods; a row that shares another's measurement has its place."""
+    order: list[str] = entry["order"]
+    return order.index(entry.get("shared", {}).get(key, key))
 
 
 def _seconds(entries: Sequence[dict[str, Any]], key: str) -> list[float]:
@@ -72,7 +78,7 @@ def _stages(blocks: Sequence[dict[str, Any]], key: str) -> dict[str, float | Non
     return {"end_to_end": whole, "tokenise": tokenise, "forward": forward, "aggregate": rest}
 
 
-def _latency(journal: Journal, key: str) -> dict[str, Any]:
+def _latency(journal: Entries, key: str) -> dict[str, Any]:
     samples = np.array([entry["cells"][key] for entry in journal.of_kind("latency") if key in entry["cells"]])
     percentiles = {name: percentile_interval(samples * 1000, q).as_dict() for name, q in QUANTILES.items()}
     return {"n": len(samples), **percentiles, "samples": [float(value * 1000) for value in samples]}
@@ -89,7 +95,7 @@ def _cost_ratio(entries: Sequence[dict[str, Any]], key: str, reference: str) -> 
     return ratio_interval(_seconds(both, key), _seconds(both, reference)).as_dict()
 
 
-def _latency_ratio(journal: Journal, key: str, reference: str) -> dict[str, Any]:
+def _latency_ratio(journal: Entries, key: str, reference: str) -> dict[str, Any]:
     entries = journal.of_kind("latency")
     both = [entry["cells"] for entry in entries if {key, reference} <= entry["cells"].keys()]
     if not both:
@@ -99,7 +105,7 @@ def _latency_ratio(journal: Journal, key: str, reference: str) -> dict[str, Any]
     ).as_dict()
 
 
-def _curve(journal: Journal, key: str, reference: str, passes: Sequence[int]) -> dict[str, Any]:
+def _curve(journal: Entries, key: str, reference: str, passes: Sequence[int]) -> dict[str, Any]:
     entries = journal.of_kind("curve")
     at = {k: [entry for entry in entries if entry["passes"] == k and key in entry["cells"]] for k in passes}
     per_sentence = {

@@ -180,6 +180,8 @@ class Method(ABC):
     coverage: Coverage | None = None
     #: True for a peer that takes raw texts and does its own tokenising and batching.
     tokenises: ClassVar[bool] = False
+    #: A registered post-hoc step that the harness fits and applies to what `predict` returns.
+    posthoc: ClassVar[str | None] = None
 
     #: Modules whose forward time counts as model time.
     modules: Sequence[torch.nn.Module] = ()

@@ -19,7 +19,8 @@ class Entry:
 
     Attributes:
         record: the record as it was read.
-        label: the method's name, with the parameters that tell it from its namesakes in the section.
+        label: the method's name, with the parameters that tell it from its namesakes in the section, and its
+            post-hoc step.
         order: position in the section, 0 for the reference; fixes colour and marker.
     """
 
@@ -112,7 +113,7 @@ def _labels(records: Sequence[Record]) -> list[str]:
 
 
 def _label(record: Record, namesakes: Sequence[Record]) -> str:
-    """`mc-dropout`, or `mc-dropout (passes=5)` where another cell of the section has other parameters."""
+    """`mc-dropout + temperature`, or `mc-dropout (passes=5)` where another cell has other parameters."""
     params = record["method"].get("params") or {}
     keys = {key for other in namesakes for key in other["method"].get("params") or {}}
     telling = [
@@ -121,4 +122,5 @@ def _label(record: Record, namesakes: Sequence[Record]) -> str:
         if len({json.dumps((o["method"].get("params") or {}).get(key)) for o in namesakes}) > 1
     ]
     name = str(record["method"]["name"])
-    return f"{name} ({', '.join(telling)})" if telling else name
+    step = f" + {record['method']['posthoc']}" if record["method"].get("posthoc") else ""
+    return f"{name} ({', '.join(telling)}){step}" if telling else f"{name}{step}"

@@ -39,6 +39,7 @@ def command(section: Section) -> str:
     parts = ["calibench", "run", suite if known else f"PATH/TO/{suite}.toml"]
     parts += _sources(section, load_suite(suite) if known else None)
     parts += _methods(section)
+    parts += _calibration(section)
     data, model, plan = (section.common(block) for block in ("data", "model", "plan"))
     for option, value in (
         ("--seed", first.get("seed")),
@@ -76,12 +77,15 @@ def _sources(section: Section, suite: Suite | None) -> list[str]:
 
 def _methods(section: Section) -> list[str]:
     """The methods with their parameters, where options can say it: one cell per method."""
-    methods = [entry.record["method"] for entry in section.entries]
+    every = [entry.record["method"] for entry in section.entries]
+    methods = [method for method in every if not method.get("posthoc")]
     if len({method["name"] for method in methods}) < len(methods):
         return []
     options = []
     for method in methods:
         options += ["-m", method["name"]]
+    for step in dict.fromkeys(method["posthoc"] for method in every if method.get("posthoc")):
+        options += ["--posthoc", step]
     given = [
         (method["name"], key, value)
         for method in methods
@@ -95,6 +99,15 @@ def _methods(section: Section) -> list[str]:
         if key != "passes" or not shared:
             options += ["-a", f"{name}.{key}={_argument(value)}"]
     return options
+
+
+def _calibration(section: Section) -> list[str]:
+    """The split that post-hoc steps were fitted on, where they were not cross-fitted."""
+    fits = [entry.record["fit"] for entry in section.measured if entry.record.get("fit")]
+    apart = next((fit for fit in fits if fit.get("split") and fit.get("folds") is None), None)
+    if apart is None:
+        return []
+    return ["--calibration-split", apart["split"], *(["--unseen"] if apart.get("unseen") else [])]
 
 
 def _argument(value: Any) -> str:

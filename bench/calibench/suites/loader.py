@@ -59,6 +59,23 @@ class MethodSpec:
 
 
 @dataclass(frozen=True)
+class CalibrationSpec:
+    """What post-hoc steps are fitted on.
+
+    Attributes:
+        split: a split apart from the one that is scored; None to cross-fit on the scored examples.
+        unseen: the model was not trained on that split. Asked for only where its name says otherwise.
+        limit: a random subset of the split, of this size; None for all of it.
+        folds: of the cross-fit.
+    """
+
+    split: str | None = None
+    unseen: bool = False
+    limit: int | None = None
+    folds: int = 5
+
+
+@dataclass(frozen=True)
 class TimingSpec:
     """How much effort goes into timing; never which examples or how many passes.
 
@@ -90,13 +107,14 @@ class Suite:
     Attributes:
         name: as in the records.
         title: one sentence.
-        data, model, timing: see their classes.
+        data, model, calibration, timing: see their classes.
         method: the methods, in table order.
         reference: the method every cost ratio is against; it is run even where it was not asked for.
         passes: for every method that has the parameter and does not set it itself.
         seeds: each seed is a cell of its own.
         metrics: registered metrics; empty for all that apply.
         curve: numbers of passes at which running means are scored; empty for none.
+        posthoc: post-hoc steps; every method has a row without and one with each of them.
     """
 
     name: str
@@ -109,6 +127,8 @@ class Suite:
     seeds: tuple[int, ...] = (0,)
     metrics: tuple[str, ...] = ()
     curve: tuple[int, ...] = ()
+    posthoc: tuple[str, ...] = ()
+    calibration: CalibrationSpec = field(default_factory=CalibrationSpec)
     timing: TimingSpec = field(default_factory=TimingSpec)
 
 
@@ -155,6 +175,10 @@ def parse_suite(text: str, name: str) -> Suite:
     for label, value in (("passes", suite.passes), ("timing.runs", suite.timing.runs)):
         if value < 1:
             raise UsageError(f"{label} is {value} in the suite {name!r}; expected 1 or more.")
+    if suite.calibration.folds < 2:
+        raise UsageError(
+            f"calibration.folds is {suite.calibration.folds} in the suite {name!r}; expected 2 or more."
+        )
     if not suite.seeds:
         raise UsageError(f"seeds is empty in the suite {name!r}; expected at least one integer.")
     return suite

@@ -8,7 +8,7 @@ from typing import Any
 
 from calibench.errors import UsageError
 from calibench.registry import METHODS
-from calibench.suites.loader import DataSpec, MethodSpec, ModelSpec, Suite, TimingSpec
+from calibench.suites.loader import CalibrationSpec, DataSpec, MethodSpec, ModelSpec, Suite, TimingSpec
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,8 @@ class Overrides:
         token_budget, batch_size, warmup, runs, min_time: see `TimingSpec`.
         effort: "fast" or "rigorous": fewer or more timing repetitions, never other examples or passes.
         memory_budget_mb: for methods with that parameter.
+        posthoc: these post-hoc steps instead of the suite's.
+        calibration_split, unseen: see `CalibrationSpec`.
     """
 
     dataset: str | None = None
@@ -47,6 +49,9 @@ class Overrides:
     min_time: float | None = None
     effort: str | None = None
     memory_budget_mb: int | None = None
+    posthoc: Sequence[str] = ()
+    calibration_split: str | None = None
+    unseen: bool = False
 
 
 def override(suite: Suite, given: Overrides) -> Suite:
@@ -68,6 +73,8 @@ def override(suite: Suite, given: Overrides) -> Suite:
         method=tuple(_with_arguments(specs, given)),
         passes=suite.passes if given.passes is None else given.passes,
         seeds=suite.seeds if given.seed is None else (given.seed,),
+        posthoc=tuple(dict.fromkeys(given.posthoc)) or suite.posthoc,
+        calibration=_calibration(suite.calibration, given),
         timing=_timing(suite.timing, given),
     )
 
@@ -98,6 +105,13 @@ def _model(model: ModelSpec, given: Overrides) -> ModelSpec:
     if given.model is not None:
         model = replace(model, name=given.model, revision=None)
     return replace(model, **_set(revision=given.model_revision, dtype=given.dtype, attention=given.attention))
+
+
+def _calibration(calibration: CalibrationSpec, given: Overrides) -> CalibrationSpec:
+    if given.calibration_split is not None:
+        # What the suite declares is about the split that it names.
+        calibration = replace(calibration, split=given.calibration_split, unseen=False, limit=None)
+    return replace(calibration, unseen=calibration.unseen or given.unseen)
 
 
 def _timing(timing: TimingSpec, given: Overrides) -> TimingSpec:

@@ -1,0 +1,203 @@
+"""What each row predicts: blocks put together, checked, and sent through the row's post-hoc step."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from calibench.errors import CalibenchError
+from calibench.posthoc import Calibrator, cross_fit, log_of
+from calibench.registry import POSTHOC
+from calibench.seeds import derived_seed
+from calibench.session import Running, Session
+from calibench.setting import Setting
+from calibench.types import FloatArray, Predictive
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A post-hoc step after its fit.
+
+    Attributes:
+        fields: `fit` of the record.
+        calibrator: the fitted step; of a cross-fit the first fold's.
+        before: float64 [N, C], the probabilities it was applied to.
+    """
+
+    fields: dict[str, Any]
+    calibrator: Calibrator
+    before: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What there is to score of one row.
+
+    Attributes:
+        running: the row; it says why its post-hoc step failed, if it did.
+        source: the cell whose measurement it shares: itself, or its method without the post-hoc step.
+        predictive: its predictions in data set order, or None where it failed.
+        fitted: its post-hoc step, or None where it has none or failed.
+    """
+
+    running: Running
+    source: Running
+    predictive: Predictive | None = None
+    fitted: Fitted | None = None
+
+
+def outcomes_of(session: Session) -> list[Outcome]:
+    """One outcome per row, each method before its rows with post-hoc steps.
+
+    A failed method fails these rows too, for its own reason; a post-hoc step that fails costs its row alone.
+    """
+    found: list[Outcome] = []
+    for source in session.active:
+        if source.again:
+            continue
+        raw = _raw(source, session.setting)
+        rows = [source, *(item for item in session.derived if item.base == source.key)]
+        found += [_outcome(session, running, source, raw) for running in rows]
+    return found
+
+
+def _raw(source: Running, setting: Setting) -> Predictive | None:
+    if source.failure is not None:
+        return None
+    try:
+        predictive = joined(source, setting)
+        check_usable(predictive, setting)
+    except CalibenchError as error:
+        source.fail(error)
+        return None
+    return predictive
+
+
+def _outcome(session: Session, running: Running, source: Running, raw: Predictive | None) -> Outcome:
+    if raw is None or running.cell.step is None:
+        return Outcome(running, source, raw)
+    try:
+        predictive, fitted = calibrated(session, running, source, raw)
+        check_usable(predictive, session.setting)
+    except Exception as error:  # a post-hoc step may come from a plugin and break in any way
+        running.fail(error)
+        return Outcome(running, source)
+    return Outcome(running, source, predictive, fitted)
+
+
+def joined(running: Running, setting: Setting) -> Predictive:
+    """The blocks of the first repetition, put together in data set order."""
+    order = np.concatenate([np.sort(np.concatenate(groups)) for groups in setting.blocks])
+    inverse = np.argsort(order)
+    parts = [running.outputs[block] for block in range(len(setting.blocks))]
+
+    def join(arrays: Sequence[Any], axis: int = 0) -> Any:
+        if any(array is None for array in arrays):
+            return None
+        return np.take(np.concatenate(arrays, axis=axis), inverse, axis=axis)
+
+    return Predictive(
+        probs=join([part.probs for part in parts]),
+        passes=join([part.passes for part in parts]),
+        samples=join([part.samples for part in parts], axis=1),
+        standard_error=join([part.standard_error for part in parts]),
+        scores={name: join([part.scores[name] for part in parts]) for name in parts[0].scores},
+        sets=join([part.sets for part in parts]),
+        notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
+    )
+
+
+def check_usable(predictive: Predictive, setting: Setting) -> None:
+    """Refuse to score what is not a probability.
+
+    Raises:
+        CalibenchError: values that are not finite, or rows that do not sum to 1, naming the first such row.
+    """
+    rows = setting.dataset.rows
+    bad = np.flatnonzero(~np.isfinite(predictive.probs).all(axis=1))
+    if len(bad):
+        raise CalibenchError(
+            f"{len(bad)} of {len(rows)} examples got probabilities that are not finite, the first in row "
+            f"{rows[bad[0]]}; expected finite logits: try --dtype float32, or another checkpoint."
+        )
+    off = np.flatnonzero(np.abs(predictive.probs.sum(axis=1) - 1) > 1e-4)
+    if len(off):
+        raise CalibenchError(
+            f"The probabilities of row {rows[off[0]]} sum to {predictive.probs[off[0]].sum():.6f}; expected "
+            "1: repair the method, which may have returned logits."
+        )
+
+
+def calibrated(
+    session: Session, running: Running, source: Running, raw: Predictive
+) -> tuple[Predictive, Fitted]:
+    """The predictions after the row's post-hoc step, and the step.
+
+    What the step does not act on is left out: samples, standard errors and sets are about the method alone.
+
+    Raises:
+        RefusedError: the step does not apply.
+        CalibenchError: it could not be fitted.
+    """
+    step = running.cell.step
+    assert step is not None
+    fit = _cross_fitted if session.setting.calibration is None else _fitted_apart
+    probs, fitted = fit(session, step, source, raw)
+    notes = (*raw.notes, _note(step, fitted.fields, session.setting))
+    return replace(raw, probs=probs, samples=None, standard_error=None, sets=None, notes=notes), fitted
+
+
+def _cross_fitted(session: Session, step: str, source: Running, raw: Predictive) -> tuple[FloatArray, Fitted]:
+    setting = session.setting
+    folds = setting.suite.calibration.folds
+    seed = derived_seed(source.cell.seed, "folds")
+    found = cross_fit(POSTHOC.load(step), raw.probs, setting.dataset.labels, folds=folds, seed=seed)
+    fields = {
+        "seconds": found.fit_s,
+        "examples": found.examples,
+        "folds": folds,
+        "split": setting.dataset.split,
+        "unseen": None,
+        "parameters": found.parameters,
+    }
+    return found.probs, Fitted(fields, found.calibrators[0], raw.probs)
+
+
+def _fitted_apart(session: Session, step: str, source: Running, raw: Predictive) -> tuple[FloatArray, Fitted]:
+    split = session.setting.calibration
+    assert split is not None
+    predictive, seconds = session.calibration_outputs(source, split)
+    calibrator: Calibrator = POSTHOC.load(step)()
+    start = time.perf_counter()
+    calibrator.fit(log_of(predictive.probs), split.dataset.labels)
+    fit_s = time.perf_counter() - start
+    fields = {
+        "seconds": seconds + fit_s,
+        "examples": len(split.dataset),
+        "folds": None,
+        "split": split.dataset.split,
+        "unseen": session.setting.suite.calibration.unseen,
+        "parameters": {name: [value] for name, value in calibrator.parameters.items()},
+    }
+    return calibrator.transform(log_of(raw.probs)), Fitted(fields, calibrator, raw.probs)
+
+
+def _note(step: str, fields: dict[str, Any], setting: Setting) -> str:
+    """How the step was fitted, and what the intervals leave out."""
+    split, parameters = setting.calibration, fields["parameters"]
+    where = f"{fields['examples']} examples of {fields['split']}"
+    if split is None:
+        where += f" in {fields['folds']} folds, each example scored by the fit to the other folds"
+    elif split.shared:
+        where += f", without {split.shared} whose texts are scored"
+    if fields["unseen"]:
+        where += ", declared unseen by the model"
+    numbers = [value for values in parameters.values() for value in values]
+    learnt = ""
+    if len(parameters) == 1 and all(isinstance(value, int | float) for value in numbers):
+        learnt = f" ({next(iter(parameters))} {', '.join(f'{value:.3g}' for value in numbers)})"
+    return f"{step} was fitted on {where}{learnt}; intervals do not refit it on resamples."

@@ -1,0 +1,66 @@
+"""A session's timings, with rows that share a measurement beside those that were measured."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from calibench.outcomes import Outcome
+from calibench.posthoc import log_of
+from calibench.session import Session
+from calibench.types import IntArray
+
+
+class SharedTime:
+    """`Entries`: those of a session's journal with the time of post-hoc steps added.
+
+    A row with a post-hoc step has the times of the method alone, plus those of sending each block, and each
+    sentence by itself, through the step, with the clock running.
+
+    Args:
+        outcomes: all rows of the session.
+    """
+
+    def __init__(self, session: Session, outcomes: Sequence[Outcome]) -> None:
+        self._journal = session.journal
+        self._blocks = [np.concatenate(groups) for groups in session.setting.blocks]
+        self._stepped = [item for item in outcomes if item.fitted is not None]
+        self._entries: dict[str, list[dict[str, Any]]] = {}
+        for item in self._stepped:
+            self._seconds(item, np.array([0]))  # a first call may import
+
+    def of_kind(self, kind: str) -> list[dict[str, Any]]:
+        """The entries of one kind, in the order in which they were written."""
+        if kind not in self._entries:
+            self._entries[kind] = [self._with_steps(entry) for entry in self._journal.of_kind(kind)]
+        return self._entries[kind]
+
+    def _with_steps(self, entry: dict[str, Any]) -> dict[str, Any]:
+        if entry["kind"] == "block":
+            positions = self._blocks[entry["block"]]
+        elif entry["kind"] == "latency":
+            positions = np.array([entry["position"]])
+        else:
+            return entry
+        cells: dict[str, Any] = entry["cells"]
+        added: dict[str, Any] = {}
+        for item in self._stepped:
+            if item.source.key in cells:
+                times, seconds = cells[item.source.key], self._seconds(item, positions)
+                added[item.running.key] = (
+                    times | {"end_to_end_s": times["end_to_end_s"] + seconds}
+                    if isinstance(times, dict)
+                    else times + seconds
+                )
+        shared = {item.running.key: item.source.key for item in self._stepped}
+        return entry | {"cells": cells | added, "shared": shared}
+
+    def _seconds(self, item: Outcome, positions: IntArray) -> float:
+        assert item.fitted is not None
+        probs = item.fitted.before[positions]
+        start = time.perf_counter()
+        item.fitted.calibrator.transform(log_of(probs))
+        return time.perf_counter() - start
