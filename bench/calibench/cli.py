@@ -86,6 +86,9 @@ def main() -> None:
 @option(
     "-a", "--method-arg", "method_args", multiple=True, help="METHOD.key=value, or key=value for one method."
 )
+@option("--posthoc", multiple=True, help="Add a row with this post-hoc step to every method; repeatable.")
+@option("--calibration-split", help="Fit post-hoc steps on this split.  [default: cross-fit]")
+@option("--unseen", is_flag=True, help="The model was not trained on the calibration split.")
 @option("--passes", type=click.IntRange(min=1), help="Forward passes of every stochastic method.")
 @option("--dataset", help="Hub id or local folder, instead of the suite's data set.")
 @option("--dataset-config", help="Configuration of the data set.")
@@ -167,15 +170,16 @@ def run(
         click.echo(f"Report: {report}")
     failed = [record for record in records if record["status"] == "error"]
     if failed:
-        names = ", ".join(record["method"]["name"] for record in failed)
+        steps = [f" + {step}" if (step := record["method"].get("posthoc")) else "" for record in failed]
+        names = ", ".join(record["method"]["name"] + step for record, step in zip(failed, steps, strict=True))
         raise click.ClickException(f"{len(failed)} of {len(records)} cells failed ({names}); see {report}.")
 
 
 @main.command(cls=Command)
-@click.argument("what", type=click.Choice(["methods", "metrics", "datasets", "suites"]))
+@click.argument("what", type=click.Choice(["methods", "metrics", "datasets", "posthoc", "suites"]))
 def ls(what: str) -> None:
-    """List what is registered: methods, metrics, data set loaders or suites."""
-    from calibench.registry import DATASETS, METHODS, METRICS
+    """List what is registered: methods, metrics, data set loaders, post-hoc steps or suites."""
+    from calibench.registry import DATASETS, METHODS, METRICS, POSTHOC
     from calibench.suites.loader import load_suite, suite_names
 
     if what == "suites":
@@ -183,7 +187,7 @@ def ls(what: str) -> None:
     elif what == "metrics":
         rows = [(name, METRICS.load(name).title) for name in METRICS.names()]
     else:
-        registry = METHODS if what == "methods" else DATASETS
+        registry = {"methods": METHODS, "datasets": DATASETS, "posthoc": POSTHOC}[what]
         rows = [(name, registry.summary(name)) for name in registry.names()]
     width = max((len(name) for name, _ in rows), default=0)
     for name, summary in rows:
