@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rich.text import Text
+
 from calibench.comparison import FAMILY, Pair
 from calibench.contrast import Contrast, contrasts
 from calibench.metrics.calibration import ECE
@@ -62,7 +64,7 @@ def against(section: Section, folder: Path) -> Against | None:
 
 
 def against_table(section: Section, found: Against, folder: Path) -> Table:
-    """One row per method and metric; the Monte-Carlo column is of the method's own number."""
+    """One row per method and metric, failed methods last; Monte-Carlo is of the method's own number."""
     stored = {entry.order: predictions for entry, predictions in stored_predictions(section, folder)}
     records = load_records(folder)
     rows = [
@@ -74,7 +76,8 @@ def against_table(section: Section, found: Against, folder: Path) -> Table:
         )
         for entry, contrast in zip(found.entries, found.contrasts, strict=True)
     ]
-    return build("Against the reference", rows, _COLUMNS)
+    failed = [entry for entry in section.entries if entry.failure is not None]
+    return build("Against the reference", [*rows, *failed], _COLUMNS)
 
 
 def _as_record(record: Record, contrast: Contrast) -> Record:
@@ -200,14 +203,14 @@ def footer(found: Against) -> list[str]:
     return sentences
 
 
-def closing(records: Iterable[Record], folder: Path) -> list[str]:
+def closing(records: Iterable[Record], folder: Path) -> Text:
     """The footers of sections whose reference was raced against itself, for below the terminal's table."""
-    lines = []
+    lines: list[str] = []
     for section in sections(records):
         if section.reference is not None and section.reference.record.get("self_check"):
             found = against(section, folder)
             lines += footer(found) if found is not None else []
-    return lines
+    return Text("\n".join(lines))
 
 
 def _smallest(found: Against, metric: Metric) -> list[str]:
@@ -224,7 +227,7 @@ def _smallest(found: Against, metric: Metric) -> list[str]:
 
 def _ratio(ratio: Interval) -> str:
     if ratio.value is None:
-        return f"? ({ratio.reason})"
+        return f"unknown: {ratio.reason}"
     text = significant(ratio.value)
     if ratio.low is None or ratio.high is None:
         return text

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from calibench.report import matched, tables
+from calibench.report.against import against, against_table, against_words
 from calibench.report.curves import curve_drawings
 from calibench.report.figures import Drawing, has_predictions, reliability_diagrams
 from calibench.report.front import front_drawing, front_table
@@ -33,6 +34,7 @@ def parts(section: Section, folder: Path) -> list[Part]:
     found = [
         Part("Recommendation", recommendation(section, placed)),
         Part("Quality", _quality_words(section), tables.quality(section)),
+        _against(section, folder),
         _reliability(section, folder),
         _front(section, placed),
         _matched(section, placed),
@@ -57,6 +59,14 @@ def _quality_words(section: Section) -> str:
         "calibrated model would read. Rows share their examples: overlapping brackets do not mean that two "
         "methods are equal."
     )
+
+
+def _against(section: Section, folder: Path) -> Part:
+    title = "Against the reference"
+    found = against(section, folder)
+    if found is None:
+        return Part(title)
+    return Part(title, against_words(found), against_table(section, found, folder))
 
 
 def _reliability(section: Section, folder: Path) -> Part:

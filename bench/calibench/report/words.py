@@ -110,6 +110,12 @@ _HOW_TO_READ = (
         "takes the part that sampling noise adds to ECE off again. Around zero no miscalibration is shown; "
         "it can come out negative.",
     ),
+    (
+        "Verdicts",
+        "are given on paired differences from the reference, on the same examples. All verdicts of a table "
+        "are adjusted together, so that with 95% probability none of them is a false alarm. No difference "
+        "shown does not mean that there is none: this many examples did not show it.",
+    ),
     ("NLL and Brier", "punish being wrong and being wrongly sure at once; lower is better."),
     (
         "Cost ratio",
