@@ -146,6 +146,7 @@ def run(
 
     from calibench.display import Display
     from calibench.report import write_report
+    from calibench.report.against import closing
     from calibench.report.terminal import terminal_table
     from calibench.run import run as run_suite
 
@@ -167,6 +168,8 @@ def run(
         report = write_report(folder)
     if not quiet:
         display.print(terminal_table(records))
+        if self_check:
+            display.print(closing(records, folder))
         click.echo(f"Report: {report}")
     failed = [record for record in records if record["status"] == "error"]
     if failed:
