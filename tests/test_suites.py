@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,17 @@ import pytest
 from calibench.cells import bind, cells_of
 from calibench.errors import UsageError
 from calibench.registry import METHODS
-from calibench.suites.loader import load_suite, parse_suite, suite_names
+from calibench.suites.loader import (
+    CalibrationSpec,
+    DataSpec,
+    MethodSpec,
+    ModelSpec,
+    Suite,
+    TimingSpec,
+    load_suite,
+    parse_suite,
+    suite_names,
+)
 from calibench.suites.overrides import Overrides, override
 
 MINIMAL = '[[method]]\nname = "frequentist"\n'
@@ -156,3 +168,13 @@ def test_cell_keys_change_with_what_is_measured() -> None:
     keys = {first.key(context), second.key(context), third.key(context), second.key({"data": "b"})}
     assert len(keys) == 4
     assert second.key(context) == second.key(dict(context))
+
+
+def test_the_documented_suite_is_one() -> None:
+    """docs/suites.md shows every key a suite has, and no other."""
+    text = (Path(__file__).parents[1] / "docs" / "suites.md").read_text(encoding="utf-8")
+    block = text.split("```toml\n")[1].split("```")[0]
+    parse_suite(block, "documented")
+    for kind in (Suite, DataSpec, ModelSpec, MethodSpec, CalibrationSpec, TimingSpec):
+        for key in (item.name for item in fields(kind)):
+            assert re.search(rf"^\[*{key}\b", block, re.MULTILINE), key

@@ -23,7 +23,7 @@ _COLUMNS = (
     Column("p50 ms", "", estimate("timing", "latency_ms", "p50", value=significant, end=None)),
     Column("memory", "", peak_memory),
 )
-_LONG, _NAME, _ROOM = 12, 26, 8
+_LONG, _NAME, _ROOM = 12, 17, 8
 
 
 def terminal_table(records: Iterable[Record]) -> RenderableType:
@@ -46,11 +46,11 @@ def _title(section: Section) -> str:
 def _section(section: Section) -> Iterator[RenderableType]:
     content = build("", section.entries, _COLUMNS, room=_ROOM)
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    longest = max(len(row.entry.label) for row in content.rows)
-    table.add_column("method", overflow="fold", min_width=min(longest, _NAME))
+    # Numbers are never cut: a long name goes on in the next line instead.
+    table.add_column("method", overflow="fold", max_width=_NAME)
     table.add_column("T", justify="right")
     for column in content.columns:
-        table.add_column(column.title, justify="right", no_wrap=column.title == "ECE")
+        table.add_column(column.title, justify="right", no_wrap=True)
     for row in content.rows:
         table.add_row(*_cells(row))
     yield table
