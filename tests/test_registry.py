@@ -91,7 +91,9 @@ def test_every_built_in_loads_and_is_described() -> None:
         assert METRICS.load(name).name == name
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["ls", "methods"], ["ls", "metrics"], ["ls", "suites"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["ls", "methods"], ["ls", "metrics"], ["ls", "posthoc"], ["ls", "suites"]]
+)
 def test_listing_imports_no_torch(arguments: list[str]) -> None:
     """Help and listings answer without importing torch, transformers or datasets."""
     program = (
