@@ -32,6 +32,7 @@ class Spec:
     error: str | None = None
     notes: tuple[str, ...] = ()
     noise: float = 1.5
+    like: str | None = None  # the method with whose noise it is wrong
 
 
 METHODS = (
@@ -68,7 +69,7 @@ def simulate(spec: Spec, n: int, seed: int) -> tuple[FloatArray, IntArray, Float
     truth = np.random.default_rng(7).normal(0.0, 6.0, n)
     positive = 1 / (1 + np.exp(-truth))
     labels = (np.random.default_rng(11).random(n) < positive).astype(np.int64)
-    key = int(hashlib.sha256(f"{spec.name}{seed}".encode()).hexdigest()[:8], 16)
+    key = int(hashlib.sha256(f"{spec.like or spec.name}{seed}".encode()).hexdigest()[:8], 16)
     logit = spec.sharpness * truth + np.random.default_rng(key).normal(0.0, spec.noise, n)
     said = 1 / (1 + np.exp(-logit))
     return np.stack([1 - said, said], 1), labels, np.stack([1 - positive, positive], 1)

@@ -9,7 +9,9 @@ A row *qualifies* if, on the same examples as the reference,
 
 Qualifying rows are gone through from the cheapest to the dearest, costs being equal where their first two
 digits are. The first is taken, and left for a dearer one only if that one is shown to have the lower NLL, at
-5% divided by the number of pairs that could be compared.
+5% divided by the number of pairs that could be compared. More time than the reference's, or than the row's
+that was taken so far, is spent only where a gain of `MARGIN` in NLL is not ruled out (one-sided, 95%): on
+enough examples a difference that nobody would notice is shown too.
 
 - What this gives among the rows that take up to `AFFORDABLE` times the reference's time is recommended.
 - What it gives among all of them is named as what more time buys.
@@ -27,8 +29,8 @@ from dataclasses import dataclass
 
 from calibench.comparison import Difference, compare
 from calibench.metrics.scoring import correct
+from calibench.noninferiority import MARGIN, mean_difference, nll_difference
 from calibench.noninferiority import Difference as Bounds
-from calibench.noninferiority import mean_difference, nll_difference
 from calibench.types import Evaluation
 
 LEVEL = 0.95
@@ -102,6 +104,7 @@ class Decision:
         pick: the affordable row to use, or None for the reference.
         more: the row that more time buys, or None where none is shown to be worth it.
         alike: qualifying rows whose NLL is not shown to differ from that of the row that is named first.
+        slight: qualifying rows that take more time than the reference for a gain that is shown to be slight.
     """
 
     reference: Row
@@ -109,6 +112,7 @@ class Decision:
     pick: Judged | None
     more: Judged | None
     alike: tuple[Judged, ...]
+    slight: tuple[Judged, ...]
 
 
 def decide(reference: Row, rows: Sequence[Row], *, seed: int = 0) -> Decision:
@@ -122,22 +126,36 @@ def decide(reference: Row, rows: Sequence[Row], *, seed: int = 0) -> Decision:
         own = {item.metric: item for item in found if item.method == str(row.order)}
         judged.append(Judged(row, own, mean_difference(correct(row.evaluation) - correct(base), LEVEL).low))
     fit = sorted((item for item in judged if item.qualifies), key=_cheapest_first)
+    slight = [item for item in fit if not _worth_its_time(item.row, reference)]
+    fit = [item for item in fit if item not in slight]
     affordable = [item for item in fit if item.row.cost <= AFFORDABLE]
     alpha = (1.0 - LEVEL) / max(1, len(fit) * (len(fit) - 1) // 2)
     pick = _climb(None, affordable, alpha)
     top = _climb(pick, [item for item in fit if item not in affordable], alpha)
     first = pick or top
     alike = [item for item in fit if item is not first and first and not _shown_apart(item, first, alpha)]
-    return Decision(reference, tuple(judged), pick, None if top is pick else top, tuple(alike))
+    more = None if top is pick else top
+    return Decision(reference, tuple(judged), pick, more, tuple(alike), tuple(slight))
+
+
+def _digits(cost: float) -> float:
+    return float(f"{cost:.2g}")
 
 
 def _cheapest_first(item: Judged) -> tuple[float, float]:
-    return float(f"{item.row.cost:.2g}"), item.row.passes
+    return _digits(item.row.cost), item.row.passes
+
+
+def _worth_its_time(row: Row, than: Row) -> bool:
+    """Whether it takes no more time, or a gain of the margin is not ruled out."""
+    if _digits(row.cost) <= _digits(than.cost):
+        return True
+    return nll_difference(than.evaluation, row.evaluation).verdict(MARGIN) != "no worse"
 
 
 def _climb(start: Judged | None, dearer: Iterable[Judged], alpha: float) -> Judged | None:
     for item in dearer:
-        if start is None or _shown_lower(item, start, alpha):
+        if start is None or (_shown_lower(item, start, alpha) and _worth_its_time(item.row, start.row)):
             start = item
     return start
 

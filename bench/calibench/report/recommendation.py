@@ -71,7 +71,7 @@ def _advice(decision: Decision, entries: dict[int, Entry]) -> list[str]:
         if more is not None:
             sentences.append(f"If time matters less, use {code(more.row.label)}: {_gain(more, pick)}.")
         elif any(item.qualifies and item.row.cost > pick.row.cost for item in decision.judged):
-            sentences.append("Nothing that takes more time is shown to have a lower NLL.")
+            sentences.append("Nothing that takes more time is shown to be worth it.")
         return sentences
     if more is not None:
         times = significant(more.row.cost)
@@ -83,14 +83,18 @@ def _advice(decision: Decision, entries: dict[int, Entry]) -> list[str]:
         ]
     others = len(decision.judged)
     which = "the other method is not" if others == 1 else f"none of the {others} other methods is"
-    return [f"**Stay with {reference}**: {which} shown to be better without a loss elsewhere."]
+    return [
+        f"**Stay with {reference}**: {which} shown to be worth its time, or better without a loss elsewhere."
+    ]
 
 
 def _evidence(item: Judged, reference: str, entries: dict[int, Entry]) -> list[str]:
     shown = [_change(name, item.differences[name]) for name in item.shown("better")]
     sentences = [f"On the same examples it is shown better than {reference} in {_join(shown)}."]
     lost = max(0.0, -item.accuracy_floor)
-    sentences.append(f"A loss of more than {_points(lost)} of accuracy is ruled out.")
+    sentences.append(
+        f"A loss of more than {_points(lost)} of accuracy is ruled out." if lost else "It loses no accuracy."
+    )
     record = entries[item.row.order].record
     cost = f"It takes {significant(item.row.cost)} times the reference's time"
     rate = dig(record, "timing", "throughput", "sentences_per_s", "value")
@@ -147,6 +151,9 @@ def _undecided(decision: Decision) -> list[str]:
             f"For {_names(item.row.label for item in silent)} no difference is shown; one of "
             f"{fraction(widest, 3)} in NLL would have been."
         )
+    if decision.slight:
+        slight = _names(item.row.label for item in decision.slight)
+        sentences.append(f"Shown better, but by less than {fraction(MARGIN, 2)} in NLL: {slight}.")
     worse = [item for item in decision.judged if item.shown("worse")]
     sentences += [f"Shown worse in something: {_names(item.row.label for item in worse)}."] if worse else []
     risky = [
