@@ -84,7 +84,7 @@ def _advice(decision: Decision, entries: dict[int, Entry]) -> list[str]:
     others = len(decision.judged)
     which = "the other method is not" if others == 1 else f"none of the {others} other methods is"
     return [
-        f"**Stay with {reference}**: {which} shown to be worth its time, or better without a loss elsewhere."
+        f"**Stay with {reference}**: {which} shown to be better, worth its time and no worse in anything."
     ]
 
 
