@@ -239,6 +239,22 @@ def test_only_what_is_missing_is_run(tmp_path: Path) -> None:
     assert [name for name, _ in idle.stages] == ["Loading"]
 
 
+def test_a_self_check_races_the_reference_against_itself(tmp_path: Path) -> None:
+    """Its ratios are in the reference's record only, with no row of its own; a run that lacks it makes it."""
+    suite = small("mc-dropout")
+    before = run(suite, tmp_path, limit_to=LIMIT)
+    assert [record["self_check"] for record in before] == [None, None]
+    reference, other = run(suite, tmp_path, limit_to=LIMIT, self_check=True)
+    assert reference["self_check"].keys() == {"cost_ratio", "latency_ratio"}
+    ratio = reference["self_check"]["cost_ratio"]
+    assert 0.0 < ratio["value"] < 10.0
+    assert ratio["value"] != 1.0
+    assert ratio["low"] < ratio["value"] < ratio["high"]
+    assert other == before[1]
+    assert [r["cell"] for r in load_records(tmp_path)] == [r["cell"] for r in before]
+    assert run(suite, tmp_path, limit_to=LIMIT, self_check=True) == [reference, other]
+
+
 def test_overwrite_strategies(tmp_path: Path) -> None:
     """never refuses a folder with records; always measures anew."""
     first = run(small("frequentist"), tmp_path, limit_to=LIMIT)
