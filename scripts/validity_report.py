@@ -1,0 +1,263 @@
+"""`validity.json` as markdown and plots; `validity.py` ends with it, and it runs alone on a finished study.
+
+python scripts/validity_report.py results
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from tabulate import tabulate
+
+from calibench.report import style
+
+#: What a nominal 95% is allowed to be.
+GOAL = (0.93, 0.97)
+PLUG_IN = ("ece", "ece_15", "ece_equal_mass", "ece_classwise")
+ESTIMATORS = (*PLUG_IN, "ece_debiased")
+BIAS = """Plug-in errors read too high, by more the fewer examples there are for each bin and the closer the
+model is to calibrated. The debiased error, the only one that verdicts are based on, does not; it is a squared
+error, so that its values are on another scale."""
+
+
+def write(record: dict[str, Any], folder: Path) -> None:
+    """Write `validity.md` and the plots of `validity/` into `folder`."""
+    results = record["results"]
+    covered = [one for one in results if one["kind"] == "coverage"]
+    with style.styled():
+        for name, figure in (("coverage", _coverage_plot(covered)), ("bias", _bias_plot(covered))):
+            (folder / "validity" / f"{name}.png").write_bytes(style.png(figure))
+            (folder / "validity" / f"{name}.svg").write_text(style.svg(figure, name), "utf-8")
+    parts = [
+        _introduction(record),
+        "## Do 95% intervals hold the truth 95% of the time?",
+        _coverage_words(covered),
+        "![Coverage of each metric's interval, by population and number of examples](validity/coverage.svg)",
+        *(_coverage_table(covered, population) for population in _populations(covered)),
+        "### Selective prediction and SmoothECE",
+        _slow_table([one for one in results if one["kind"] == "slow"]),
+        "## How far off are calibration errors?",
+        BIAS,
+        "![Mean of each estimator less its target, against the number of examples](validity/bias.svg)",
+        _bias_table(covered),
+        "## Do intervals of paired differences hold the true difference?",
+        _difference_table([one for one in results if one["kind"] == "differences"]),
+        "## How often is a verdict a false alarm?",
+        _verdict_words(results),
+        _verdict_table(results),
+    ]
+    (folder / "validity.md").write_text("\n\n".join(parts) + "\n", "utf-8")
+
+
+def _introduction(record: dict[str, Any]) -> str:
+    return f"""# Validity
+
+What calibench says about chance, checked by chance: {record["replications"]:,} times a sample is drawn from
+a population whose truth is known, and its intervals and verdicts are held against that truth. A population is
+{record["population"]:,} examples with their true posterior and a model's probabilities; labels are drawn anew
+for each sample, and the truth counts every label by its probability, so that it has no label noise. Intervals
+use {record["resamples"]} resamples. A share of 95% of {record["replications"]:,} has a standard error of
+{100 * np.sqrt(0.95 * 0.05 / record["replications"]):.1f} points.
+
+The whole of it is made by `python scripts/validity.py` ({record["seconds"] / 60:.0f} minutes when this was
+written); the counts are in [validity.json](validity/validity.json)."""
+
+
+def _populations(results: Sequence[dict[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(one["population"] for one in results))
+
+
+def _share(counts: dict[str, Any]) -> float | None:
+    total = counts["inside"] + counts["above"] + counts["below"]
+    return counts["inside"] / total if total else None
+
+
+def _percent(share: float | None) -> str:
+    if share is None:
+        return "-"
+    text = f"{100 * share:.1f}"
+    return text if GOAL[0] <= share <= GOAL[1] else f"**{text}**"
+
+
+def _coverage_words(results: Sequence[dict[str, Any]]) -> str:
+    cells = [
+        (one["population"], one["n"], name, share)
+        for one in results
+        for name, counts in one["found"].items()
+        if (share := _share(counts)) is not None
+    ]
+    short = sorted((cell for cell in cells if cell[3] < GOAL[0]), key=lambda cell: cell[3])
+    far = [cell for cell in cells if cell[3] > GOAL[1]]
+    held = len(cells) - len(short) - len(far)
+    worst = "\n".join(f"- {name}, n = {n}, {where}: {100 * share:.1f}%" for where, n, name, share in short)
+    said = (
+        f"Of {len(cells)} combinations of metric, population and size, {held} lie within "
+        f"{100 * GOAL[0]:.0f} to {100 * GOAL[1]:.0f}%, {len(far)} above and {len(short)} below. Above are "
+        "mostly plug-in errors whose true value is at or near zero: the interval then starts at zero and "
+        "cannot miss on that side, and it never leaves out the reported value, which is too high."
+    )
+    return f"{said} Below are:\n\n{worst}" if short else f"{said} None is below."
+
+
+def _coverage_table(results: Sequence[dict[str, Any]], population: str) -> str:
+    chosen = sorted((one for one in results if one["population"] == population), key=lambda one: one["n"])
+    rows = []
+    for name, first in chosen[0]["found"].items():
+        cells = []
+        for one in chosen:
+            counts = one["found"][name]
+            cells.append(f"{_percent(_share(counts))} ({counts['below']} / {counts['above']})")
+        rows.append([name, f"{first['target']:.4f}", *cells])
+    sizes = [f"n = {one['n']}" for one in chosen]
+    return f"### {population}\n\nCoverage in percent (truths above the interval / below it).\n\n" + tabulate(
+        rows, ["metric", "truth", *sizes], tablefmt="github", disable_numparse=True
+    )
+
+
+def _slow_table(results: Sequence[dict[str, Any]]) -> str:
+    rows = [
+        [name, one["population"], one["n"], f"{counts['target']:.4f}", _percent(_share(counts))]
+        for one in results
+        for name, counts in one["found"].items()
+    ]
+    return tabulate(
+        rows, ["metric", "population", "n", "truth", "coverage, %"], tablefmt="github", disable_numparse=True
+    )
+
+
+def _mean(counts: dict[str, Any]) -> float:
+    return float(counts["sum"] / max(1, counts["inside"] + counts["above"] + counts["below"]))
+
+
+def _bias_table(results: Sequence[dict[str, Any]]) -> str:
+    rows = []
+    for population in _populations(results):
+        chosen = sorted((one for one in results if one["population"] == population), key=lambda one: one["n"])
+        for name in ESTIMATORS:
+            truth = chosen[0]["found"][name]["target"]
+            means = [f"{_mean(one['found'][name]) - truth:+.5f}" for one in chosen]
+            rows.append([population, name, f"{truth:.5f}", *means])
+    sizes = [f"bias, n = {one['n']}" for one in chosen]
+    return tabulate(
+        rows, ["population", "estimator", "truth", *sizes], tablefmt="github", disable_numparse=True
+    )
+
+
+def _difference_table(results: Sequence[dict[str, Any]]) -> str:
+    rows = []
+    for one in sorted(results, key=lambda one: (one["population"], one["n"])):
+        for name, counts in one["found"]["metrics"].items():
+            alone, adjusted = counts["inside"] / counts["count"], counts["adjusted"] / counts["count"]
+            rows.append(
+                [
+                    one["population"],
+                    one["n"],
+                    name,
+                    f"{counts['truth']:+.4f}",
+                    _percent(alone),
+                    f"{100 * adjusted:.2f}",
+                ]
+            )
+    head = ["population", "n", "metric", "true difference", "interval, %", "adjusted interval, %"]
+    return (
+        "The interval of one difference is a nominal 95%; the adjusted one is that at which Holm's procedure "
+        "tested the difference, and should hold more often.\n\n"
+        + tabulate(rows, head, tablefmt="github", disable_numparse=True)
+    )
+
+
+def _verdict_words(results: Sequence[dict[str, Any]]) -> str:
+    families = [one for one in results if one["kind"] == "differences" and _is_family(one)]
+    worst = max((one["found"]["any"] / one["found"]["families"] for one in families), default=0.0)
+    return (
+        "Eight seeds of one method are compared, seven with the eighth, in four metrics: any verdict among "
+        f"the 28 is false. The largest share of such families with one is {100 * worst:.1f}% (goal: 5% at "
+        "most). Of a sharp and a blunt model with equal squared calibration error, only a verdict on that "
+        "error is false; their plug-in ECE differs, and a verdict on it would be."
+    )
+
+
+def _is_family(one: dict[str, Any]) -> bool:
+    return all(counts["truth"] == 0.0 for counts in one["found"]["metrics"].values())
+
+
+def _verdict_table(results: Sequence[dict[str, Any]]) -> str:
+    rows = []
+    compared = [one for one in results if one["kind"] == "differences"]
+    for one in sorted(compared, key=lambda one: (one["population"], one["n"])):
+        found = one["found"]
+        if _is_family(one):
+            false = found["any"] / found["families"]
+            what = "any of 28"
+        elif "sharp" in one["population"]:
+            counts = found["metrics"]["ece_debiased"]
+            false, what = counts["verdicts"] / counts["count"], "ece_debiased"
+        else:
+            continue
+        ece = " / ".join(f"{total / found['families']:.4f}" for total in found["ece"])
+        rows.append([one["population"], one["n"], what, f"{100 * false:.2f}", ece])
+    head = ["population", "n", "false verdicts", "share, %", "mean plug-in ECE of the first two models"]
+    return tabulate(rows, head, tablefmt="github", disable_numparse=True)
+
+
+def _coverage_plot(results: Sequence[dict[str, Any]]) -> Figure:
+    populations = _populations(results)
+    names = list(results[0]["found"])
+    figure = Figure(figsize=(style.WIDTH, 0.3 * len(names) + 1.4), layout="constrained")
+    axes = figure.subplots(1, len(populations), sharey=True, squeeze=False)[0]
+    for axis, population in zip(axes, populations, strict=True):
+        axis.axvspan(*(100 * end for end in GOAL), color=style.RULE, lw=0)
+        chosen = sorted((one for one in results if one["population"] == population), key=lambda one: one["n"])
+        for order, one in enumerate(chosen, start=1):
+            shares = [_share(one["found"][name]) for name in names]
+            values = [np.nan if share is None else 100 * share for share in shares]
+            height = np.arange(len(names)) + 0.22 * (order - 2)
+            axis.plot(
+                values,
+                height,
+                ls="",
+                marker=style.marker(order),
+                color=style.colour(order),
+                ms=5,
+                label=f"n = {one['n']}",
+            )
+        axis.set_title(population, fontsize=9)
+        axis.set_xlim(min(85.0, axis.get_xlim()[0]), 100.5)
+        axis.set_xlabel("coverage, %")
+    axes[0].set_yticks(np.arange(len(names)), names)
+    axes[0].invert_yaxis()
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+    return figure
+
+
+def _bias_plot(results: Sequence[dict[str, Any]]) -> Figure:
+    populations = _populations(results)
+    figure = Figure(figsize=(style.WIDTH, 3.2), layout="constrained")
+    axes = figure.subplots(1, len(populations), sharey=True, squeeze=False)[0]
+    for axis, population in zip(axes, populations, strict=True):
+        chosen = sorted((one for one in results if one["population"] == population), key=lambda one: one["n"])
+        sizes = [one["n"] for one in chosen]
+        for order, name in enumerate(ESTIMATORS, start=1):
+            bias = [_mean(one["found"][name]) - one["found"][name]["target"] for one in chosen]
+            axis.plot(sizes, bias, marker=style.marker(order), color=style.colour(order), ms=5, label=name)
+        axis.axhline(0.0, color=style.INK, lw=0.8)
+        axis.set_xscale("log")
+        axis.set_xticks(sizes, [str(n) for n in sizes])
+        axis.minorticks_off()
+        axis.set_title(population, fontsize=9)
+        axis.set_xlabel("examples")
+    axes[0].set_ylabel("mean less truth")
+    handles = axes[0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=len(ESTIMATORS), frameon=False)
+    return figure
+
+
+if __name__ == "__main__":
+    results = Path(sys.argv[1] if len(sys.argv) > 1 else "results")
+    write(json.loads((results / "validity" / "validity.json").read_text("utf-8")), results)
