@@ -1,0 +1,197 @@
+"""A model whose dropout, and nothing else, is answered with keyed masks.
+
+Hidden dropout modules and attention dropout written as a function both end in `torch.nn.functional.dropout`
+or in `scaled_dot_product_attention`; these two are intercepted while the model runs, so that nothing is
+matched by architecture. Whatever draws in another way is refused by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+from calibench.errors import CalibenchError, RefusedError
+from calibench.masks import MaskSource
+from calibench.seeds import derived_seed
+from calibench.stochastic import Inputs, LiveDropout, measure_coverage, sites_without_batch_axis
+from calibench.types import Coverage, DropoutSite, IntArray
+
+
+class KeyedDropout(nn.Module):
+    """Runs copies of texts through a model, each copy with masks of its own from `calibench.masks`.
+
+    Say with `select` which copies of which texts the next forward pass holds. There are no gradients.
+
+    A site without a batch axis (DeBERTa-v2's `pos_dropout`) has one mask per forward pass; it is keyed
+    without the row, so that all texts share it in each copy, and a forward pass may hold one copy only.
+
+    Args:
+        model: in eval mode; hooks are put on it for good, so pass a twin.
+        sites: what `calibench.stochastic.find_sites` found on it.
+        copies: T, the size of a stratum, 1 to 31.
+        example_inputs: keyword arguments of a forward pass, tensors [B, ...], to try it on.
+
+    Raises:
+        UsageError: a stratum of this size is not possible for some site; see `calibench.masks.Stratum`.
+        RefusedError: a site draws in a way that masks cannot answer.
+    """
+
+    def __init__(
+        self, model: nn.Module, sites: Sequence[DropoutSite], copies: int, example_inputs: Inputs
+    ) -> None:
+        super().__init__()
+        #: Names of the sites whose mask all rows of a forward pass share.
+        self.shared = sites_without_batch_axis(model, example_inputs)
+        self.model = model
+        self.training = model.training
+        self._source = MaskSource(copies)
+        self._running: list[str] = []
+        self._draws: dict[str, int] = {}
+        self._intercept = _Intercept(self._dropout)
+        self._install(sites)
+        self.coverage = self._tried(sites, example_inputs)
+
+    def select(self, *, seed: int, rows: IntArray, stratum: int, copies: range, device: torch.device) -> None:
+        """Say what the next forward pass holds: row r of its batch is copy r // B of text r % B.
+
+        Args:
+            seed: of all masks.
+            rows: int64 [B], data set rows of the texts.
+            stratum: number of the stratum.
+            copies: which of its copies, within 0 ... T - 1.
+            device: where the model is.
+        """
+        self._seed, self._stratum, self._copies = seed, stratum, copies
+        self._rows = torch.from_numpy(np.ascontiguousarray(rows)).to(device)
+        self._no_row = torch.zeros(1, dtype=torch.int64, device=device)
+
+    def forward(self, **inputs: Tensor) -> Any:
+        """What the model returns for [copies * B, ...] inputs, laid out as `select` says."""
+        # Left over where a pass was interrupted.
+        self._running.clear()
+        self._draws.clear()
+        with self._intercept:
+            return self.model(**inputs)
+
+    def _install(self, sites: Sequence[DropoutSite]) -> None:
+        LiveDropout(self.model, sites)
+        modules = dict(self.model.named_modules())
+        running = self._running
+
+        def entering(name: str) -> Callable[..., None]:
+            return lambda *_: running.append(name)
+
+        def leaving(*_: Any) -> None:
+            running.pop()
+
+        for site in sites:
+            modules[site.name].register_forward_pre_hook(entering(site.name))
+            modules[site.name].register_forward_hook(leaving, always_call=True)
+
+    def _tried(self, sites: Sequence[DropoutSite], inputs: Inputs) -> Coverage:
+        """The coverage, measured: every site's draws are answered, and no generator moves any more."""
+        first = next(iter(inputs.values()))
+        rows = np.arange(len(first), dtype=np.int64)
+        self.select(seed=0, rows=rows, stratum=0, copies=range(1), device=first.device)
+        self._draws.clear()
+        with self._intercept:
+            drawing = measure_coverage(self.model, sites, inputs)
+        answered = set(self._draws)
+        beside = [s.name for s in drawing.sites if s.active or s.name not in answered]
+        if beside:
+            raise RefusedError(
+                f"Stratified masks reach F.dropout and attention dropout only, but {len(beside)} sites of "
+                f"{type(self.model).__name__} draw otherwise ({beside[0]}, ...); use mc-dropout."
+            )
+        return Coverage(tuple(DropoutSite(s.name, s.kind, s.p, active=True) for s in sites))
+
+    def _dropout(self, values: Tensor, p: float) -> Tensor | None:
+        """`values` after dropout, or None where no site is running, whose business it would be."""
+        if not self._running:
+            return None
+        site = self._running[-1]
+        draw = self._draws[site] = self._draws.get(site, 0) + 1
+        key = derived_seed(self._seed, "dropout mask", site, draw, self._stratum)
+        count = len(self._copies)
+        if site in self.shared:
+            if count != 1:
+                raise CalibenchError(f"Copies would share the mask of {site}: run one copy per forward pass.")
+            rows, view = self._no_row, values[None]
+        else:
+            rows, view = self._rows, values
+            if len(values) != count * len(rows):
+                raise RefusedError(
+                    f"{site} draws on a tensor of shape {tuple(values.shape)}, whose first axis is not "
+                    f"the batch of {count * len(rows)}, so that its masks have no text; use mc-dropout."
+                )
+        patterns = self._source.patterns(key, rows, tuple(view.shape[1:]), p)
+        return _drop(view.reshape(count, *patterns.shape), patterns, self._copies, p).view(values.shape)
+
+
+def _drop(values: Tensor, patterns: Tensor, copies: range, p: float) -> Tensor:
+    """Values [copies, B, ...] with the dropped units 0 and the kept ones divided by 1 - p."""
+    result = torch.empty_like(values, memory_format=torch.contiguous_format)
+    for i, copy in enumerate(copies):
+        torch.mul(values[i], (patterns & (1 << copy)) == 0, out=result[i])
+    return result.mul_(1 / (1 - p)) if p < 1 else result
+
+
+class _Intercept(TorchFunctionMode):
+    """Answers what draws in train mode from `dropout(values, p)`, unless that returns None."""
+
+    def __init__(self, dropout: Callable[[Tensor, float], Tensor | None]) -> None:
+        super().__init__()
+        self._answer = dropout
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Any = None
+    ) -> Any:
+        options: Mapping[str, Any] = kwargs or {}
+        answer = None
+        if func is functional.dropout:
+            answer = self._dropout(*args, **options)
+        elif func is functional.scaled_dot_product_attention:
+            answer = self._attention(*args, **options)
+        return func(*args, **options) if answer is None else answer
+
+    def _dropout(
+        self, input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
+    ) -> Tensor | None:
+        if not training or p == 0:
+            return None
+        answer = self._answer(input, p)
+        return input.copy_(answer) if inplace and answer is not None else answer
+
+    def _attention(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attn_mask: Tensor | None = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        *,
+        scale: float | None = None,
+        enable_gqa: bool = False,
+    ) -> Tensor | None:
+        if dropout_p == 0:
+            return None
+        if is_causal or enable_gqa:
+            raise RefusedError(
+                "Stratified masks do not cover dropout in causal or grouped-query attention; use mc-dropout."
+            )
+        scores = (query * (query.shape[-1] ** -0.5 if scale is None else scale)) @ key.transpose(-1, -2)
+        if attn_mask is not None and attn_mask.dtype == torch.bool:
+            # Finite, so that a padded query that may look nowhere does not turn into NaN.
+            scores = scores.masked_fill(~attn_mask, torch.finfo(scores.dtype).min)
+        elif attn_mask is not None:
+            scores = scores + attn_mask
+        weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(value.dtype)
+        dropped = self._answer(weights, dropout_p)
+        return None if dropped is None else dropped @ value

@@ -1,0 +1,195 @@
+"""Dropout masks keyed by what they are for, and stratified over the copies of one text.
+
+A unit is one number that dropout keeps or drops. Each of its masks is a function of (seed, row, site, draw,
+unit, stratum) and of nothing else, so that it does not depend on padding, chunks, batches or the device.
+
+A stratum is a group of T copies. A unit with drop probability p is dropped in K = floor(Tp) or floor(Tp) + 1
+of them, with E K = Tp, and *which* K is a uniformly random subset. One copy alone therefore has the law of
+ordinary dropout, P(drop) = E K / T = p, units independent; the copies of a stratum are negatively correlated.
+Equal counts over strata are those of systematic sampling (Madow, 1949), the subset is simple random sampling.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import torch
+from torch import Tensor
+
+from calibench.errors import CalibenchError, UsageError
+
+#: Patterns are the bits of an int32, of which the sign is left alone.
+MOST_COPIES = 31
+#: Patterns of one table: bounds its memory and, at 2**-31 each, the error of the marginal law.
+MOST_PATTERNS = 2**16
+
+UNIFORM_BITS = 32
+# Units along an axis, and axes of a unit's number: three axes of 2**20 fit the 64 bits of a counter.
+AXIS_BITS = 20
+MOST_AXES = 3
+
+
+def _signed(value: int) -> int:
+    """The int64 with the bits of a 64-bit number."""
+    return value - 2**64 if value >= 2**63 else value
+
+
+# Constants of splitmix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014).
+_GOLDEN = _signed(0x9E3779B97F4A7C15)
+_FIRST, _SECOND = _signed(0xBF58476D1CE4E5B9), _signed(0x94D049BB133111EB)
+
+
+def _mix_(values: Tensor) -> Tensor:
+    """The finaliser of splitmix64, in place, of an int64 tensor."""
+    for shift, factor in ((30, _FIRST), (27, _SECOND), (31, 1)):
+        # int64 shifts carry the sign along: mask it off for the logical shift of the definition.
+        values ^= (values >> shift) & ((1 << (64 - shift)) - 1)
+        if factor != 1:
+            values *= factor
+    return values
+
+
+class Stratum:
+    """In which of T copies a unit is dropped, from 32 uniform bits, for one drop probability.
+
+    Only integer arithmetic is used, so that the answer is the same on every device. Each of the n patterns
+    in the table has its probability to within 2**-31, and hence each copy its drop probability to n 2**-31.
+
+    Args:
+        p: drop probability, 0 to 1.
+        copies: T, 1 to 31.
+
+    Raises:
+        UsageError: T is out of range, or there are more than `MOST_PATTERNS` patterns.
+    """
+
+    def __init__(self, p: float, copies: int) -> None:
+        if not 1 <= copies <= MOST_COPIES:
+            raise UsageError(f"A stratum has {copies} copies: choose 1 to {MOST_COPIES}.")
+        # Rounded, because 0.1 * 3 * 10 must not count as a hair above 3.
+        expected = round(p * copies, 9)
+        fewer = min(math.floor(expected), copies)
+        rest = expected - fewer
+        counts = [math.comb(copies, fewer), math.comb(copies, fewer + 1) if rest else 0]
+        if sum(counts) > MOST_PATTERNS:
+            raise UsageError(
+                f"A stratum of {copies} copies has {sum(counts)} patterns at drop probability {p:g}, "
+                f"more than {MOST_PATTERNS}: choose a smaller stratum_size."
+            )
+        self.p = p
+        self.copies = copies
+        sizes = [fewer, fewer + 1] if rest else [fewer]
+        self.table = torch.tensor(
+            [
+                sum(1 << copy for copy in subset)
+                for size in sizes
+                for subset in itertools.combinations(range(copies), size)
+            ],
+            dtype=torch.int32,
+        )
+        self._few = counts[0]
+        # Below the cut, `fewer` copies drop the unit; from it on, one more.
+        self._cut = 2**UNIFORM_BITS - round(rest * 2**UNIFORM_BITS)
+        self._low = _scaling(self._cut, counts[0])
+        self._high = _scaling(2**UNIFORM_BITS - self._cut, counts[1])
+
+    def ranks(self, uniform: Tensor) -> Tensor:
+        """Which row of `table` each draw stands for.
+
+        Args:
+            uniform: int64, any shape, 0 to 2**32 - 1.
+        """
+        factor, shift = self._low
+        low = (uniform * factor) >> shift
+        if self._cut == 2**UNIFORM_BITS:
+            return low
+        factor, shift = self._high
+        # Clamped, because what is below the cut would overflow, though `where` discards it.
+        high = (((uniform - self._cut).clamp_(min=0) * factor) >> shift) + self._few
+        return torch.where(uniform < self._cut, low, high)
+
+    def patterns(self, uniform: Tensor) -> Tensor:
+        """Bit t is set where copy t drops the unit: int32 of the shape of `uniform`, which see `ranks`."""
+        if self.table.device != uniform.device:
+            self.table = self.table.to(uniform.device)
+        return torch.take(self.table, self.ranks(uniform))
+
+
+def _scaling(draws: int, patterns: int) -> tuple[int, int]:
+    """(a, s) such that (u a) >> s spreads 0 ... draws - 1 evenly over 0 ... patterns - 1, within int64."""
+    if draws == 0 or patterns == 0:
+        return 0, 0
+    shift = 62 - patterns.bit_length()
+    return (patterns << shift) // draws, shift
+
+
+class MaskSource:
+    """Drop patterns of the units of any tensor, from keys.
+
+    Args:
+        copies: T, the size of a stratum, 1 to 31.
+    """
+
+    def __init__(self, copies: int) -> None:
+        self.copies = copies
+        self._strata: dict[float, Stratum] = {}
+        self._counters: dict[tuple[torch.device, tuple[int, ...]], Tensor] = {}
+
+    def stratum(self, p: float) -> Stratum:
+        """The stratum for one drop probability.
+
+        Raises:
+            UsageError: see `Stratum`.
+        """
+        if p not in self._strata:
+            self._strata[p] = Stratum(p, self.copies)
+        return self._strata[p]
+
+    def patterns(self, key: int, rows: Tensor, shape: tuple[int, ...], p: float) -> Tensor:
+        """In which copies of one stratum each unit is dropped.
+
+        Args:
+            key: int64, a hash of seed, site, draw and stratum: what tells this draw from others beside row
+                and unit.
+            rows: int64 [B], data set rows of the examples, on the device where the answer is wanted.
+            shape: of one example's units, one to three axes of fewer than 2**20 each; the units of a larger
+                shape, as of more padding behind the text, include those of a smaller one.
+            p: drop probability.
+
+        Returns:
+            int32 [B, *shape]; bit t is set where copy t drops the unit.
+
+        Raises:
+            CalibenchError: the shape has more axes, or longer ones.
+            UsageError: see `Stratum`.
+        """
+        stratum = self.stratum(p)
+        base = _mix_(rows * _GOLDEN + key)
+        counter = self._counter(shape, rows.device)
+        bits = _mix_(counter + base.view(-1, *[1] * len(shape)))
+        # One hash serves two neighbours on the last axis; the second of an odd length's last pair is unused.
+        halves = bits.view(torch.int32)[..., : shape[-1]]
+        return stratum.patterns(halves.to(torch.int64) & (2**UNIFORM_BITS - 1))
+
+    def _counter(self, shape: tuple[int, ...], device: torch.device) -> Tensor:
+        """splitmix64's counter of each pair of units: a fixed stride per axis, whatever the shape."""
+        if (device, shape) in self._counters:
+            return self._counters[device, shape]
+        if not 1 <= len(shape) <= MOST_AXES or max(shape) >= 2**AXIS_BITS:
+            raise CalibenchError(
+                f"A mask of shape {shape} per example cannot be keyed: at most {MOST_AXES} axes of "
+                f"fewer than {2**AXIS_BITS} units are."
+            )
+        pairs = (*shape[:-1], (shape[-1] + 1) // 2)
+        counter = torch.zeros(pairs, dtype=torch.int64, device=device)
+        for axis, length in enumerate(pairs):
+            after = len(pairs) - 1 - axis
+            steps = torch.arange(length, dtype=torch.int64, device=device) << (AXIS_BITS * after)
+            counter += steps.view(-1, *[1] * after)
+        counter *= _GOLDEN
+        # A forward pass has a few shapes, and the next batch has others.
+        if len(self._counters) >= 8:
+            self._counters.clear()
+        self._counters[device, shape] = counter
+        return counter
