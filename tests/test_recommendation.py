@@ -52,7 +52,7 @@ def test_clear_winner(tmp_path: Path) -> None:
         "**Use `temperature`.** On the same examples it is shown better than `frequentist` in NLL (down by ."
     )
     assert "It loses no accuracy." in text
-    assert "It takes 1.00 times the reference's time, 0.701 ms per sentence." in text
+    assert "It takes 1.00 [0.974, 1.03] times the reference's time, 0.701 ms per sentence." in text
     assert re.search(r"For `twin` no difference is shown; one of \.\d{3} in NLL would have been\.", text)
     assert text.endswith("Failed: `no-dropout`.")
 
@@ -90,7 +90,7 @@ def test_more_time_buys_more(tmp_path: Path) -> None:
     text = said(tmp_path, REFERENCE, TEMPERATURE, ENSEMBLE)
     assert text.startswith("**Use `temperature`.**")
     assert re.search(
-        r"If time matters less, use `ensemble`: its NLL is lower by another \.\d{4}, for 5.00 times", text
+        r"use `ensemble`: its NLL is lower by another \.\d{4} \[\.\d{3}, \.\d{3}\], for 5.00 times", text
     )
 
 

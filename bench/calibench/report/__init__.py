@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["write_html", "write_report"]
+__all__ = ["write_csv", "write_html", "write_json", "write_model_card", "write_report"]
 
 
 def write_report(folder: Path) -> Path:
@@ -20,3 +20,24 @@ def write_html(folder: Path, include_text: bool = False, dataset: str | None = N
     from calibench.report.html import write_html as write
 
     return write(folder, include_text, dataset)
+
+
+def write_csv(folder: Path) -> Path:
+    """Write `report.csv`, one row per cell and metric; see `calibench.report.exports.write_csv`."""
+    from calibench.report.exports import write_csv as write
+
+    return write(folder)
+
+
+def write_json(folder: Path) -> Path:
+    """Write `report.json`, one flat object per cell; see `calibench.report.exports.write_json`."""
+    from calibench.report.exports import write_json as write
+
+    return write(folder)
+
+
+def write_model_card(folder: Path) -> Path:
+    """Write `model-card.md`, evaluation metadata; see `calibench.report.exports.write_model_card`."""
+    from calibench.report.exports import write_model_card as write
+
+    return write(folder)

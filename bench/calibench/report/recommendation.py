@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 
 from calibench.comparison import FEWEST, Difference
 from calibench.noninferiority import MARGIN, nll_difference
-from calibench.recommendation import ACCURACY_MARGIN, AFFORDABLE, Decision, Judged, Row, decide
+from calibench.recommendation import ACCURACY_MARGIN, AFFORDABLE, LEVEL, Decision, Judged, Row, decide
 from calibench.report.groups import Entry, Section, dig
 from calibench.report.matched import matches
-from calibench.report.numbers import bound, fraction, significant
+from calibench.report.numbers import bound, fraction, interval, significant
 from calibench.report.tradeoff import Point
 from calibench.report.words import code
 
@@ -96,11 +96,11 @@ def _evidence(item: Judged, reference: str, entries: dict[int, Entry]) -> list[s
         f"A loss of more than {_points(lost)} of accuracy is ruled out." if lost else "It loses no accuracy."
     )
     record = entries[item.row.order].record
-    cost = f"It takes {significant(item.row.cost)} times the reference's time"
+    cost = f"It takes {interval(record['cost_ratio'], significant, significant)} times the reference's time"
     rate = dig(record, "timing", "throughput", "sentences_per_s", "value")
     cost += f", {significant(1000.0 / rate)} ms per sentence" if rate else ""
-    if record.get("fit") or record["method"].get("posthoc"):
-        cost += ", and labelled examples to be fitted on"
+    examples = dig(record, "fit", "examples")
+    cost += f", and {examples:,} labelled examples to be fitted on" if examples else ""
     return [*sentences, f"{cost}."]
 
 
@@ -116,8 +116,11 @@ def _change(name: str, difference: Difference) -> str:
 
 
 def _gain(more: Judged, pick: Judged) -> str:
-    lower = -nll_difference(more.row.evaluation, pick.row.evaluation).value
-    return f"its NLL is lower by another {fraction(lower)}, for {significant(more.row.cost)} times the time"
+    lower = nll_difference(pick.row.evaluation, more.row.evaluation, 0.5 + LEVEL / 2.0)
+    return (
+        f"its NLL is lower by another {fraction(lower.value)} [{bound(lower.low)}, {bound(lower.high)}], for "
+        f"{significant(more.row.cost)} times the reference's time"
+    )
 
 
 def _fewer_passes(decision: Decision, found: Sequence[Point]) -> list[str]:
