@@ -157,7 +157,14 @@ def test_a_failed_cell_makes_the_command_fail(tmp_path: Path) -> None:
 def test_control_c_keeps_what_was_measured(tmp_path: Path) -> None:
     """Ctrl-C in the middle exits 1 with the command to go on, and the journal holds the finished blocks."""
     command = [sys.executable, "-m", "calibench.cli", "run", "-m", "mc-dropout", "-v", "-o", str(tmp_path)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # Where tests run in the background of a shell, children are born deaf to SIGINT.
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     deadline = time.monotonic() + 120
     while not (journals := list(tmp_path.glob("journal/*.jsonl"))) and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -55,8 +55,8 @@ def uncertainty(evaluation: Evaluation, score: str = MAX_PROBABILITY) -> FloatAr
         values = evaluation.scores[score]
         if values.shape != (len(evaluation),) or not np.isfinite(values).all():
             raise CalibenchError(
-                f"The score {score!r} has shape {values.shape}; expected {len(evaluation)} finite numbers, one "
-                "for each example."
+                f"The score {score!r} has shape {values.shape}; expected {len(evaluation)} finite numbers, "
+                "one for each example."
             )
         return values
     if score == MAX_PROBABILITY:
