@@ -62,14 +62,23 @@ def test_probabilities_of_the_front(points: np.ndarray) -> None:
 
 
 def test_two_equal_methods_share_the_front() -> None:
-    """Of two methods of one quality and one noisy cost each is on the front about half of the time.
-
-    The quality is the same in every draw, so the cheaper one wins; 4 standard errors of 4,000 draws.
-    """
+    """Of two methods of one quality and one noisy cost each is off the front in half of the draws that tell
+    the costs apart; 4 standard errors of 4,000 draws."""
     cost = np.random.default_rng(0).normal(1.0, 0.1, (2, 4000))
+    apart = np.mean(cost.max(axis=0) > (1 + front.SAME_COST) * cost.min(axis=0))
     shares = front.on_front(np.ones((2, 4000)), cost)
-    assert shares.sum() == pytest.approx(1.0)
-    assert abs(shares[0] - 0.5) < 4 * np.sqrt(0.25 / 4000)
+    assert 0.5 < apart < 1.0
+    assert (2 - shares.sum()) == pytest.approx(apart)
+    assert abs(shares[0] - (1 - apart / 2)) < 4 * np.sqrt(0.25 / 4000)
+
+
+def test_a_hair_of_time_does_not_count() -> None:
+    """A better method that takes 1% longer beats the other; one that takes 3% longer leaves it there."""
+    quality = np.array([2.0, 1.0])
+    assert front.nondominated(quality, np.array([1.0, 1.01])).tolist() == [False, True]
+    assert front.nondominated(quality, np.array([1.0, 1.03])).tolist() == [True, True]
+    assert front.nondominated(np.ones(2), np.array([1.0, 1.01])).tolist() == [True, True]
+    assert front.nondominated(np.ones(2), np.array([1.0, 1.03])).tolist() == [True, False]
 
 
 @pytest.mark.parametrize("metric", [NLL, ECE, ECE_DEBIASED])

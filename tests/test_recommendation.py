@@ -99,7 +99,7 @@ def test_more_time_buys_nothing(tmp_path: Path) -> None:
     text = said(tmp_path, REFERENCE, DEAR, TEMPERATURE)
     assert text.startswith("**Use `temperature`.**")
     assert "Nothing that takes more time is shown to be worth it." in text
-    assert "Not told apart from it in NLL: `dear`." in text
+    assert "Not told apart from `temperature` in NLL: `dear`." in text
 
 
 def test_fewer_passes_that_do_as_well(tmp_path: Path) -> None:

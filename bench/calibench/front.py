@@ -1,10 +1,13 @@
 """The Pareto front of quality against cost, and how sure one can be of it.
 
 A point is one method with one number of passes. It is on the front if no other point is at least as good and
-at least as cheap, and better in one of the two. Where the points lie is uncertain in two ways that have
-nothing to do with each other: other examples would have given other qualities, other timing blocks other
-costs. Both are resampled jointly over the points, since all saw the same examples and ran in the same blocks;
-the share of the draws in which a point is on the front is its probability of being there.
+at least as cheap, and better in one of the two. Times within `SAME_COST` of each other count as equal, so
+that what rescales the reference's output is not beaten in cost by the reference.
+
+Where the points lie is uncertain in two ways that have nothing to do with each other: other examples would
+have given other qualities, other timing blocks other costs. Both are resampled jointly over the points, since
+all saw the same examples and ran in the same blocks; the share of the draws in which a point is on the front
+is its probability of being there.
 
 P is the number of points, R of draws. Lower is better and cheaper throughout.
 """
@@ -27,6 +30,8 @@ from calibench.types import Evaluation, FloatArray, Metric
 #: Draws of every joint distribution: a probability of one half is known to .016.
 DRAWS = 1000
 LEVEL = 0.95
+#: Two times that differ by this share or less are the same; few runs can tell them apart.
+SAME_COST = 0.02
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,13 +46,14 @@ def nondominated(quality: FloatArray, cost: FloatArray) -> np.ndarray:
     """Which points no other point dominates, bool [P, ...].
 
     Args:
-        quality, cost: float64 [P, ...]; trailing axes are separate problems. Equal points do not dominate
-            each other.
+        quality, cost: float64 [P, ...], costs above zero; trailing axes are separate problems. Points that
+            are equal, costs within `SAME_COST`, do not dominate each other.
     """
     beaten = np.zeros(quality.shape, dtype=np.bool_)
     for other in range(len(quality)):
-        as_good, as_cheap = quality[other] <= quality, cost[other] <= cost
-        beaten |= as_good & as_cheap & ((quality[other] < quality) | (cost[other] < cost))
+        as_good, as_cheap = quality[other] <= quality, cost[other] <= cost * (1.0 + SAME_COST)
+        cheaper = cost[other] * (1.0 + SAME_COST) < cost
+        beaten |= as_good & as_cheap & ((quality[other] < quality) | cheaper)
     return ~beaten
 
 

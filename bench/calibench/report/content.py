@@ -10,7 +10,7 @@ from calibench.report import matched, tables
 from calibench.report.against import against, against_table, against_words
 from calibench.report.curves import curve_drawings
 from calibench.report.figures import Drawing, has_predictions, reliability_diagrams
-from calibench.report.front import front_drawing, front_table
+from calibench.report.front import front_drawing, front_table, front_words
 from calibench.report.groups import Section
 from calibench.report.recommendation import recommendation
 from calibench.report.tables import Table
@@ -36,7 +36,7 @@ def parts(section: Section, folder: Path) -> list[Part]:
         Part("Quality", _quality_words(section), tables.quality(section)),
         _against(section, folder),
         _reliability(section, folder),
-        _front(section, placed),
+        *_front(section, placed),
         _matched(section, placed),
         Part("Over the number of passes", drawings=tuple(curve_drawings(section))),
         Part("Cost", "", tables.cost(section)),
@@ -78,15 +78,13 @@ def _reliability(section: Section, folder: Path) -> Part:
     return Part(title, text, drawings=_some(reliability_diagrams(section, folder)))
 
 
-def _front(section: Section, placed: Sequence[Point]) -> Part:
+def _front(section: Section, placed: Sequence[Point]) -> tuple[Part, Part]:
     found = tradeoff(placed)
     table = front_table(section, found)
-    text = (
-        "The probability that a method with all its passes is on the front: that no other point of the "
-        "figure, fewer passes of the same method among them, is at least as good and as cheap. ECE stands "
-        "for its debiased square."
+    return (
+        Part("Cost against quality", drawings=_some(front_drawing(section, found))),
+        Part("Probability of being on the front", front_words() if table else "", table),
     )
-    return Part("Cost against quality", text if table else "", table, _some(front_drawing(section, found)))
 
 
 def _matched(section: Section, placed: Sequence[Point]) -> Part:

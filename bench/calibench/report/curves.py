@@ -43,17 +43,24 @@ def _metric_over_passes(section: Section, curved: Sequence[Entry], name: str) ->
     title = _TITLES.get(name, name)
     study = published(section, name)
     rows, columns = style.shape(len(shown), _PER_ROW)
-    figure = Figure(figsize=(style.WIDTH, 3.0 * rows + 0.9 if columns > 1 else 4.0))
-    height = figure.get_figheight()
+    titles = [style.title_of(entry.label, 0.9 * style.WIDTH / columns) for entry in shown]
+    above = style.TITLE_LINE * max(line.count("\n") for line in titles)
+    height = (3.0 + above) * rows + 0.9 if columns > 1 else 4.0 + above
+    figure = Figure(figsize=(style.WIDTH, height))
     figure.subplots_adjust(
-        left=0.085, right=0.985, top=1 - 0.32 / height, bottom=1.05 / height, hspace=0.3, wspace=0.08
+        left=0.085,
+        right=0.985,
+        top=1 - (0.32 + above) / height,
+        bottom=1.05 / height,
+        hspace=0.3 + above / 2.3,
+        wspace=0.08,
     )
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for spare in grid.flat[len(shown) :]:
         spare.remove()
     for position, (axes, entry) in enumerate(zip(grid.flat, shown, strict=False)):
         _metric_panel(axes, entry, section.reference, name, study)
-        axes.set_title(entry.label)
+        axes.set_title(titles[position])
         _passes_axis(axes, entry.record["curve"]["passes"], crowded=columns > 1)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: fraction(value, 3)))
         if position % columns == 0:

@@ -64,10 +64,15 @@ def reliability_diagrams(section: Section, folder: Path) -> Drawing | None:
         scored = predictions.label >= 0
         curves.append(reliability(predictions.probs[scored], predictions.label[scored], bins=bins))
     rows, columns = style.shape(len(stored), _PER_ROW)
-    width, height = min(style.WIDTH, max(5.0, 3.0 * columns)), 3.15 * rows + 0.35
+    width = min(style.WIDTH, max(5.0, 3.0 * columns))
+    titles = [style.title_of(entry.label, 0.92 * (width - 0.82) / columns) for entry in stored]
+    above = style.TITLE_LINE * max(title.count("\n") for title in titles)
+    height = (3.15 + above) * rows + 0.35
     figure = Figure(figsize=(width, height))
-    grid = figure.add_gridspec(rows, columns, hspace=0.36, wspace=0.12)
-    grid.update(left=0.68 / width, right=1 - 0.14 / width, top=1 - 0.45 / height, bottom=0.75 / height)
+    grid = figure.add_gridspec(rows, columns, hspace=0.36 + above / 2.2, wspace=0.12)
+    grid.update(
+        left=0.68 / width, right=1 - 0.14 / width, top=1 - (0.45 + above) / height, bottom=0.75 / height
+    )
     start = min(float(curve.edges[np.flatnonzero(curve.count)[0]]) for curve in curves)
     most = max(int(curve.count.max()) for curve in curves)
     for position, (entry, curve) in enumerate(zip(stored, curves, strict=True)):
@@ -75,6 +80,7 @@ def reliability_diagrams(section: Section, folder: Path) -> Drawing | None:
         inner = grid[row, column].subgridspec(2, 1, height_ratios=(3, 1), hspace=0.08)
         upper, lower = figure.add_subplot(inner[0]), figure.add_subplot(inner[1])
         _accuracy_panel(upper, entry, curve)
+        upper.set_title(titles[position], pad=16)
         _count_panel(lower, curve, style.colour(entry.order), most)
         for axes in (upper, lower):
             axes.set_xlim(start, 1)
@@ -128,7 +134,6 @@ def _accuracy_panel(axes: Axes, entry: Entry, curve: ReliabilityCurve) -> None:
     axes.plot([0, 1], [0, 1], color=style.INK, linestyle=(0, (4, 3)), linewidth=1)
     axes.set_ylim(0, 1)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: tick(value)))
-    axes.set_title(entry.label, pad=16)
     error = dig(entry.record, "metrics", "ece")
     if error and error.get("value") is not None:
         axes.text(0, 1.03, f"ECE {interval(error)}", transform=axes.transAxes, fontsize=8.5)

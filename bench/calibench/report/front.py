@@ -13,11 +13,11 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from calibench.front import Box, nondominated
+from calibench.front import SAME_COST, Box, nondominated
 from calibench.report import labels, style
 from calibench.report.figures import Drawing
 from calibench.report.groups import Record, Section
-from calibench.report.numbers import fraction, significant, tick
+from calibench.report.numbers import fraction, percent, significant, tick
 from calibench.report.tables import ABSENT, Cell, Column, Table, build
 from calibench.report.tradeoff import COSTS, QUALITIES, Point, Tradeoff
 
@@ -198,6 +198,16 @@ def front_table(section: Section, found: Tradeoff) -> Table | None:
         if (quality, cost) in found.shares
     ]
     return build("Probability of being on the front", section.entries, columns)
+
+
+def front_words() -> str:
+    """What the table says."""
+    return (
+        "The probability, over examples and timing blocks drawn again, that no other point of the figure is "
+        "at least as good and as cheap as the method with all its passes; fewer passes of the same method "
+        f"are among those points. Times within {percent(SAME_COST)} of each other count as equal; ECE stands "
+        "for its debiased square."
+    )
 
 
 def _read(shares: Mapping[int, float], row: Mapping[str, int]) -> Callable[[Record], Cell]:

@@ -146,7 +146,7 @@ def _undecided(decision: Decision) -> list[str]:
     sentences = []
     if first is not None and decision.alike:
         alike = [item.row.label for item in decision.alike]
-        sentences.append(f"Not told apart from it in NLL: {_names(alike)}.")
+        sentences.append(f"Not told apart from {code(first.row.label)} in NLL: {_names(alike)}.")
     silent = [item for item in decision.judged if not item.shown("better") and not item.shown("worse")]
     if silent:
         widest = max(_half_width(item.differences["nll"]) for item in silent)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -56,6 +57,9 @@ VARIABLES = {
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
 
 WIDTH = 9.0
+#: Inches: mean width of a character of a title, with something to spare, and the height of a line.
+_TITLE_CHARACTER = 0.086
+TITLE_LINE = 0.155
 _DPI = 200
 _RC: dict[Any, Any] = {
     "axes.axisbelow": True,
@@ -130,6 +134,11 @@ def svg(figure: Figure, salt: str, *, text: bool = False) -> str:
     with matplotlib.rc_context(settings):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return buffer.getvalue()
+
+
+def title_of(label: str, inches: float) -> str:
+    """A panel's title, broken into lines that stay within its width."""
+    return textwrap.fill(label, max(8, int(inches / _TITLE_CHARACTER)))
 
 
 def shape(count: int, per_row: int) -> tuple[int, int]:

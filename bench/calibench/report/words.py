@@ -84,6 +84,13 @@ def environment(records: Sequence[Record]) -> list[tuple[str, str]]:
 
 _HOW_TO_READ = (
     (
+        "The recommendation",
+        "follows fixed rules and no estimate by itself. A method qualifies if it is shown better than the "
+        "reference in NLL, Brier score or debiased ECE², worse in nothing, and a loss of more than one "
+        "percentage point of accuracy is ruled out. Of those that take up to twice the reference's time the "
+        "cheapest is named, unless a dearer one is shown to have the lower NLL.",
+    ),
+    (
         "T",
         "is the number of forward passes per sentence. One pass gives one opinion; the methods with more "
         "average them.",
@@ -122,6 +129,17 @@ _HOW_TO_READ = (
         "is the time from text to probabilities over that of the reference, measured side by side in the "
         "same blocks. Throughput is measured at full batches and latency one sentence at a time: neither "
         "follows from the other.",
+    ),
+    (
+        "The front",
+        "holds what is not beaten in quality by anything as cheap. Which methods those are depends on "
+        "examples and timings that came out by chance; its probability says how often a method is on it "
+        "when both are drawn again.",
+    ),
+    (
+        "No worse",
+        "turns the burden round: a method is no worse than another only where a loss of the margin is ruled "
+        "out. Not shown means that more examples are needed to tell.",
     ),
     (
         "n too small",
