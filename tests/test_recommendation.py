@@ -183,6 +183,24 @@ def test_accuracy_is_a_constraint() -> None:
         assert judged.keeps_accuracy is False
 
 
+def test_better_in_one_thing_and_worse_in_another() -> None:
+    """A calibrated constant does not qualify beside confidences that know more: NLL shows it worse."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 4000)
+    easy = np.arange(4000) < 2000
+    right = rng.random(4000) < np.where(easy, 0.99, 0.8)
+    said = np.where(right, labels, 1 - labels)
+    confidence = np.where(easy, 0.99, 0.9)
+    knowing = np.where(said == 1, confidence, 1 - confidence)
+    constant = np.where(said == 1, right.mean(), 1 - right.mean())
+    decision = decide(row(0, knowing, labels), [row(1, constant, labels)])
+    (judged,) = decision.judged
+    assert judged.improved == ["ece_debiased"]
+    assert "nll" in judged.shown("worse")
+    assert judged.keeps_accuracy
+    assert decision.pick is None
+
+
 def test_an_unknown_cost_does_not_qualify() -> None:
     """A row that was not timed beside the reference is not recommended."""
     labels, base = overconfident(np.random.default_rng(0), 2000)
