@@ -19,6 +19,8 @@ from calibench.report import style
 
 #: What a nominal 95% is allowed to be.
 GOAL = (0.93, 0.97)
+#: Where the plot of coverages begins, in percent; what lies further left is written beside its marker.
+LEFT = 85.0
 PLUG_IN = ("ece", "ece_15", "ece_equal_mass", "ece_classwise")
 ESTIMATORS = (*PLUG_IN, "ece_debiased")
 BIAS = """Plug-in errors read too high, by more the fewer examples there are for each bin and the closer the
@@ -65,8 +67,8 @@ for each sample, and the truth counts every label by its probability, so that it
 use {record["resamples"]} resamples. A share of 95% of {record["replications"]:,} has a standard error of
 {100 * np.sqrt(0.95 * 0.05 / record["replications"]):.1f} points.
 
-The whole of it is made by `python scripts/validity.py` ({record["seconds"] / 60:.0f} minutes when this was
-written); the counts are in [validity.json](validity/validity.json)."""
+The whole of it is made by `python scripts/validity.py`, in {record["cpu_minutes"]} minutes of one core spread
+over those there are; the counts are in [validity.json](validity/validity.json)."""
 
 
 def _populations(results: Sequence[dict[str, Any]]) -> list[str]:
@@ -102,7 +104,13 @@ def _coverage_words(results: Sequence[dict[str, Any]]) -> str:
         "mostly plug-in errors whose true value is at or near zero: the interval then starts at zero and "
         "cannot miss on that side, and it never leaves out the reported value, which is too high."
     )
-    return f"{said} Below are:\n\n{worst}" if short else f"{said} None is below."
+    said += f" Below are:\n\n{worst}" if short else " None is below."
+    if any(name == "mce" for _, _, name, _ in short):
+        said += (
+            "\n\nThe maximum calibration error hangs on its emptiest bin: where a sample seldom holds the "
+            "examples that make up the truth, no interval can know. Of all metrics it is the one least worth having."
+        )
+    return said
 
 
 def _coverage_table(results: Sequence[dict[str, Any]], population: str) -> str:
@@ -122,7 +130,13 @@ def _coverage_table(results: Sequence[dict[str, Any]], population: str) -> str:
 
 def _slow_table(results: Sequence[dict[str, Any]]) -> str:
     rows = [
-        [name, one["population"], one["n"], f"{counts['target']:.4f}", _percent(_share(counts))]
+        [
+            name,
+            one["population"],
+            one["n"],
+            f"{counts['target']:.4f}",
+            _percent(_share(counts)).replace("-", "none"),
+        ]
         for one in results
         for name, counts in one["found"].items()
     ]
@@ -218,8 +232,13 @@ def _coverage_plot(results: Sequence[dict[str, Any]]) -> Figure:
             shares = [_share(one["found"][name]) for name in names]
             values = [np.nan if share is None else 100 * share for share in shares]
             height = np.arange(len(names)) + 0.22 * (order - 2)
+            off = [(value, at) for value, at in zip(values, height, strict=True) if value < LEFT]
+            for value, at in off:
+                axis.annotate(
+                    f"{value:.0f}", (LEFT, at), xytext=(7, 0), textcoords="offset points", va="center"
+                )
             axis.plot(
-                values,
+                np.maximum(values, LEFT),
                 height,
                 ls="",
                 marker=style.marker(order),
@@ -228,7 +247,7 @@ def _coverage_plot(results: Sequence[dict[str, Any]]) -> Figure:
                 label=f"n = {one['n']}",
             )
         axis.set_title(population, fontsize=9)
-        axis.set_xlim(min(85.0, axis.get_xlim()[0]), 100.5)
+        axis.set_xlim(LEFT - 0.5, 100.5)
         axis.set_xlabel("coverage, %")
     axes[0].set_yticks(np.arange(len(names)), names)
     axes[0].invert_yaxis()

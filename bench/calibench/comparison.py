@@ -69,8 +69,9 @@ class Difference:
 
     Attributes:
         method, metric: names.
-        difference: with its 95% interval over examples, not adjusted for the family: the BCa bootstrap's, and
-            for accuracy, where one of a few examples has next to no width, Tango's score interval.
+        difference: with its 95% interval over examples, not adjusted for the family: the outer ends of the
+            BCa bootstrap's and of the one that inverts the test, and for accuracy, where a bootstrap of a few
+            examples has next to no width, Tango's score interval.
         p_value: two-sided, of no difference, not adjusted.
         adjusted_p: by Holm's procedure over the family.
         adjusted: the interval at the level at which Holm's procedure tested this difference; it leaves out
@@ -210,8 +211,10 @@ def _within(column: _Column, level: float) -> Ends:
 def _alone(column: _Column, means: FloatArray, level: float) -> Ends:
     if column.metric is ACCURACY:
         return _within(column, level)
+    # Of 200 examples the bootstrap alone holds 90 to 93% where a few of them make up the difference.
     mean, _, skew = mean_spread_skew(column.power_sums, len(column.values))
-    return accelerated(means, mean, skew, level)
+    both = [*accelerated(means, mean, skew, level), *_within(column, level)]
+    return min(both), max(both)
 
 
 def _adjusted(column: _Column, level: float) -> Interval:

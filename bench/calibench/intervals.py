@@ -174,13 +174,11 @@ class Direction:
 
     Attributes:
         noise: float64 [R, G], resampled noise of the G numbers whose norm is taken.
-        pull: float64 [R, G], what a truth of norm 1 at the observed scale adds to them.
-        truth: maps the family's parameter to the norm of the truth.
+        pull: float64 [R, G], what a truth of norm 1 adds to them.
     """
 
     noise: FloatArray
     pull: FloatArray
-    truth: Callable[[float], float] = float
 
 
 def inverted_norm(
@@ -213,7 +211,7 @@ def inverted_norm(
         def passed(t: float) -> bool:
             return bool(np.mean(values(t) <= observed) <= tail)
 
-        ends += [direction.truth(_crossing(test, observed)) for test in (reached, passed)]
+        ends += [_crossing(test, observed) for test in (reached, passed)]
     return min(ends), max(ends)
 
 

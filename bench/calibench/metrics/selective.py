@@ -131,13 +131,20 @@ class _Kind:
     title: str
     better: Literal["lower", "higher"]
     compute: Callable[[FloatArray, FloatArray], float]
+    no_interval: str | None = None
 
 
 KINDS = (
     _Kind("aurc", "AURC", "lower", aurc),
     _Kind("augrc", "AUGRC", "lower", augrc),
     _Kind("accuracy_at_80", "accuracy at 80% coverage", "higher", accuracy_at_coverage),
-    _Kind("coverage_at_5_risk", "coverage at 5% risk", "higher", coverage_at_risk),
+    _Kind(
+        "coverage_at_5_risk",
+        "coverage at 5% risk",
+        "higher",
+        coverage_at_risk,
+        "it jumps where the curve crosses 5% more than once: no bootstrap of it covers",
+    ),
     _Kind("error_auroc", "AUROC of errors", "higher", error_auroc),
 )
 
@@ -159,6 +166,7 @@ def selective_metric(kind: str, score: str = MAX_PROBABILITY) -> Metric:
         better=chosen.better,
         evaluate=evaluate,
         definition={"score": score, "ties": "mean over their orders"},
+        no_interval=chosen.no_interval,
     )
 
 

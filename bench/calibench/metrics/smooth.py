@@ -115,8 +115,9 @@ def _moments(evaluation: Evaluation) -> Moments:
 
 
 def _interval(sums: FloatArray, n: int, level: float, drawn: FloatArray) -> tuple[float, float]:
-    # SmoothECE is at least s exactly where the error at bandwidth s is, so that the test can be made at the
-    # observed bandwidth, where smoothing is linear, on points two to a bandwidth.
+    # SmoothECE is at least s exactly where the error at bandwidth s is: the test is made at the observed
+    # bandwidth, where smoothing is linear, on points two to a bandwidth. A truth whose error at this
+    # bandwidth is t has a SmoothECE between t and the bandwidth, so that ends at t are on the safe side.
     residual, held = sums
     observed = float(smooth_errors(residual[None], np.array([float(n)]))[0])
     bandwidth = max(observed, SMALLEST_BANDWIDTH)
@@ -130,20 +131,14 @@ def _interval(sums: FloatArray, n: int, level: float, drawn: FloatArray) -> tupl
         total: FloatArray = np.abs(values).sum(axis=1)
         return total
 
-    curve = smoothed(residual[None], np.array([bandwidth]))[0]
-    near = smoothed(held[None], np.array([bandwidth]))[0]
+    curve, near = smoothed(sums, np.full(2, bandwidth))
     gap = curve / np.maximum(near, 1e-12)
-    noise = at_points(drawn[:, 0] - residual)
+    noise = at_points(drawn[:, 0] - residual - gap * (drawn[:, 1] - held))
     directions = []
     for pattern in (gap, np.where(gap < 0.0, -1.0, 1.0)):
         unit = float(norm(at_points((pattern * held)[None]))[0])
         if unit > 0.0:
-            shape = pattern / unit
-
-            def truth(t: float, shape: FloatArray = shape) -> float:
-                return float(smooth_errors((t * shape * held)[None], np.array([float(n)]))[0]) if t else 0.0
-
-            directions.append(Direction(noise, at_points(shape * drawn[:, 1]), truth))
+            directions.append(Direction(noise, at_points(pattern / unit * drawn[:, 1])))
     low, high = inverted_norm(directions, norm, observed, level)
     return low, min(high, 1.0)
 
