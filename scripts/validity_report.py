@@ -108,7 +108,8 @@ def _coverage_words(results: Sequence[dict[str, Any]]) -> str:
     if any(name == "mce" for _, _, name, _ in short):
         said += (
             "\n\nThe maximum calibration error hangs on its emptiest bin: where a sample seldom holds the "
-            "examples that make up the truth, no interval can know. Of all metrics it is the one least worth having."
+            "examples that make up the truth, no interval can know. Of all metrics it is the one least "
+            "worth having."
         )
     return said
 
