@@ -7,6 +7,7 @@ matched by architecture. Whatever draws in another way is refused by name.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -34,8 +35,9 @@ class KeyedDropout(nn.Module):
     Args:
         model: in eval mode; hooks are put on it for good, so pass a twin.
         sites: what `calibench.stochastic.find_sites` found on it.
-        copies: T, the size of a stratum, 1 to 31.
+        copies: the size of a stratum, 1 to 31.
         example_inputs: keyword arguments of a forward pass, tensors [B, ...], to try it on.
+        independent: whether the copies of a stratum are independent, instead of sharing out what they drop.
 
     Raises:
         UsageError: a stratum of this size is not possible for some site; see `calibench.masks.Stratum`.
@@ -43,36 +45,41 @@ class KeyedDropout(nn.Module):
     """
 
     def __init__(
-        self, model: nn.Module, sites: Sequence[DropoutSite], copies: int, example_inputs: Inputs
+        self,
+        model: nn.Module,
+        sites: Sequence[DropoutSite],
+        copies: int,
+        example_inputs: Inputs,
+        *,
+        independent: bool = False,
     ) -> None:
         super().__init__()
         #: Names of the sites whose mask all rows of a forward pass share.
         self.shared = sites_without_batch_axis(model, example_inputs)
         self.model = model
         self.training = model.training
-        self._source = MaskSource(copies)
+        self._source = MaskSource(copies, independent=independent)
         self._running: list[str] = []
         self._draws: dict[str, int] = {}
         self._intercept = _Intercept(self._dropout)
         self._install(sites)
         self.coverage = self._tried(sites, example_inputs)
 
-    def select(self, *, seed: int, rows: IntArray, stratum: int, copies: range, device: torch.device) -> None:
-        """Say what the next forward pass holds: row r of its batch is copy r // B of text r % B.
+    def select(self, *, seed: int, rows: IntArray, passes: range, device: torch.device) -> None:
+        """Say what the next forward pass holds: row r of its batch is text r % B in pass passes[r // B].
 
         Args:
             seed: of all masks.
             rows: int64 [B], data set rows of the texts.
-            stratum: number of the stratum.
-            copies: which of its copies, within 0 ... T - 1.
+            passes: numbers of passes, from 0; pass t is copy t % T of stratum t // T, with T the size of one.
             device: where the model is.
         """
-        self._seed, self._stratum, self._copies = seed, stratum, copies
+        self._seed, self._passes = seed, passes
         self._rows = torch.from_numpy(np.ascontiguousarray(rows)).to(device)
         self._no_row = torch.zeros(1, dtype=torch.int64, device=device)
 
     def forward(self, **inputs: Tensor) -> Any:
-        """What the model returns for [copies * B, ...] inputs, laid out as `select` says."""
+        """What the model returns for [passes * B, ...] inputs, laid out as `select` says."""
         # Left over where a pass was interrupted.
         self._running.clear()
         self._draws.clear()
@@ -98,7 +105,7 @@ class KeyedDropout(nn.Module):
         """The coverage, measured: every site's draws are answered, and no generator moves any more."""
         first = next(iter(inputs.values()))
         rows = np.arange(len(first), dtype=np.int64)
-        self.select(seed=0, rows=rows, stratum=0, copies=range(1), device=first.device)
+        self.select(seed=0, rows=rows, passes=range(1), device=first.device)
         self._draws.clear()
         with self._intercept:
             drawing = measure_coverage(self.model, sites, inputs)
@@ -117,8 +124,7 @@ class KeyedDropout(nn.Module):
             return None
         site = self._running[-1]
         draw = self._draws[site] = self._draws.get(site, 0) + 1
-        key = derived_seed(self._seed, "dropout mask", site, draw, self._stratum)
-        count = len(self._copies)
+        count = len(self._passes)
         if site in self.shared:
             if count != 1:
                 raise CalibenchError(f"Copies would share the mask of {site}: run one copy per forward pass.")
@@ -130,16 +136,17 @@ class KeyedDropout(nn.Module):
                     f"{site} draws on a tensor of shape {tuple(values.shape)}, whose first axis is not "
                     f"the batch of {count * len(rows)}, so that its masks have no text; use mc-dropout."
                 )
-        patterns = self._source.patterns(key, rows, tuple(view.shape[1:]), p)
-        return _drop(view.reshape(count, *patterns.shape), patterns, self._copies, p).view(values.shape)
-
-
-def _drop(values: Tensor, patterns: Tensor, copies: range, p: float) -> Tensor:
-    """Values [copies, B, ...] with the dropped units 0 and the kept ones divided by 1 - p."""
-    result = torch.empty_like(values, memory_format=torch.contiguous_format)
-    for i, copy in enumerate(copies):
-        torch.mul(values[i], (patterns & (1 << copy)) == 0, out=result[i])
-    return result.mul_(1 / (1 - p)) if p < 1 else result
+        dropped = torch.empty_like(view, memory_format=torch.contiguous_format)
+        shape = (len(rows), *view.shape[1:])
+        size = self._source.copies
+        start = self._passes.start
+        for stratum, numbers in itertools.groupby(self._passes, lambda number: number // size):
+            key = derived_seed(self._seed, "dropout mask", site, draw, stratum)
+            patterns = self._source.patterns(key, rows, shape[1:], p)
+            for number in numbers:
+                part = slice((number - start) * len(rows), (number - start + 1) * len(rows))
+                torch.mul(view[part], (patterns & (1 << (number % size))) == 0, out=dropped[part])
+        return (dropped.mul_(1 / (1 - p)) if p < 1 else dropped).view(values.shape)
 
 
 class _Intercept(TorchFunctionMode):

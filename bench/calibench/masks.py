@@ -116,6 +116,42 @@ class Stratum:
         return torch.take(self.table, self.ranks(uniform))
 
 
+class IndependentCopies:
+    """In which of T independent copies a unit is dropped, from 32 uniform bits: one draw for all of them.
+
+    Each of the 2**T patterns has its probability to within 2**-32.
+
+    Args:
+        p: drop probability, 0 to 1.
+        copies: T, 1 to 16.
+
+    Raises:
+        UsageError: T is out of range.
+    """
+
+    def __init__(self, p: float, copies: int) -> None:
+        most = MOST_PATTERNS.bit_length() - 1
+        if not 1 <= copies <= most:
+            raise UsageError(f"One draw serves {copies} independent copies: choose 1 to {most}.")
+        self.p = p
+        self.copies = copies
+        self.table = torch.arange(2**copies, dtype=torch.int32)
+        drops = [int(pattern).bit_count() for pattern in self.table]
+        shares = itertools.accumulate(p**count * (1 - p) ** (copies - count) for count in drops)
+        ends = [round(share * 2**UNIFORM_BITS) for share in shares]
+        self._ends = torch.tensor(ends[:-1], dtype=torch.int64)
+
+    def ranks(self, uniform: Tensor) -> Tensor:
+        """Which row of `table` each draw stands for: as `Stratum.ranks`."""
+        if self._ends.device != uniform.device:
+            self._ends = self._ends.to(uniform.device)
+        return torch.bucketize(uniform, self._ends, right=True)
+
+    def patterns(self, uniform: Tensor) -> Tensor:
+        """Bit t is set where copy t drops the unit: int32 of the shape of `uniform`, which see `ranks`."""
+        return self.ranks(uniform).to(torch.int32)
+
+
 def _scaling(draws: int, patterns: int) -> tuple[int, int]:
     """(a, s) such that (u a) >> s spreads 0 ... draws - 1 evenly over 0 ... patterns - 1, within int64."""
     if draws == 0 or patterns == 0:
@@ -128,22 +164,24 @@ class MaskSource:
     """Drop patterns of the units of any tensor, from keys.
 
     Args:
-        copies: T, the size of a stratum, 1 to 31.
+        copies: T, how many one draw serves: the size of a stratum, 1 to 31, or 1 to 16 independent ones.
+        independent: whether the copies are independent, instead of sharing out what they drop.
     """
 
-    def __init__(self, copies: int) -> None:
+    def __init__(self, copies: int, *, independent: bool = False) -> None:
         self.copies = copies
-        self._strata: dict[float, Stratum] = {}
+        self._law = IndependentCopies if independent else Stratum
+        self._strata: dict[float, Stratum | IndependentCopies] = {}
         self._counters: dict[tuple[torch.device, tuple[int, ...]], Tensor] = {}
 
-    def stratum(self, p: float) -> Stratum:
-        """The stratum for one drop probability.
+    def stratum(self, p: float) -> Stratum | IndependentCopies:
+        """The joint law of the copies for one drop probability.
 
         Raises:
-            UsageError: see `Stratum`.
+            UsageError: see `Stratum` and `IndependentCopies`.
         """
         if p not in self._strata:
-            self._strata[p] = Stratum(p, self.copies)
+            self._strata[p] = self._law(p, self.copies)
         return self._strata[p]
 
     def patterns(self, key: int, rows: Tensor, shape: tuple[int, ...], p: float) -> Tensor:

@@ -173,6 +173,11 @@ def positions(groups: Sequence[IntArray]) -> IntArray:
     return np.sort(np.concatenate([np.empty(0, dtype=np.int64), *groups]))
 
 
+def longest(plan: Plan) -> Batch:
+    """The batch with the longest text."""
+    return max(plan.batches, key=lambda batch: batch.inputs["input_ids"].shape[1])
+
+
 def map_batches(plan: Plan, function: Callable[[Batch], torch.Tensor | NDArray[Any]]) -> NDArray[Any]:
     """Apply `function` to each batch and put the results in plan order.
 
