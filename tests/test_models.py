@@ -17,7 +17,7 @@ from transformers import AutoModel, BertConfig, BertForTokenClassification
 from transformers.utils import logging as transformers_logging
 
 from calibench.errors import CalibenchError, UsageError
-from calibench.models import Checkpoint, find_device, find_dtype, load_checkpoint
+from calibench.models import Checkpoint, dtype_notes, find_device, find_dtype, load_checkpoint
 from tiny_models import (
     COMMON,
     CONFIGS,
@@ -385,6 +385,75 @@ def test_what_is_done_to_a_twin_is_not_done_to_the_model(architecture: str) -> N
     assert checkpoint.module.config.id2label[0] == "class 0"
     assert torch.equal(logits(twin, checkpoint), before) == (not any_dropout(twin))
     assert fired
+
+
+@pytest.mark.parametrize("architecture", CONFIGS)
+@pytest.mark.parametrize("dtype", ["bfloat16", "float64"])
+def test_a_twin_in_another_dtype_is_the_checkpoint_loaded_in_it(
+    architecture: str, dtype: str, tmp_path: Path
+) -> None:
+    """The very tensors and logits that `from_pretrained` gives in that dtype; the model keeps its own."""
+    checkpoint = tiny_checkpoint(architecture, "eager")
+    before = logits(checkpoint.module, checkpoint)
+    twin = checkpoint.twin(dtype)
+    folder = save(tmp_path, checkpoint.module, checkpoint.tokenizer)
+    loaded = load_checkpoint(str(folder), dtype=dtype, attention="eager", device="cpu").module
+    for kind in ("named_parameters", "named_buffers"):
+        ours, theirs = (dict(getattr(module, kind)()) for module in (twin, loaded))
+        assert ours.keys() == theirs.keys()
+        assert all(tensor.dtype == theirs[name].dtype for name, tensor in ours.items())
+        assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
+    assert torch.equal(logits(twin, checkpoint), logits(loaded, checkpoint))
+    assert {parameter.dtype for parameter in checkpoint.module.parameters()} == {torch.float32}
+    assert torch.equal(logits(checkpoint.module, checkpoint), before)
+
+
+def test_a_twin_in_its_own_dtype_by_name_shares_every_tensor() -> None:
+    """Naming the dtype that the checkpoint has costs no copy."""
+    checkpoint = tiny_checkpoint()
+    ours, theirs = (
+        checkpoint.module.state_dict(keep_vars=True),
+        checkpoint.twin("float32").state_dict(keep_vars=True),
+    )
+    assert all(theirs[name] is tensor for name, tensor in ours.items())
+
+
+def test_weights_that_are_tied_stay_tied_in_another_dtype() -> None:
+    """Two names of one parameter are two names of one parameter on the twin."""
+    checkpoint = tiny_checkpoint()
+    layer = checkpoint.module.get_submodule("distilbert.transformer.layer")
+    layer[1].ffn.lin1.weight = layer[0].ffn.lin1.weight
+    twin = checkpoint.twin("bfloat16").get_submodule("distilbert.transformer.layer")
+    assert twin[1].ffn.lin1.weight is twin[0].ffn.lin1.weight
+
+
+def test_a_twin_in_no_dtype_is_refused() -> None:
+    """The message lists what there is, "same" among it."""
+    with pytest.raises(UsageError, match=r"'int8' is not a dtype: choose same, float32, bfloat16"):
+        tiny_checkpoint().twin("int8")
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "slow"),
+    [
+        ({"architecture": "x86_64", "avx512_f": True, "avx512_bf16": True}, False),
+        ({"architecture": "x86_64", "avx512_bf16": False, "amx_bf16": True}, False),
+        ({"architecture": "x86_64", "avx2": True, "avx512_bf16": False}, True),
+        ({"architecture": "arm64", "neon": True, "bf16": True}, False),
+        ({"architecture": "arm64", "neon": True, "bf16": False}, True),
+    ],
+)
+def test_bfloat16_on_a_cpu_without_it_is_noted(
+    capabilities: dict[str, Any], slow: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sentence for the record where the CPU has no such instructions, and for no other dtype."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    checkpoint = tiny_checkpoint()
+    notes = dtype_notes(checkpoint, "bfloat16")
+    assert [note.startswith("This CPU has no bfloat16 instructions") for note in notes] == [True] * slow
+    assert dtype_notes(checkpoint, "same") == dtype_notes(checkpoint, "float16") == ()
+    object.__setattr__(checkpoint, "dtype", torch.bfloat16)
+    assert dtype_notes(checkpoint, "same") == notes
 
 
 @pytest.mark.shared

@@ -59,14 +59,36 @@ class Checkpoint:
     attention: str
     load_s: float
 
-    def twin(self) -> nn.Module:
-        """A structural copy of the model that shares every parameter and buffer with it.
+    def twin(self, dtype: str = "same") -> nn.Module:
+        """A structural copy of the model, which may be replaced and hooked without touching the model itself.
 
-        Modules may be replaced and hooked on the twin without touching the model that other methods use,
-        and no weight is copied.
+        In the checkpoint's own dtype it shares every parameter and buffer with the model, and no weight is
+        copied. In another one it has its own weights, rounded from the checkpoint's as `from_pretrained`
+        would round them: parameters and persistent buffers of a floating type.
+
+        Args:
+            dtype: "same", or one of `DTYPES`.
+
+        Raises:
+            UsageError: not such a dtype, or one that the device does not have.
         """
-        shared = [*self.module.parameters(), *self.module.buffers()]
-        return copy.deepcopy(self.module, {id(tensor): tensor for tensor in shared})
+        target = self._dtype_of(dtype)
+        memo: dict[int, Any] = {
+            id(tensor): tensor for tensor in (*self.module.parameters(), *self.module.buffers())
+        }
+        if target != self.dtype:
+            for tensor in self.module.state_dict(keep_vars=True).values():
+                if tensor.is_floating_point():
+                    memo[id(tensor)] = _rounded(tensor, target)
+        return copy.deepcopy(self.module, memo)
+
+    def _dtype_of(self, name: str) -> torch.dtype:
+        if name == "same":
+            return self.dtype
+        if name not in DTYPES:
+            raise UsageError(f"{name!r} is not a dtype: choose same, {', '.join(DTYPES)}.")
+        _check_dtype(self.device, DTYPES[name])
+        return DTYPES[name]
 
     @property
     def max_length(self) -> int:
@@ -74,6 +96,35 @@ class Checkpoint:
         limits = [self.tokenizer.model_max_length, _positions(self.module)]
         stated = [limit for limit in limits if limit is not None and limit < 10**9]
         return int(min(stated, default=UNLIMITED_MAX_LENGTH))
+
+
+def dtype_notes(checkpoint: Checkpoint, dtype: str) -> tuple[str, ...]:
+    """What the record of a method that runs on `checkpoint.twin(dtype)` has to say about that dtype.
+
+    Args:
+        dtype: as `Checkpoint.twin` takes it.
+
+    Returns:
+        No sentence, or one where bfloat16 runs on a CPU that PyTorch says has no instructions for it.
+    """
+    target = checkpoint.dtype if dtype == "same" else DTYPES[dtype]
+    if target != torch.bfloat16 or checkpoint.device.type != "cpu" or _has_bfloat16_instructions():
+        return ()
+    return ("This CPU has no bfloat16 instructions, so bfloat16 is not expected to be faster here.",)
+
+
+def _has_bfloat16_instructions() -> bool:
+    """Whether the CPU multiplies in bfloat16; True as well where PyTorch is too old to tell."""
+    if not hasattr(torch.cpu, "get_capabilities"):
+        return True
+    capabilities = torch.cpu.get_capabilities()
+    x86, arm = ("avx512_bf16", "amx_bf16", "avx10_2"), ("bf16", "sve_bf16")
+    return any(capabilities.get(name, False) for name in (*x86, *arm))
+
+
+def _rounded(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    copied = tensor.detach().to(dtype)
+    return nn.Parameter(copied, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else copied
 
 
 def _positions(module: Any) -> int | None:
@@ -106,8 +157,7 @@ def load_checkpoint(
         CalibenchError: the hub could not be reached, or the files cannot be read.
     """
     target, precision = find_device(device), find_dtype(dtype)
-    if target.type == "mps" and precision == torch.float64:
-        raise UsageError("The device 'mps' has no float64: choose another dtype, or the device cpu.")
+    _check_dtype(target, precision)
     folder, source, commit = _locate(name, revision)
     with quiet("transformers"):
         start = time.perf_counter()
@@ -161,6 +211,11 @@ def find_dtype(name: str) -> torch.dtype:
     if name not in DTYPES:
         raise UsageError(f"{name!r} is not a dtype: choose auto, {', '.join(DTYPES)}.")
     return DTYPES[name]
+
+
+def _check_dtype(device: torch.device, dtype: torch.dtype) -> None:
+    if device.type == "mps" and dtype == torch.float64:
+        raise UsageError("The device 'mps' has no float64: choose another dtype, or the device cpu.")
 
 
 def stored_weights(folder: Path) -> dict[str, torch.Tensor]:
