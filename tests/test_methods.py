@@ -13,6 +13,7 @@ import torch
 from scipy import stats
 from torch import nn
 
+from calibench.cells import parameters
 from calibench.errors import CalibenchError, RefusedError, UsageError
 from calibench.registry import METHODS
 from calibench.stochastic import seeded
@@ -360,7 +361,7 @@ def test_budget_bounds_the_rows() -> None:
     assert 1 < len(rows.seen) < 10 * texts
     assert max(rows.seen) - min(rows.seen) < len(rows.seen)
     length = plan.batches[0].inputs["input_ids"].shape[1]
-    assert max(rows.seen) * length * method._bytes_per_position <= 2**20
+    assert max(rows.seen) * length * method._copies._bytes_per_position <= 2**20
     well_formed(predictive, texts, 2)
 
 
@@ -418,7 +419,7 @@ def test_real_checkpoint(name: str, shared: Path) -> None:
     planner = Planner.of(checkpoint)
     plan = planner.plan(data["sentence"], np.arange(100, dtype=np.int64))
     kind = METHODS.load(name)
-    method: Method = kind(checkpoint) if issubclass(kind, Frequentist) else kind(checkpoint, passes=3)
+    method: Method = kind(checkpoint, **({"passes": 3} if "passes" in parameters(kind) else {}))
     predictive = method.predict(plan, seed=0)
     well_formed(predictive, 100, 2)
     assert (predictive.probs.argmax(axis=1) == data["label"]).mean() > 0.8

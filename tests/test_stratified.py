@@ -55,7 +55,7 @@ def test_any_plan_and_budget_give_the_same_passes(architecture: str, attention: 
         lambda _, __, options: rows.append(len(options["input_ids"])), with_kwargs=True
     )
     for most in (1, 4, 25):
-        method._most_positions = most * together.batches[0].inputs["input_ids"].shape[1]
+        method._copies._most_positions = most * together.batches[0].inputs["input_ids"].shape[1]
         rows.clear()
         np.testing.assert_allclose(samples_of(method, together, seed=5), ones, rtol=0, atol=1e-5)
         assert sum(rows) == 13 * len(texts)
@@ -244,13 +244,13 @@ def test_other_draws_are_refused(kind: str, reason: str) -> None:
 def test_a_site_called_twice_draws_twice() -> None:
     """Two calls of one module have masks of their own, and the next pass begins again with the first."""
     model = keyed("twice")
-    place = {"rows": np.arange(50), "stratum": 0, "device": torch.device("cpu")}
-    model.select(seed=1, copies=range(4), **place)  # type: ignore[arg-type]
+    rows, passes, device = np.arange(50), range(4), torch.device("cpu")
+    model.select(seed=1, rows=rows, passes=passes, device=device)
     first = model(x=torch.ones(200, 8))
     assert set(first.unique().tolist()) == {0.0, 1.25}
     assert not torch.equal(first[:, 0], first[:, 1])
     assert torch.equal(first, model(x=torch.ones(200, 8)))
-    model.select(seed=2, copies=range(4), **place)  # type: ignore[arg-type]
+    model.select(seed=2, rows=rows, passes=passes, device=device)
     assert not torch.equal(first, model(x=torch.ones(200, 8)))
 
 

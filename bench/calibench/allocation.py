@@ -1,9 +1,9 @@
 """How many passes each text gets: the spread of its passes, estimated from few, and when to stop.
 
-A text with standard deviation s over passes has the squared standard error s^2 / n after n passes. Going on to
-n' passes lowers it by s^2 / (n n') for each pass: the mean over texts is lowered most for the passes spent if all
-texts stop at the same gain, which makes n proportional to s. One standard error for every text makes n
-proportional to s^2 instead, and saves nothing against equal passes unless the texts differ little.
+A text with standard deviation s over passes has the squared standard error s^2 / n after n passes. Going on
+to n' passes lowers it by s^2 / (n n') for each pass: the mean over texts is lowered most for the passes spent
+if all texts stop at the same gain, which makes n proportional to s. One standard error for every text makes n
+proportional to s^2, and its mean squared error then takes as many passes as giving each text the same number.
 """
 
 from __future__ import annotations
@@ -87,7 +87,9 @@ def _logistic_spread(centre: FloatArray, scale: FloatArray) -> FloatArray:
     return spread
 
 
-def go_on(spread: FloatArray, done: int, following: int, tolerance: float, *, each: bool) -> NDArray[np.bool_]:
+def go_on(
+    spread: FloatArray, done: int, following: int, tolerance: float, *, each: bool
+) -> NDArray[np.bool_]:
     """Which texts go on from `done` passes to `following`.
 
     Args:

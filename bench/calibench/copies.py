@@ -170,10 +170,7 @@ class Copies:
             ]
             return torch.cat(parts, dim=1)
         return torch.cat(
-            [
-                self._block(inputs, rows, passes[some], seed)
-                for some in _slices(copies, min(copies, pieces))
-            ]
+            [self._block(inputs, rows, passes[some], seed) for some in _slices(copies, min(copies, pieces))]
         )
 
     def _try(self, inputs: dict[str, Tensor]) -> Tensor | None:

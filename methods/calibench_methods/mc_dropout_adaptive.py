@@ -37,8 +37,8 @@ class McDropoutAdaptive(Method):
     are keyed by (seed, data set row, site, unit, stratum), and a text's number of passes depends on no other
     text.
 
-    The standard error is s / sqrt(n), with s from `calibench.allocation.estimated_spread`: conservative, as it
-    takes the passes of a stratum for independent, and cautious after two passes. `scores` holds s.
+    The standard error is s / sqrt(n), with s from `calibench.allocation.estimated_spread`: conservative, as
+    it takes the passes of a stratum for independent, and cautious after two passes. `scores` holds s.
 
     Args:
         checkpoint: the model; the method works on a twin of it.
@@ -71,7 +71,9 @@ class McDropoutAdaptive(Method):
     ) -> None:
         super().__init__(checkpoint)
         if not tolerance > 0:
-            raise UsageError(f"tolerance is {tolerance:g}, but must be above 0: it is in units of probability.")
+            raise UsageError(
+                f"tolerance is {tolerance:g}, but must be above 0: it is in units of probability."
+            )
         if target not in TARGETS:
             raise UsageError(f"target is {target!r}: choose {' or '.join(TARGETS)}.")
         self.passes = at_least(2, "max_passes", max_passes)
@@ -139,7 +141,7 @@ class McDropoutAdaptive(Method):
         return result
 
     def _chunks(self, lengths: IntArray, copies: int) -> Iterator[IntArray]:
-        """Positions in `lengths` that share a forward pass: of one length, and of fewer where they are few."""
+        """Positions in `lengths` that share a forward pass: of one length, unless those are few."""
         order = np.argsort(-lengths, kind="stable")
         start = 0
         for stop in range(1, len(order) + 1):
@@ -154,9 +156,7 @@ class McDropoutAdaptive(Method):
             start = stop
 
     def _about(self, used: IntArray) -> Iterator[str]:
-        yield (
-            "Standard errors take passes as independent, which is conservative, with a weak prior for the spread."
-        )
+        yield "Standard errors take passes as independent, conservatively, with a weak prior for s."
         short = int((used == self.passes).sum())
         if short:
             yield f"{short} texts reached max_passes = {self.passes}."
