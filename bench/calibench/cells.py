@@ -26,6 +26,7 @@ class Cell:
         seed: what its randomness is drawn from.
         reference: True for the cell that cost ratios are against.
         posthoc: a post-hoc step added to the method, whose measurement the cell then shares; or None.
+        replicates: of a suite with a yardstick, those the cell takes part in; None for all.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Cell:
     seed: int
     reference: bool
     posthoc: str | None = None
+    replicates: int | None = None
 
     @property
     def label(self) -> str:
@@ -49,6 +51,8 @@ class Cell:
     def key(self, context: Mapping[str, Any]) -> str:
         """Twelve hex digits that change when the measurement would: `context` is data, model and plan."""
         content = {"method": self.name, "params": dict(self.params), "seed": self.seed, **context}
+        if self.replicates is not None:
+            content["replicates"] = self.replicates
         if self.step is None:
             content.pop("calibration", None)
         else:
@@ -132,7 +136,8 @@ def cells_of(suite: Suite) -> list[Cell]:
                 given.setdefault("passes", suite.passes)
             reference = spec.name == suite.reference and not has_reference
             has_reference |= reference
-            cell = Cell(spec.name, factory, bind(spec.name, factory, given), seed, reference)
+            bound = bind(spec.name, factory, given)
+            cell = Cell(spec.name, factory, bound, seed, reference, replicates=spec.replicates)
             cells += [cell, *_calibrated(cell, suite.posthoc)]
     return cells
 

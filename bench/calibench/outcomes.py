@@ -89,11 +89,12 @@ def _outcome(session: Session, running: Running, source: Running, raw: Predictiv
     return Outcome(running, source, predictive, fitted)
 
 
-def joined(running: Running, setting: Setting) -> Predictive:
-    """The blocks of the first repetition, put together in data set order."""
+def joined(running: Running, setting: Setting, repetition: int = 0) -> Predictive:
+    """The blocks of a repetition whose outputs were kept, put together in data set order."""
     order = np.concatenate([np.sort(np.concatenate(groups)) for groups in setting.blocks])
     inverse = np.argsort(order)
-    parts = [running.outputs[block] for block in range(len(setting.blocks))]
+    outputs = running.replicates[repetition] if repetition else running.outputs
+    parts = [outputs[block] for block in range(len(setting.blocks))]
 
     def join(arrays: Sequence[Any], axis: int = 0) -> Any:
         if any(array is None for array in arrays):

@@ -7,13 +7,15 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
+
 import calibench
 from calibench import environment, memory, records
 from calibench.cells import Cell
 from calibench.errors import CalibenchError
 from calibench.evaluate import curve_values, evaluation_of, metric_values, probs_at, select_metrics
 from calibench.journal import Entries
-from calibench.outcomes import Outcome, outcomes_of
+from calibench.outcomes import Outcome, joined, outcomes_of
 from calibench.records import Record
 from calibench.registry import METHODS, distribution
 from calibench.session import Running, Session, again_key
@@ -21,6 +23,7 @@ from calibench.setting import Setting
 from calibench.shared_time import SharedTime
 from calibench.summary import timing_values
 from calibench.types import Method, Metric, Predictive
+from calibench.yardstick import error_fields
 
 
 def make_records(session: Session, peaks: Mapping[str, memory.Peak]) -> list[Record]:
@@ -149,7 +152,19 @@ def _measured_fields(
         "fit": outcome.fitted.fields if outcome.fitted else None,
         "notes": [*setting.notes, *predictive.notes],
         "predictions": path,
-    }
+    } | _yardstick(session, outcome)
+
+
+def _yardstick(session: Session, outcome: Outcome) -> Record:
+    """The error against the yardstick's limit; none where a post-hoc step changes the limit."""
+    spec, references = session.setting.suite.yardstick, session.references
+    if spec is None or references is None or outcome.fitted is not None:
+        return {}
+    source, setting = outcome.source, session.setting
+    found = [joined(source, setting, repetition) for repetition in [0, *sorted(source.replicates)]]
+    probs = np.stack([item.probs for item in found])
+    passes = np.stack([item.passes for item in found])
+    return {"yardstick": dataclasses.asdict(spec) | error_fields(probs, references, passes)}
 
 
 def _self_check(session: Session, running: Running) -> dict[str, Any] | None:

@@ -7,7 +7,7 @@ import hashlib
 import json
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,15 @@ import torch
 
 from calibench import memory
 from calibench.calibration import CalibrationSplit
-from calibench.cells import Cell
+from calibench.cells import Cell, bind
 from calibench.errors import CalibenchError
 from calibench.journal import Journal
 from calibench.progress import Progress
+from calibench.registry import METHODS
 from calibench.seeds import derived_seed
 from calibench.setting import Setting
 from calibench.timing import Timed, frozen_heap, time_prediction
-from calibench.types import IntArray, Method, Predictive
+from calibench.types import FloatArray, IntArray, Method, Predictive
 
 
 @dataclass(eq=False)
@@ -38,6 +39,7 @@ class Running:
         setup_s: seconds from nothing to a method that can predict, fitting included.
         failure: why it stopped, once it has.
         outputs: block number -> what it predicted in the first repetition.
+        replicates: for each later repetition, the same; of suites with a yardstick.
     """
 
     cell: Cell
@@ -48,6 +50,7 @@ class Running:
     setup_s: float = 0.0
     failure: dict[str, str] | None = None
     outputs: dict[int, Predictive] = field(default_factory=dict)
+    replicates: dict[int, dict[int, Predictive]] = field(default_factory=dict)
 
     def fail(self, error: BaseException) -> None:
         self.method = None
@@ -77,12 +80,19 @@ def session_name(setting: Setting, active: Sequence[Running]) -> str:
     """Names a set of cells measured side by side, so that only the same set goes on from its journal."""
     timing = setting.suite.timing
     content = [sorted(item.key for item in active), len(setting.blocks), timing.latency, setting.suite.curve]
+    if setting.suite.yardstick is not None:
+        content.append(dataclasses.asdict(setting.suite.yardstick))
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
 
 
 def _part(running: Running, split: CalibrationSplit) -> str:
     """What the journal calls a cell's predictions for the calibration split."""
     return f"{running.key}-{split.dataset.sha256[:12]}"
+
+
+def _replicate(repetition: int, block: int) -> str:
+    """What the journal calls the outputs of a later repetition."""
+    return f"{block}-{repetition}"
 
 
 class Session:
@@ -107,6 +117,10 @@ class Session:
         self.folder = folder
         self.progress = progress
         self.timing = setting.suite.timing
+        yardstick = setting.suite.yardstick
+        self._replicates = 0 if yardstick is None else yardstick.replicates
+        #: float64 [2, N, C], once measured, of a suite with a yardstick.
+        self.references: FloatArray | None = None
         keep = bool(setting.suite.curve)
         self.journal = Journal(folder, session_name(setting, active), keep_samples=keep)
 
@@ -116,6 +130,7 @@ class Session:
         with frozen_heap():
             self._warm_up()
             self._throughput()
+            self._references()
             self._curve_timing()
             self._latency()
         self._calibration()
@@ -150,7 +165,9 @@ class Session:
                 self.setting.checkpoint.module(**batch.inputs)
         for block in range(count):
             for running in self._alive():
-                self._predict_block(running, block)
+                few = running.cell.replicates is not None  # too slow to be run whole for nothing
+                groups = self.setting.blocks[block]
+                self._predict(running, groups[:1] if few else groups, "block", block)
                 self.progress.step(running.label)
 
     def _predict(
@@ -158,13 +175,13 @@ class Session:
         running: Running,
         groups: Sequence[IntArray],
         purpose: str,
-        number: int,
+        *numbers: int,
         method: Method | None = None,
     ) -> tuple[Predictive, Timed] | None:
         """Time one prediction; what it raises is the cell's failure and nobody else's."""
         chosen = method or running.method
         assert chosen is not None
-        seed = derived_seed(running.cell.seed, purpose, number)
+        seed = derived_seed(running.cell.seed, purpose, *numbers)
         try:
             return time_prediction(chosen, self.setting.planner, self.setting.plan, groups, seed=seed)
         except Exception as error:
@@ -172,9 +189,11 @@ class Session:
             return None
 
     def _predict_block(
-        self, running: Running, block: int, method: Method | None = None
+        self, running: Running, block: int, repetition: int = 0, method: Method | None = None
     ) -> tuple[Predictive, Timed] | None:
-        return self._predict(running, self.setting.blocks[block], "block", block, method)
+        """A repetition draws anew only where its outputs count, as replicates."""
+        numbers = (block, repetition) if repetition and self._replicates else (block,)
+        return self._predict(running, self.setting.blocks[block], "block", *numbers, method=method)
 
     def _predict_one(self, running: Running, position: int) -> tuple[Predictive, Timed] | None:
         return self._predict(running, [np.array([position])], "sentence", position)
@@ -187,17 +206,20 @@ class Session:
                 for running in self.active:
                     if running.key in stored:
                         running.outputs[block] = stored[running.key]
+            elif repetition < self._replicates:
+                self._keep(repetition, block, self.journal.load_outputs(_replicate(repetition, block)))
             for running in self.active:
                 if running.key in entry["failures"] and running.alive:
                     running.method = None
                     running.failure = entry["failures"][running.key]
         repetition = 0
-        while repetition < self.timing.runs or self._reference_seconds() < self.timing.min_time:
+        runs = max(self.timing.runs, self._replicates)
+        while repetition < runs or self._reference_seconds() < self.timing.min_time:
             order = list(range(len(self.setting.blocks)))
             draw = random.Random(derived_seed(self.setting.suite.seeds[0], "order", repetition))
             draw.shuffle(order)
             left = [block for block in order if (repetition, block) not in finished]
-            self.progress.stage(f"Repetition {repetition + 1}", len(left) * len(self._alive()))
+            self.progress.stage(f"Repetition {repetition + 1}", len(left) * len(self._in_turn(repetition)))
             for block in left:
                 self._one_block(repetition, block, draw)
             if not self._alive():
@@ -205,12 +227,12 @@ class Session:
             repetition += 1
 
     def _one_block(self, repetition: int, block: int, draw: random.Random) -> None:
-        turn = self._alive()
+        turn = self._in_turn(repetition)
         draw.shuffle(turn)
         times: dict[str, Any] = {}
         outputs: dict[str, Predictive] = {}
         for running in turn:
-            result = self._predict_block(running, block)
+            result = self._predict_block(running, block, repetition)
             if result is not None:
                 predictive, timed = result
                 times[running.key] = timed.as_dict()
@@ -223,6 +245,9 @@ class Session:
             for running in self.active:
                 if running.key in outputs:
                     running.outputs[block] = outputs[running.key]
+        elif repetition < self._replicates:
+            self.journal.save_outputs(_replicate(repetition, block), outputs)
+            self._keep(repetition, block, outputs)
         self.journal.append(
             {
                 "kind": "block",
@@ -235,6 +260,42 @@ class Session:
                 "failures": {r.key: r.failure for r in self.active if r.failure is not None},
             }
         )
+
+    def _in_turn(self, repetition: int) -> list[Running]:
+        return [
+            running
+            for running in self._alive()
+            if running.cell.replicates is None or repetition < running.cell.replicates
+        ]
+
+    def _keep(self, repetition: int, block: int, outputs: Mapping[str, Predictive]) -> None:
+        for running in self.active:
+            if running.key in outputs:
+                running.replicates.setdefault(repetition, {})[block] = outputs[running.key]
+
+    def _references(self) -> None:
+        """Two long references of the yardstick's limit, in runs that are journalled one by one."""
+        spec = self.setting.suite.yardstick
+        if spec is None:
+            return
+        seed = self.setting.suite.seeds[0]
+        each = -(-spec.reference_passes // spec.passes)
+        done = {entry["run"] for entry in self.journal.of_kind("reference")}
+        left = [run for run in range(2 * each) if run not in done]
+        self.progress.stage("Long references", len(left))
+        name = spec.reference or spec.method
+        factory = METHODS.load(name)
+        method = factory(self.setting.checkpoint, **bind(name, factory, {"passes": spec.passes}))
+        for run in left:
+            predictive = method.predict(self.setting.plan, seed=derived_seed(seed, "reference", run))
+            kept = dataclasses.replace(predictive, samples=None)
+            self.journal.save_outputs(f"reference-{run}", {"reference": kept})
+            self.journal.append({"kind": "reference", "run": run})
+            self.progress.step(f"{spec.passes} passes of {name}")
+        probs = np.stack(
+            [self.journal.load_outputs(f"reference-{run}")["reference"].probs for run in range(2 * each)]
+        )
+        self.references = probs.reshape(2, each, *probs.shape[1:]).mean(axis=1)
 
     def _reference_seconds(self) -> float:
         keys = [running.key for running in self.active if running.cell.reference and running.alive]
@@ -266,7 +327,7 @@ class Session:
                     method = cell.factory(self.setting.checkpoint, **{**cell.params, "passes": k})
                 else:
                     continue
-                result = self._predict_block(running, block, method)
+                result = self._predict_block(running, block, method=method)
                 if result is not None:
                     times[running.key] = result[1].as_dict()
             sentences = sum(len(group) for group in self.setting.blocks[block])

@@ -70,6 +70,7 @@ def load_setting(
     progress.step(f"{dataset.name}: {len(dataset)} examples")
     checkpoint = load_checkpoint(device=device, **dataclasses.asdict(suite.model))
     progress.step(checkpoint.name)
+    limit_to = data.limit if limit_to is None else limit_to
     if limit_to is not None:
         dataset = limit(dataset, limit_to, suite.seeds[0])
     notes = match_labels(dataset.label_names, checkpoint.labels, out_of_scope=data.out_of_scope).notes
@@ -81,7 +82,7 @@ def load_setting(
     calibration = (
         calibration_split(suite, dataset, checkpoint.labels, planner, limit_to) if post_hoc else None
     )
-    context = {
+    context: dict[str, Any] = {
         "suite": suite.name,
         "data": dataset.sha256,
         "model": checkpoint.sha256,
@@ -92,6 +93,8 @@ def load_setting(
         "calibration": calibration.dataset.sha256 if calibration else suite.calibration.folds,
         "version": calibench.__version__,
     }
+    if suite.yardstick is not None:
+        context["yardstick"] = dataclasses.asdict(suite.yardstick)
     for note in notes:
         progress.say(note)
     return Setting(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from calibench.report import matched, tables
+from calibench.report import matched, speed, tables
 from calibench.report.against import against, against_table, against_words
 from calibench.report.curves import curve_drawings
 from calibench.report.figures import Drawing, has_predictions, reliability_diagrams
@@ -36,6 +36,7 @@ def parts(section: Section, folder: Path) -> list[Part]:
         Part("Quality", _quality_words(section), tables.quality(section)),
         _against(section, folder),
         _reliability(section, folder),
+        *_speed(section),
         *_front(section, placed),
         _matched(section, placed),
         Part("Over the number of passes", drawings=tuple(curve_drawings(section))),
@@ -85,6 +86,23 @@ def _front(section: Section, placed: Sequence[Point]) -> tuple[Part, Part]:
         Part("Cost against quality", drawings=_some(front_drawing(section, found))),
         Part("Probability of being on the front", front_words() if table else "", table),
     )
+
+
+def _speed(section: Section) -> list[Part]:
+    if speed.yardstick_of(section) is None:
+        return []
+    found = [
+        Part(
+            "Time against error",
+            speed.speed_words(section),
+            speed.speed_table(section),
+            _some(speed.speed_drawing(section)),
+        )
+    ]
+    table = speed.matched_error_table(section)
+    if table is not None:
+        found.append(Part("Time at the matched error", speed.matched_error_words(section), table))
+    return [*found, Part("Bias of stopping", speed.stopping_words(section))]
 
 
 def _matched(section: Section, placed: Sequence[Point]) -> Part:

@@ -28,6 +28,7 @@ class DataSpec:
         text: columns of the text, or of the two texts of a pair; empty to recognise them.
         label: column of the label; None to recognise it.
         out_of_scope: names of labels that the model is not meant to output.
+        limit: a random subset of this size, unless the command line asks for another; None for all of it.
     """
 
     loader: str = "huggingface"
@@ -38,6 +39,7 @@ class DataSpec:
     text: tuple[str, ...] = ()
     label: str | None = None
     out_of_scope: tuple[str, ...] = ()
+    limit: int | None = None
 
 
 @dataclass(frozen=True)
@@ -52,10 +54,16 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class MethodSpec:
-    """A registered method and its parameters."""
+    """A registered method and its parameters.
+
+    Attributes:
+        replicates: of a suite with a yardstick, how many of its replicates this method takes part in; None
+            for all. For slow methods.
+    """
 
     name: str
     params: Mapping[str, Any] = field(default_factory=dict)
+    replicates: int | None = None
 
 
 @dataclass(frozen=True)
@@ -101,6 +109,25 @@ class TimingSpec:
 
 
 @dataclass(frozen=True)
+class YardstickSpec:
+    """What the error of each method is measured against; see `calibench.yardstick`.
+
+    Attributes:
+        method: whose mean over passes, in the limit, is right.
+        passes: an error is matched if it is that of so many passes of `method`.
+        reference: a method with the same limit, run for the two long references.
+        reference_passes: of each of the two, in runs of `passes`.
+        replicates: repetitions, each with a seed of its own.
+    """
+
+    method: str
+    passes: int = 50
+    reference: str = ""
+    reference_passes: int = 500
+    replicates: int = 20
+
+
+@dataclass(frozen=True)
 class Suite:
     """Everything a run needs to know.
 
@@ -115,6 +142,7 @@ class Suite:
         metrics: registered metrics; empty for all that apply.
         curve: numbers of passes at which running means are scored; empty for none.
         posthoc: post-hoc steps; every method has a row without and one with each of them.
+        yardstick: what errors are measured against; None for no such measurement.
     """
 
     name: str
@@ -130,6 +158,7 @@ class Suite:
     posthoc: tuple[str, ...] = ()
     calibration: CalibrationSpec = field(default_factory=CalibrationSpec)
     timing: TimingSpec = field(default_factory=TimingSpec)
+    yardstick: YardstickSpec | None = None
 
 
 def suite_names() -> list[str]:
@@ -179,9 +208,23 @@ def parse_suite(text: str, name: str) -> Suite:
         raise UsageError(
             f"calibration.folds is {suite.calibration.folds} in the suite {name!r}; expected 2 or more."
         )
+    if suite.yardstick is not None:
+        _check_yardstick(suite.yardstick, f"the suite {name!r}")
     if not suite.seeds:
         raise UsageError(f"seeds is empty in the suite {name!r}; expected at least one integer.")
     return suite
+
+
+def _check_yardstick(spec: YardstickSpec, where: str) -> None:
+    if not spec.method:
+        raise UsageError(f"The [yardstick] of {where} has no method; name the one whose limit is right.")
+    for label, value, least in (
+        ("passes", spec.passes, 1),
+        ("reference_passes", spec.reference_passes, spec.passes),
+        ("replicates", spec.replicates, 2),
+    ):
+        if value < least:
+            raise UsageError(f"yardstick.{label} is {value} in {where}; expected {least} or more.")
 
 
 def _build(kind: type, table: Mapping[str, Any], where: str) -> Any:
@@ -199,6 +242,8 @@ def _build(kind: type, table: Mapping[str, Any], where: str) -> Any:
             hint = f" did you mean {near[0]!r}?" if near else ""
             raise UsageError(f"Unknown key {key!r} in {where};{hint} choose from {', '.join(known)}.")
         values[key] = _value(hints[key], value, f"{key} in {where}")
+    if kind is YardstickSpec:
+        values.setdefault("method", "")
     missing = [item for item in ("name",) if item in known and item not in values and kind is MethodSpec]
     if missing:
         raise UsageError(f"A [[method]] table in {where} has no name; give it a registered method's name.")
