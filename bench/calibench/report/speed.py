@@ -222,11 +222,10 @@ def stopping_words(section: Section) -> str:
             continue
         worst = max(groups, key=lambda group: abs(group["bias"]) / max(group["bias_standard_error"], 1e-12))
         first, last = significant(groups[0]["passes"]), significant(groups[-1]["passes"])
+        bias = f"{worst['bias']:+.4f} (standard error {worst['bias_standard_error']:.4f})"
         lines.append(
-            f"{code(entry.label)}: over tenths of the examples by passes spent ({first} to {last}), the signed "
-            f"bias that stands out most is "
-            f"{worst['bias']:+.4f} (standard error {worst['bias_standard_error']:.4f}) at "
-            f"{significant(worst['passes'])} passes."
+            f"{code(entry.label)}: over tenths of the examples by passes spent ({first} to {last}), the "
+            f"signed bias that stands out most is {bias} at {significant(worst['passes'])} passes."
         )
     return "\n\n".join(lines)
 

@@ -64,7 +64,7 @@ def override(suite: Suite, given: Overrides) -> Suite:
     if given.passes is not None:
         # Asked for on the command line, it stands above what the suite says of single methods.
         specs = [
-            MethodSpec(spec.name, {k: v for k, v in spec.params.items() if k != "passes"}) for spec in specs
+            replace(spec, params={k: v for k, v in spec.params.items() if k != "passes"}) for spec in specs
         ]
     return replace(
         suite,
@@ -87,7 +87,7 @@ def _data(data: DataSpec, given: Overrides) -> DataSpec:
     if given.dataset is not None:
         # Another data set: what the suite says of the columns and revision of its own does not carry over.
         split = data.split if data.loader == "huggingface" else None
-        data = DataSpec(name=given.dataset, split=split, out_of_scope=data.out_of_scope)
+        data = DataSpec(name=given.dataset, split=split, out_of_scope=data.out_of_scope, limit=data.limit)
     text = tuple(given.text_columns) or None
     return replace(
         data,
@@ -134,10 +134,12 @@ def _timing(timing: TimingSpec, given: Overrides) -> TimingSpec:
 def _methods(suite: Suite, given: Overrides) -> list[MethodSpec]:
     if not given.methods:
         return list(suite.method)
-    known = {spec.name: spec for spec in suite.method}
-    for name in given.methods:
+    found: list[MethodSpec] = []
+    for name in dict.fromkeys(given.methods):
         METHODS.entry_point(name)
-    return [known.get(name, MethodSpec(name)) for name in dict.fromkeys(given.methods)]
+        # A suite may have several settings of one method.
+        found += [spec for spec in suite.method if spec.name == name] or [MethodSpec(name)]
+    return found
 
 
 def _with_arguments(specs: Sequence[MethodSpec], given: Overrides) -> list[MethodSpec]:
@@ -165,7 +167,7 @@ def _with_arguments(specs: Sequence[MethodSpec], given: Overrides) -> list[Metho
         {} if given.memory_budget_mb is None else {"memory_budget_mb": given.memory_budget_mb}
     )
     return [
-        MethodSpec(spec.name, {**spec.params, **_applicable(spec.name, budget), **extra[spec.name]})
+        replace(spec, params={**spec.params, **_applicable(spec.name, budget), **extra[spec.name]})
         for spec in specs
     ]
 
