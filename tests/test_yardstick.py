@@ -28,7 +28,7 @@ limit = 24
 method = "mc-dropout"
 passes = 4
 reference = "mc-dropout-stratified"
-reference_passes = 12
+reference_passes = 100
 replicates = 3
 [[method]]
 name = "frequentist"

@@ -164,7 +164,8 @@ def _yardstick(session: Session, outcome: Outcome) -> Record:
     found = [joined(source, setting, repetition) for repetition in [0, *sorted(source.replicates)]]
     probs = np.stack([item.probs for item in found])
     passes = np.stack([item.passes for item in found])
-    return {"yardstick": dataclasses.asdict(spec) | error_fields(probs, references, passes)}
+    against = dataclasses.asdict(spec)
+    return {"yardstick": {"against": against} | error_fields(probs, references, passes)}
 
 
 def _self_check(session: Session, running: Running) -> dict[str, Any] | None:

@@ -23,7 +23,8 @@ Family = tuple[str, str]
 
 def yardstick_of(section: Section) -> dict[str, Any] | None:
     """The yardstick of a section whose suite has one."""
-    return next((e.record["yardstick"] for e in section.measured if e.record.get("yardstick")), None)
+    found = (e.record["yardstick"]["against"] for e in section.measured if e.record.get("yardstick"))
+    return next(found, None)
 
 
 def _entries(section: Section) -> list[Entry]:
