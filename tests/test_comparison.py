@@ -210,8 +210,12 @@ def test_a_pair_has_its_own_reference() -> None:
     for reference, found in ((first, together[:4]), (second, together[4:])):
         alone = compare(reference, {"m": evaluation.probs}, evaluation.labels, resamples=50, seed=1)
         for one, many in zip(alone, found, strict=True):
-            assert one.difference == many.difference
-            assert one.p_value == many.p_value <= many.adjusted_p
+            # Sums over more columns at once may differ in the last bits.
+            for key in ("value", "low", "high"):
+                expected = getattr(one.difference, key)
+                assert getattr(many.difference, key) == pytest.approx(expected, rel=1e-9, abs=1e-12)
+            assert many.p_value == pytest.approx(one.p_value, rel=1e-9)
+            assert many.p_value <= many.adjusted_p
 
 
 @given(seed=st.integers(0, 2**32 - 1), noise=st.floats(0.1, 3.0))

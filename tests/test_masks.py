@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from calibench.errors import CalibenchError, UsageError
-from calibench.masks import MOST_PATTERNS, MaskSource, Stratum
+from calibench.masks import MOST_PATTERNS, IndependentCopies, MaskSource, Stratum
 
 #: (p, copies) with a whole number of drops per unit, and without.
 WHOLE = [(0.1, 10), (0.2, 10), (0.5, 2), (0.3, 20), (0.25, 4)]
@@ -29,7 +29,7 @@ def drops(
     return np.stack([(patterns >> copy) & 1 == 1 for copy in range(copies)])
 
 
-def pattern_law(stratum: Stratum) -> NDArray[np.float64]:
+def pattern_law(stratum: Stratum | IndependentCopies) -> NDArray[np.float64]:
     """The probability of each pattern, exactly: how many of the 2**32 draws it gets, found by bisection."""
     low = torch.zeros(len(stratum.table), dtype=torch.int64)
     high = torch.full_like(low, 2**32)
@@ -58,6 +58,15 @@ def test_marginal_law_is_exact(p: float, copies: int) -> None:
     if copies > 1:
         pairs = np.einsum("n,ns,nt->st", law, bits, bits)[~np.eye(copies, dtype=bool)]
         assert np.ptp(pairs) < 4 * slack
+
+
+@given(p=st.floats(0.001, 0.999), copies=st.integers(1, 10))
+def test_independent_copies_have_the_binomial_law(p: float, copies: int) -> None:
+    """A pattern of k drops has probability p^k (1 - p)^(T - k) to within 2**-31: all draws are counted."""
+    law = IndependentCopies(p, copies)
+    drops = np.array([int(pattern).bit_count() for pattern in law.table])
+    expected = p**drops * (1 - p) ** (copies - drops)
+    np.testing.assert_allclose(pattern_law(law), expected, rtol=0, atol=2.0**-31)
 
 
 @pytest.mark.parametrize(("p", "copies"), WHOLE)
