@@ -15,6 +15,8 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 THIRD_PARTY_WARNINGS = (
     # baal logs through structlog.threadlocal, deprecated since structlog 22.1.
     "ignore:`structlog.threadlocal` is deprecated:DeprecationWarning",
+    # baal's log processor names the thread by a method deprecated since Python 3.10.
+    "ignore:getName:DeprecationWarning",
 )
 
 # A first call imports and compiles: time is no property of an example. The same examples on every machine.

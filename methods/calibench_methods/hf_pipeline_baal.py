@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel, pipeline
 
 from calibench.errors import CalibenchError, RefusedError
-from calibench.models import Checkpoint
+from calibench.models import Checkpoint, dtype_notes
 from calibench.passes import at_least, standard_error
 from calibench.stochastic import seeded
-from calibench.types import Method, Plan, Predictive, Text
+from calibench.types import IntArray, Method, Plan, Predictive, Text
 from calibench_methods.mc_dropout_baal import baal_coverage, load_patch_module
+from calibench_methods.own_batches import check_order, length_order
 
 
 class HfPipelineBaal(Method):
@@ -30,19 +31,31 @@ class HfPipelineBaal(Method):
         checkpoint: the model; the pipeline gets a twin of it.
         passes: T, at least 1.
         batch_size: of the pipeline, at least 1.
+        order: "dataset", or "sorted" by the length of the texts.
+        dtype: of the weights, or "same" for the checkpoint's.
 
     Raises:
-        UsageError: `passes` or `batch_size` is below 1.
+        UsageError: a parameter is out of range.
         RefusedError: the model has no dropout, BaaL's patch reaches none of it, or two classes share a name.
         CalibenchError: BaaL is not installed.
     """
 
     tokenises: ClassVar[bool] = True
 
-    def __init__(self, checkpoint: Checkpoint, *, passes: int = 20, batch_size: int = 32) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        *,
+        passes: int = 20,
+        batch_size: int = 32,
+        order: str = "dataset",
+        dtype: str = "same",
+    ) -> None:
         super().__init__(checkpoint)
         self.passes = at_least(1, "passes", passes)
         self._batch_size = at_least(1, "batch_size", batch_size)
+        self._order = check_order(order)
+        self._notes = dtype_notes(checkpoint, dtype)
         self._device = checkpoint.device
         self._column = {label: column for column, label in enumerate(checkpoint.labels)}
         if len(self._column) < len(checkpoint.labels):
@@ -54,7 +67,7 @@ class HfPipelineBaal(Method):
         self.coverage = baal_coverage(checkpoint)
         classifier: Any = pipeline(
             "text-classification",
-            model=cast(PreTrainedModel, checkpoint.twin()),
+            model=cast(PreTrainedModel, checkpoint.twin(dtype)),
             tokenizer=copy.deepcopy(checkpoint.tokenizer),
             device=checkpoint.device,
             top_k=None,
@@ -65,13 +78,14 @@ class HfPipelineBaal(Method):
         self.modules = (classifier.model,)
 
     def predict(self, plan: Plan, *, seed: int) -> Predictive:
-        inputs = [_pipeline_input(text) for text in plan.texts]
+        order = length_order(plan.texts) if self._order == "sorted" else np.arange(len(plan))
+        inputs = [_pipeline_input(plan.texts[position]) for position in order]
         options = _truncation(plan)
         samples = np.empty((self.passes, len(plan), len(self._column)), dtype=np.float32)
         with seeded(seed, self._device):  # the pipeline turns gradients off for itself
             for sample in samples:
                 outputs = self._pipeline(inputs, batch_size=self._batch_size, **options)
-                self._fill(sample, outputs)
+                self._fill(sample, order, outputs)
         finite = np.isfinite(samples).all(axis=(0, 2))
         if not finite.all():
             raise CalibenchError(
@@ -84,13 +98,16 @@ class HfPipelineBaal(Method):
             passes=np.full(len(plan), self.passes, dtype=np.int64),
             samples=samples,
             standard_error=standard_error(mean, samples.var(axis=0, dtype=np.float64), self.passes),
+            notes=self._notes,
         )
 
-    def _fill(self, sample: NDArray[np.float32], outputs: list[list[dict[str, Any]]]) -> None:
+    def _fill(
+        self, sample: NDArray[np.float32], order: IntArray, outputs: list[list[dict[str, Any]]]
+    ) -> None:
         # With top_k=None the pipeline sorts the classes of each text by score.
-        for row, scores in zip(sample, outputs, strict=True):
+        for position, scores in zip(order, outputs, strict=True):
             for score in scores:
-                row[self._column[score["label"]]] = score["score"]
+                sample[position, self._column[score["label"]]] = score["score"]
 
 
 def _pipeline_input(text: Text) -> str | dict[str, str]:
