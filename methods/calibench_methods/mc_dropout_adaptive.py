@@ -27,7 +27,7 @@ from calibench.types import FloatArray, IntArray, Method, Plan, Predictive
 TARGETS = ("mean", "each")
 # Positions of a forward pass: below the first, padding costs less than a pass more; above the second, more at
 # once is no faster.
-POSITIONS = {"cpu": (256, 2048), "cuda": (16_384, 131_072), "mps": (2048, 16_384)}
+POSITIONS = {"cpu": (2048, 4096), "cuda": (16_384, 131_072), "mps": (2048, 16_384)}
 
 
 class McDropoutAdaptive(Method):
