@@ -102,9 +102,9 @@ def replicated(method: Any, plan: Any, count: int) -> tuple[FloatArray, FloatArr
 def test_the_mean_is_right_and_the_error_is_that_of_more_passes() -> None:
     """Against all 64 masks of a model whose log-odds are far from normal, the worst case for the prior.
 
-    Stopping leaves a bias: its square was 18% of the squared error with 300 other seeds, and must stay below a
-    third. The error was that of equal allocation at 1.7 times the passes, and must be that of 1.2 times. The
-    seeds are fixed.
+    Stopping leaves a bias: its square was 18% of the squared error with 300 other seeds, and must stay below
+    a third. The error was that of equal allocation at 1.7 times the passes, and must be that of 1.2 times.
+    The seeds are fixed.
     """
     known = enumerable()
     method = McDropoutAdaptive(known.checkpoint, tolerance=0.015)

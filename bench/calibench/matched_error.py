@@ -81,7 +81,7 @@ def speedup(family: Sequence[Measured], target: Measured, other: Measured, *, se
 
     The interval is the bootstrap's over replicates: those of all settings that were run in the same
     repetition are drawn together, so that drift of the machine is in both sides of a ratio. It is about these
-    examples.
+    examples. Times are medians over replicates, which one stall of the machine does not move.
 
     Args:
         family: settings of the method, two or more, or the target alone.
@@ -92,15 +92,20 @@ def speedup(family: Sequence[Measured], target: Measured, other: Measured, *, se
         None where no setting of the method comes near to that error.
     """
 
-    def ratio(take: Callable[[FloatArray], float]) -> float | None:
-        if len(family) == 1:
-            at: float | None = take(family[0].seconds)
-        else:
-            settings = [(take(item.seconds), take(item.squares)) for item in family]
-            at = seconds_at(settings, take(target.squares))
-        return None if at is None else take(other.seconds) / at
+    def ratio(drawn: Callable[[FloatArray], FloatArray]) -> float | None:
+        def seconds(item: Measured) -> float:
+            return float(np.median(drawn(item.seconds)))
 
-    value = ratio(lambda values: float(values.mean()))
+        def square(item: Measured) -> float:
+            return float(drawn(item.squares).mean())
+
+        if len(family) == 1:
+            at: float | None = seconds(family[0])
+        else:
+            at = seconds_at([(seconds(item), square(item)) for item in family], square(target))
+        return None if at is None else seconds(other) / at
+
+    value = ratio(lambda values: values)
     if value is None:
         return None
     if min(len(item.seconds) for item in (*family, target)) < 2:
@@ -108,8 +113,7 @@ def speedup(family: Sequence[Measured], target: Measured, other: Measured, *, se
     rng = np.random.default_rng(seed)
     draws = []
     for _ in range(RESAMPLES):
-        drawn = _Draw(rng)
-        one = ratio(drawn)
+        one = ratio(_Draw(rng))
         if one is not None:
             draws.append(one)
     if len(draws) < 0.9 * RESAMPLES:
@@ -119,14 +123,15 @@ def speedup(family: Sequence[Measured], target: Measured, other: Measured, *, se
 
 
 class _Draw:
-    """Means of resampled replicates; arrays of one length share the draw."""
+    """Resampled replicates; arrays of one length share the draw."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self._rng = rng
         self._index: dict[int, Any] = {}
 
-    def __call__(self, values: FloatArray) -> float:
+    def __call__(self, values: FloatArray) -> FloatArray:
         count = len(values)
         if count not in self._index:
             self._index[count] = self._rng.integers(0, count, size=count)
-        return float(values[self._index[count]].mean())
+        found: FloatArray = values[self._index[count]]
+        return found

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
@@ -16,7 +17,7 @@ from calibench.report.groups import Entry, Record, Section, dig
 from calibench.report.numbers import bound, fraction, interval, significant
 from calibench.report.tables import ABSENT, Cell, Column, Table, build
 from calibench.report.words import code
-from calibench.stats import median_ratio_interval, ratio_interval
+from calibench.stats import median_ratio_interval
 
 Family = tuple[str, str]
 
@@ -82,7 +83,7 @@ def speed_words(section: Section) -> str:
         f"{code(spec['reference'] or spec['method'])} stand; their own noise cancels. Bias is the part of it "
         "that further replicates would not average out. Equivalent passes are how many independent passes "
         "have that error. Ratios are to one deterministic pass in the same dtype, timed side by side; "
-        "brackets are 95% intervals over replicates, for these examples."
+        "they are medians over replicates. Brackets are 95% intervals over replicates, for these examples."
     )
 
 
@@ -150,7 +151,10 @@ def _time_ratio(record: Record, deterministic: Record | None) -> Mapping[str, An
         return None
     own, other = measured(record).seconds, measured(deterministic).seconds
     both = min(len(own), len(other))
-    return ratio_interval(list(own[:both]), list(other[:both])).as_dict()
+    value = float(np.median(own[:both] / other[:both]))
+    ratio = median_ratio_interval(own[:both], other[:both])
+    # Too few replicates bound no median, but a ratio of one pair is still what was measured.
+    return {"value": value, "low": ratio.low, "high": ratio.high, "reason": None}
 
 
 def _latency_ratio(record: Record, deterministic: Record | None) -> Mapping[str, Any] | None:
@@ -241,11 +245,11 @@ def speed_drawing(section: Section) -> Drawing | None:
     axes.set_yscale("log")
     words = []
     reference = section.reference
-    base = None if reference is None else float(measured(reference.record).seconds.mean())
+    base = None if reference is None else float(np.median(measured(reference.record).seconds))
     for order, (key, settings) in enumerate(families(section).items()):
         points = [(measured(e.record), e) for e in settings]
         placed = sorted(
-            (one.seconds.mean() / (base or 1.0), math.sqrt(one.squares.mean()), entry.label)
+            (float(np.median(one.seconds)) / (base or 1.0), math.sqrt(one.squares.mean()), entry.label)
             for one, entry in points
             if one.squares.mean() > 0
         )
