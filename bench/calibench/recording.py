@@ -78,6 +78,7 @@ def _shared_fields(setting: Setting, cell: Cell, key: str, captured: dict[str, A
             "source": dataset.source,
             "sha256": dataset.sha256,
             "n": len(dataset),
+            "out_of_scope": int((dataset.labels < 0).sum()),
             "labels": list(dataset.label_names),
             "limit": setting.limit,
         },

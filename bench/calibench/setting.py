@@ -16,6 +16,7 @@ from calibench.data.labels import align, match_labels
 from calibench.data.plan import Planner
 from calibench.data.plan import blocks as blocks_of
 from calibench.data.subset import limit
+from calibench.errors import UsageError
 from calibench.models import Checkpoint, load_checkpoint
 from calibench.progress import Progress
 from calibench.suites.loader import Suite
@@ -62,6 +63,11 @@ def load_setting(
         CalibenchError: it could not be loaded.
     """
     data, timing = suite.data, suite.timing
+    if suite.model.name is None:
+        raise UsageError(
+            f"The suite {suite.name!r} comes without a model; pass --model with a hub id or a folder of a "
+            "text classifier that outputs the labels of its data."
+        )
     dataset = load_split(data, data.split)
     if post_hoc:
         refuse_unfit(suite.calibration, dataset.split)

@@ -44,9 +44,9 @@ class DataSpec:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """Which checkpoint: hub id, folder or "embedded", and how to load it."""
+    """Which checkpoint: hub id, folder or "embedded", and how to load it; without a name, `--model` says."""
 
-    name: str = "embedded"
+    name: str | None = None
     revision: str | None = None
     dtype: str = "float32"
     attention: str | None = None
