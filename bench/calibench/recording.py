@@ -29,7 +29,11 @@ from calibench.yardstick import error_fields
 def make_records(session: Session, peaks: Mapping[str, memory.Peak]) -> list[Record]:
     """One record per row of the session, failed ones included; stores the predictions."""
     setting = session.setting
-    metrics = select_metrics(setting.suite.metrics, posterior_known=setting.dataset.posterior is not None)
+    metrics = select_metrics(
+        setting.suite.metrics,
+        posterior_known=setting.dataset.posterior is not None,
+        out_of_scope=bool((setting.dataset.labels < 0).any()),
+    )
     captured = environment.capture()
     outcomes = outcomes_of(session)
     timings = SharedTime(session, outcomes)
