@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 import calibench
+from calibench.asides import Aside, threshold_split
 from calibench.calibration import CalibrationSplit, calibration_split, load_split, refuse_unfit
 from calibench.data.hashing import plan_sha256
 from calibench.data.labels import align, match_labels
@@ -31,6 +32,8 @@ class Setting:
     """What all cells of a run share.
 
     Attributes:
+        threshold: what the threshold between in scope and out of scope is chosen on; None where there is
+            none to choose.
         calibration: what post-hoc steps are fitted on; None where they are cross-fitted, or there are none.
         context: what the keys of all cells depend on.
         limit: as asked for.
@@ -43,10 +46,16 @@ class Setting:
     plan: Plan
     blocks: list[list[IntArray]]
     calibration: CalibrationSplit | None
+    threshold: Aside | None
     context: dict[str, Any]
     limit: int | None
     first_forward_s: float
     notes: tuple[str, ...]
+
+    @property
+    def asides(self) -> tuple[Aside, ...]:
+        """What every method predicts once, untimed, beside what is scored."""
+        return () if self.threshold is None else (self.threshold,)
 
 
 def load_setting(
@@ -111,6 +120,7 @@ def load_setting(
         plan,
         blocks,
         calibration,
+        threshold_split(suite, dataset, checkpoint.labels, planner, limit_to),
         context,
         limit_to,
         _first_forward(checkpoint, plan),
