@@ -173,6 +173,7 @@ def _noise_floor_here(found: Sequence[Section]) -> str:
         for entry in section.measured:
             floor, n = dig(entry.record, "metrics", "ece_noise_floor"), dig(entry.record, "data", "n")
             known = [floor[end] for end in ("value", "low", "high") if floor and floor.get(end) is not None]
+            n = n and n - (dig(entry.record, "data", "out_of_scope") or 0)
             if n and len(known) == 3:
                 mean, low, high = known
                 return (
