@@ -131,7 +131,7 @@ def suite_hub(home: Path, suite: str, examples: int = 40) -> StubHub:
     write_data(data, wanted.data.config or "default", examples)
     return StubHub(
         home,
-        models={wanted.model.name: Repository(model, wanted.model.revision)},
+        models={str(wanted.model.name): Repository(model, wanted.model.revision)},
         datasets={str(wanted.data.name): Repository(data, wanted.data.revision)},
     )
 

@@ -18,7 +18,7 @@ from calibench.metrics.scoring import NLL
 from calibench.montecarlo import sd_over_passes, sd_over_seeds
 from calibench.records import Record, load_predictions, load_records, write_records
 from calibench.report import write_report
-from calibench.report.against import SHOWN, against, against_table, against_words, closing, footer
+from calibench.report.against import against, against_table, against_words, closing, footer
 from calibench.report.groups import Section, sections
 from calibench.report.html import write_html
 from calibench.types import Evaluation, FloatArray
@@ -44,7 +44,7 @@ def test_each_method_has_a_row_per_metric(folder: Path) -> None:
     assert found is not None
     table = against_table(section, found, folder)
     assert [(row.entry.label, row.cells[0].text) for row in table.rows[:-1]] == [
-        (name, metric.title) for name in ("mc-dropout", "blunt") for metric in SHOWN
+        (name, metric.title) for name in ("mc-dropout", "blunt") for metric in (*FAMILY, ECE)
     ]
     assert table.rows[-1].failure == example.FAILED.error
     stored = [load_predictions(folder, entry.record) for entry in section.measured]

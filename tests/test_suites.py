@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 
 from calibench.cells import bind, cells_of
 from calibench.errors import UsageError
+from calibench.records import load_predictions
 from calibench.registry import METHODS
+from calibench.run import run
 from calibench.suites.loader import (
     CalibrationSpec,
     DataSpec,
@@ -64,7 +66,7 @@ def test_a_bad_suite_is_refused_in_one_sentence(text: str, message: str) -> None
 
 def test_unknown_suites_and_missing_files(tmp_path: Path) -> None:
     """A name that is no suite lists the suites; a file that cannot be read says so."""
-    with pytest.raises(UsageError, match=r"Unknown suite 'sst'; did you mean 'sst2'\? choose from embedded"):
+    with pytest.raises(UsageError, match=r"Unknown suite 'sst'; did you mean 'sst2'\? choose from clinc-oos"):
         load_suite("sst")
     with pytest.raises(UsageError, match="No such file or directory"):
         load_suite(str(tmp_path / "none.toml"))
@@ -179,3 +181,26 @@ def test_the_documented_suite_is_one() -> None:
     for kind in (Suite, DataSpec, ModelSpec, MethodSpec, CalibrationSpec, TimingSpec, YardstickSpec):
         for key in (item.name for item in fields(kind)):
             assert re.search(rf"^\[*{key}\b", block, re.MULTILINE), key
+
+
+def test_a_suite_without_a_model_asks_for_one(tmp_path: Path) -> None:
+    """Nothing is loaded, and nothing written, before the user is told to pass --model."""
+    with pytest.raises(UsageError, match="'clinc-oos' comes without a model; pass --model with a hub id or"):
+        run(load_suite("clinc-oos"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.shared
+def test_the_local_copy_of_clinc_runs(tmp_path: Path, shared: Path) -> None:
+    """Labels are matched by name, and rows of the label declared out of scope are kept apart."""
+    given = Overrides(
+        dataset=str(shared / "data" / "clinc_oos"),
+        model=str(shared / "models" / "clinc-minilm"),
+        methods=["frequentist"],
+        effort="fast",
+    )
+    suite = override(load_suite("clinc-oos"), given)
+    (record,) = run(replace(suite, timing=replace(suite.timing, memory=False)), tmp_path, limit_to=60)
+    assert (record["status"], record["data"]["n"], len(record["data"]["labels"])) == ("ok", 60, 150)
+    labels = load_predictions(tmp_path, record).label
+    assert record["data"]["out_of_scope"] == (labels < 0).sum() > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,18 +87,40 @@ def calibration_split(
     spec = suite.calibration
     if spec.split is None:
         return None
-    dataset = load_split(suite.data, spec.split)
-    limits = [size for size in (spec.limit, limit_to) if size is not None]
-    if limits:
-        dataset = limit(dataset, min(limits), suite.seeds[0])
-    dataset = in_scope(align(dataset, model_labels, out_of_scope=suite.data.out_of_scope))
-    known = set(scored.texts)
-    fresh = np.array([i for i, text in enumerate(dataset.texts) if text not in known], dtype=np.int64)
-    if not len(fresh):
+    dataset, shared = apart(suite, spec.split, scored, model_labels, [spec.limit, limit_to])
+    dataset = in_scope(dataset)
+    if not len(dataset):
         raise UsageError(
             f"The calibration split {spec.split!r} holds no labelled text that is not scored too; name "
             "another, or leave it out to cross-fit."
         )
-    shared = len(dataset) - len(fresh)
-    dataset = take(dataset, fresh) if shared else dataset
     return CalibrationSplit(dataset, planner.plan(dataset.texts, dataset.rows), shared)
+
+
+def apart(
+    suite: Suite,
+    split: str,
+    scored: Dataset,
+    model_labels: tuple[str, ...],
+    limits: Sequence[int | None],
+) -> tuple[Dataset, int]:
+    """Another split of the suite's data, aligned, without the examples whose text is scored too.
+
+    Args:
+        limits: it is a random subset of the smallest of these sizes.
+
+    Returns:
+        what is left, and how many examples were left out.
+
+    Raises:
+        UsageError: its labels are not the model's.
+    """
+    dataset = load_split(suite.data, split)
+    sizes = [size for size in limits if size is not None]
+    if sizes:
+        dataset = limit(dataset, min(sizes), suite.seeds[0])
+    dataset = align(dataset, model_labels, out_of_scope=suite.data.out_of_scope)
+    known = set(scored.texts)
+    fresh = np.array([i for i, text in enumerate(dataset.texts) if text not in known], dtype=np.int64)
+    shared = len(dataset) - len(fresh)
+    return (take(dataset, fresh) if shared else dataset), shared

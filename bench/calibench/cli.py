@@ -262,7 +262,7 @@ def compare(base: Path, new: tuple[Path, ...], metrics: tuple[str, ...], quality
     from calibench.evaluate import select_metrics
     from calibench.report.compared import comparison
 
-    chosen = select_metrics(metrics, posterior_known=False)
+    chosen = select_metrics(metrics, posterior_known=False, out_of_scope=True)
     first = matching.load_run(base)
     for path in new:
         other = matching.load_run(path)

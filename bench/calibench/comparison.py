@@ -3,9 +3,10 @@
 Each metric of the family is written as a mean over examples: of its losses, or of its jackknife pseudo-values
 where it is no plain mean (the debiased calibration error). A paired difference is then the mean of N
 differences, whatever the metric, and one statistic serves all: Student's, corrected for skewness; accuracy,
-where a handful of examples may make the difference, has McNemar's. Their p-values reach far into the tail,
-where 10,000 resamples have nothing to count, and are adjusted by Holm's procedure for the whole family,
-methods times metrics: with 95% probability no verdict is a false alarm.
+where a handful of examples may make the difference, has McNemar's. Where examples are out of scope, how well
+they are told from the others is a mean over pairs of examples, with a test of its own, DeLong's. P-values
+reach far into the tail, where 10,000 resamples have nothing to count, and are adjusted by Holm's procedure
+for the whole family, methods times metrics: with 95% probability no verdict is a false alarm.
 
 Examples are what is resampled. Masks that are drawn for each example vary with it; what all examples share,
 such as an assignment to folds, is that of the seed that was run: see `calibench.montecarlo`.
@@ -33,6 +34,7 @@ from calibench.intervals import (
     two_sided,
 )
 from calibench.metrics.calibration import ECE_DEBIASED
+from calibench.metrics.detection import OOS_AUROC, Placements, paired_auroc, placements, score_of
 from calibench.metrics.scoring import ACCURACY, BRIER, NLL
 from calibench.resampling import BLOCK, resampled_sums, resampled_together
 from calibench.stats import Interval
@@ -52,6 +54,11 @@ WIDE = 512
 
 Verdict = Literal["better", "worse", "no difference shown"]
 UNDECIDED: Verdict = "no difference shown"
+
+
+def family_of(labels: IntArray) -> tuple[Metric, ...]:
+    """`FAMILY`, and with examples out of scope how well the largest probability tells them; labels [N]."""
+    return FAMILY if (labels >= 0).all() else (*FAMILY, OOS_AUROC)
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,12 +107,12 @@ def compare(
     level: float = 0.95,
     seed: int,
 ) -> tuple[Difference, ...]:
-    """Compare each method with the reference in each metric of `FAMILY`, methods first.
+    """Compare each method with the reference in each metric of `family_of(labels)`, methods first.
 
     Args:
         reference: float64 [N, C], the reference's probabilities.
         methods: each method's probabilities, float64 [N, C], for the same examples in the same order.
-        labels: int64 [N].
+        labels: int64 [N]; -1 for examples out of scope, which are part of their detection only.
         resamples: bootstrap resamples of the examples, shared by all differences.
         level: of the intervals; one minus it bounds the probability of any false verdict.
 
@@ -124,15 +131,18 @@ def compare_pairs(
     level: float = 0.95,
     seed: int,
 ) -> tuple[Difference, ...]:
-    """`compare` where methods have references of their own; the family is all pairs times `FAMILY`.
+    """`compare` where methods have references of their own; the family is all pairs times `family_of`.
 
     A method whose probabilities are within `SAME` of its reference's everywhere does not differ from it.
 
     Raises:
         CalibenchError: where a method's probabilities are not of its reference's shape, or no distributions.
     """
+    inside = labels >= 0
     own: dict[int, list[FloatArray]] = {}
-    columns = []
+    ranks: dict[int, Placements] = {}
+    columns: list[_Column] = []
+    hypotheses: list[_Column | _Ranking] = []
     for pair in pairs:
         if pair.probs.shape != pair.reference.shape:
             raise CalibenchError(
@@ -141,33 +151,40 @@ def compare_pairs(
             )
         for probs in (pair.reference, pair.probs):
             if id(probs) not in own:
-                own[id(probs)] = contributions_of(probs, labels)
+                own[id(probs)] = contributions_of(probs[inside], labels[inside])
+                if not inside.all():
+                    ranks[id(probs)] = placements(score_of(Evaluation(probs, labels)), ~inside)
         same = bool(np.abs(pair.probs - pair.reference).max() <= SAME)
-        ours, base = own[id(pair.reference if same else pair.probs)], own[id(pair.reference)]
-        columns += [
-            _Column(pair.method, metric, mine - theirs, same)
-            for metric, mine, theirs in zip(FAMILY, ours, base, strict=True)
+        new, base = id(pair.reference if same else pair.probs), id(pair.reference)
+        means = [
+            _Column(pair.method, metric, mine - theirs, same, position)
+            for position, (metric, mine, theirs) in enumerate(
+                zip(FAMILY, own[new], own[base], strict=True), start=len(columns)
+            )
         ]
+        columns += means
+        hypotheses += means
+        if not inside.all():
+            hypotheses.append(_Ranking(pair.method, OOS_AUROC, ranks[new], ranks[base], same))
     if not columns:
         return ()
     table = np.stack([column.values for column in columns], axis=1)
-    n = len(labels)
-    means = resampled_sums(table, resamples, np.random.default_rng(seed)) / n
-    p_values = np.array([_p_value(column) for column in columns])
+    drawn = resampled_sums(table, resamples, np.random.default_rng(seed)) / len(table)
+    p_values = np.array([1.0 if item.few else item.p_value for item in hypotheses])
     adjusted, levels = holm(p_values, level)
     differences = []
-    for k, column in enumerate(columns):
-        mean, shown = float(column.values.mean()), bool(adjusted[k] <= 1.0 - level)
+    for k, item in enumerate(hypotheses):
+        shown = bool(adjusted[k] <= 1.0 - level)
         differences.append(
             Difference(
-                method=column.method,
-                metric=column.metric.name,
-                difference=Interval(mean, *_alone(column, means[:, k], level)),
+                method=item.method,
+                metric=item.metric.name,
+                difference=Interval(item.mean, *item.alone(drawn, level)),
                 p_value=float(p_values[k]),
                 adjusted_p=float(adjusted[k]),
-                adjusted=_adjusted(column, float(levels[k])),
-                detectable=_detectable(column, 1.0 - (1.0 - level) / len(columns)),
-                verdict=_verdict(column.metric, mean) if shown else UNDECIDED,
+                adjusted=_adjusted(item, float(levels[k])),
+                detectable=_detectable(item, 1.0 - (1.0 - level) / len(hypotheses)),
+                verdict=_verdict(item.metric, item.mean) if shown else UNDECIDED,
             )
         )
     return tuple(differences)
@@ -175,12 +192,28 @@ def compare_pairs(
 
 @dataclass(frozen=True, eq=False)
 class _Column:
-    """What one hypothesis is about: differences by example, float64 [N], and whether they are none at all."""
+    """A hypothesis about a mean over examples.
+
+    Attributes:
+        values: float64 [N], differences by example.
+        same: whether the predictions are, and so the differences none at all.
+        position: among the means that are resampled together.
+    """
 
     method: str
     metric: Metric
     values: FloatArray
     same: bool
+    position: int
+
+    @property
+    def mean(self) -> float:
+        return float(self.values.mean())
+
+    @property
+    def few(self) -> str | None:
+        """Why there can be no verdict."""
+        return _too_few(len(self.values))
 
     @property
     def power_sums(self) -> FloatArray:
@@ -191,44 +224,82 @@ class _Column:
         """How many examples were gained and lost, where the metric is accuracy."""
         return int(np.count_nonzero(self.values > 0.5)), int(np.count_nonzero(self.values < -0.5))
 
+    @property
+    def p_value(self) -> float:
+        if self.metric is ACCURACY:
+            return mcnemar_p_value(*self.changed)
+        return cautious_p_value(self.power_sums, len(self.values))
 
-def _p_value(column: _Column) -> float:
-    if len(column.values) < FEWEST:
-        return 1.0
-    if column.metric is ACCURACY:
-        return mcnemar_p_value(*column.changed)
-    return cautious_p_value(column.power_sums, len(column.values))
+    def within(self, level: float) -> Ends:
+        """The interval that inverts the test; without width where the predictions are the same."""
+        n = len(self.values)
+        if self.metric is ACCURACY and not self.same:
+            return paired_shares(*self.changed, n, level)
+        return cautious_mean(self.power_sums, n, level)
 
-
-def _within(column: _Column, level: float) -> Ends:
-    """The interval that inverts the test of `_p_value`; without width where the predictions are the same."""
-    n = len(column.values)
-    if column.metric is ACCURACY and not column.same:
-        return paired_shares(*column.changed, n, level)
-    return cautious_mean(column.power_sums, n, level)
-
-
-def _alone(column: _Column, means: FloatArray, level: float) -> Ends:
-    if column.metric is ACCURACY:
-        return _within(column, level)
-    # Of 200 examples the bootstrap alone holds 90 to 93% where a few of them make up the difference.
-    mean, _, skew = mean_spread_skew(column.power_sums, len(column.values))
-    both = [*accelerated(means, mean, skew, level), *_within(column, level)]
-    return min(both), max(both)
+    def alone(self, drawn: FloatArray, level: float) -> Ends:
+        """The interval for this difference only; drawn is float64 [R, columns], resampled means."""
+        if self.metric is ACCURACY:
+            return self.within(level)
+        # Of 200 examples the bootstrap alone holds 90 to 93% where a few of them make up the difference.
+        mean, _, skew = mean_spread_skew(self.power_sums, len(self.values))
+        both = [*accelerated(drawn[:, self.position], mean, skew, level), *self.within(level)]
+        return min(both), max(both)
 
 
-def _adjusted(column: _Column, level: float) -> Interval:
-    n, mean = len(column.values), float(column.values.mean())
-    if n < FEWEST:
-        return Interval(mean, None, None, f"n too small: {n} examples, a verdict needs {FEWEST}")
-    return Interval(mean, *_within(column, level))
+@dataclass(frozen=True, eq=False)
+class _Ranking:
+    """A hypothesis about an AUROC of examples out of scope against those in scope (DeLong et al. 1988)."""
+
+    method: str
+    metric: Metric
+    new: Placements
+    base: Placements
+    same: bool
+
+    @property
+    def mean(self) -> float:
+        return paired_auroc(self.new, self.base)[0]
+
+    @property
+    def few(self) -> str | None:
+        """Why there can be no verdict."""
+        return _too_few(min(len(self.new.beyond), len(self.new.within)), " of one kind")
+
+    @property
+    def p_value(self) -> float:
+        difference, spread = paired_auroc(self.new, self.base)
+        if spread == 0.0:
+            # Only the same ranks, or perfect ones, leave no spread: nothing there to test.
+            return 1.0
+        return float(2.0 * special.ndtr(-abs(difference) / spread))
+
+    def within(self, level: float) -> Ends:
+        """The interval that inverts the test."""
+        difference, spread = paired_auroc(self.new, self.base)
+        half = two_sided(level) * (0.0 if np.isnan(spread) else spread)
+        return difference - half, difference + half
+
+    def alone(self, drawn: FloatArray, level: float) -> Ends:  # noqa: ARG002 - the test has an interval
+        """The interval for this difference only."""
+        return self.within(level)
 
 
-def _detectable(column: _Column, level: float) -> float | None:
+def _too_few(n: int, what: str = "") -> str | None:
+    return f"n too small: {n} examples{what}, a verdict needs {FEWEST}" if n < FEWEST else None
+
+
+def _adjusted(item: _Column | _Ranking, level: float) -> Interval:
+    if item.few:
+        return Interval(item.mean, None, None, item.few)
+    return Interval(item.mean, *item.within(level))
+
+
+def _detectable(item: _Column | _Ranking, level: float) -> float | None:
     """Half the interval of the strictest step, and room for four in five true differences to pass it."""
-    if len(column.values) < FEWEST or column.same:
+    if item.few or item.same:
         return None
-    low, high = _within(column, level)
+    low, high = item.within(level)
     return (high - low) / 2.0 * float(1.0 + special.ndtri(0.8) / two_sided(level))
 
 
@@ -307,25 +378,30 @@ def joint_values(
     Args:
         metrics: those with a moments form share one pass; each other one is evaluated on every resample.
         methods: each method's probabilities, float64 [N, C].
-        labels: int64 [N].
+        labels: int64 [N]; -1 for examples out of scope, which only metrics about them are given.
 
     Returns:
         values by method and metric name.
     """
-    evaluations = {name: Evaluation(probs, labels) for name, probs in methods.items()}
+    everything = {name: Evaluation(probs, labels) for name, probs in methods.items()}
+    evaluations = {name: evaluation.in_scope() for name, evaluation in everything.items()}
     forms = {
         (name, metric.name): metric.moments(evaluation)
         for name, evaluation in evaluations.items()
         for metric in metrics
         if metric.moments is not None
     }
-    n = len(labels)
+    n = int((labels >= 0).sum())
     drawn = resampled_together(
         [form.features for form in forms.values()], resamples, np.random.default_rng(seed)
     )
     values = {key: form.finish(sums, n) for (key, form), sums in zip(forms.items(), drawn, strict=True)}
     for metric in metrics:
-        if metric.moments is None:
+        if metric.bootstrap is not None:
+            for name, evaluation in everything.items():
+                rng = np.random.default_rng(seed)
+                values[name, metric.name] = metric.bootstrap(evaluation, resamples, rng)
+        elif metric.moments is None:
             for name, evaluation in evaluations.items():
                 rng = np.random.default_rng(seed)
                 values[name, metric.name] = np.array(
@@ -349,6 +425,9 @@ def describe(
     turned about the observed one. Resampling a plug-in error adds the bias that sampling has added already;
     turned about, it is taken off instead of counted twice. The observed difference is never left out. It
     describes the sample; for plug-in errors it is no test.
+
+    Args:
+        labels: int64 [N]; -1 for examples out of scope, which only metrics about them are given.
     """
     arrays = {id(probs): probs for pair in pairs for probs in (pair.reference, pair.probs)}
     everyone = {str(key): probs for key, probs in arrays.items()}
@@ -361,7 +440,9 @@ def describe(
         drawn |= joint_values([metric], everyone, labels, resamples=few, seed=seed)
     intervals = {}
     for metric in metrics:
-        values = {name: metric.evaluate(Evaluation(probs, labels)) for name, probs in everyone.items()}
+        values = {
+            name: metric.evaluate(metric.of(Evaluation(probs, labels))) for name, probs in everyone.items()
+        }
         for pair in pairs:
             own, base = str(id(pair.probs)), str(id(pair.reference))
             difference = values[own] - values[base]
@@ -371,9 +452,11 @@ def describe(
 
 
 def _is_slow(metric: Metric, pairs: Sequence[Pair], labels: IntArray) -> bool:
+    if metric.bootstrap is not None:
+        return False
     if metric.moments is None or not pairs:
         return True
-    moments = metric.moments(Evaluation(pairs[0].reference, labels))
+    moments = metric.moments(metric.of(Evaluation(pairs[0].reference, labels)))
     return bool(moments.features.shape[1] > WIDE)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from calibench.comparison import FAMILY, Difference, Pair, compare_pairs, describe
+from calibench.comparison import Difference, Pair, compare_pairs, describe, family_of
 from calibench.stats import Interval
 from calibench.types import Evaluation, FloatArray, IntArray, Metric
 
@@ -19,7 +19,7 @@ class Contrast:
     Attributes:
         base, value: the metric of either, None where it is undefined.
         difference: value - base, with a 95% interval for this difference alone.
-        tested: p-values, adjusted interval and verdict; None for a metric outside `FAMILY`.
+        tested: p-values, adjusted interval and verdict; None for a metric without verdicts.
     """
 
     method: str
@@ -35,18 +35,18 @@ def contrasts(
 ) -> list[Contrast]:
     """Every pair in every metric, pairs first.
 
-    The verdicts are adjusted for all of `FAMILY`, whichever of its metrics are asked for.
+    The verdicts are adjusted for all of `family_of(labels)`, whichever of its metrics are asked for.
 
     Args:
         pairs: of probabilities for the same N examples.
-        labels: int64 [N].
+        labels: int64 [N]; -1 for examples out of scope.
         metrics: none that needs the true posterior or a method's own scores.
 
     Raises:
         CalibenchError: where two of a pair have not the same shape.
     """
     numbered = [Pair(str(number), pair.reference, pair.probs) for number, pair in enumerate(pairs)]
-    family = {metric.name for metric in FAMILY}
+    family = {metric.name for metric in family_of(labels)}
     chosen = {metric.name for metric in metrics}
     tested: dict[tuple[str, str], Difference] = {}
     if chosen & family:
@@ -59,7 +59,7 @@ def contrasts(
     def value(metric: Metric, probs: FloatArray) -> float | None:
         key = id(probs), metric.name
         if key not in known:
-            found = metric.evaluate(Evaluation(probs, labels))
+            found = metric.evaluate(metric.of(Evaluation(probs, labels)))
             known[key] = float(found) if np.isfinite(found) else None
         return known[key]
 

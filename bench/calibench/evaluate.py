@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from calibench.errors import UsageError
+from calibench.metrics.detection import by_other_scores
 from calibench.registry import METRICS
 from calibench.stats import bootstrap_interval, noise_floor, pass_curve, running_means
 from calibench.types import Dataset, Evaluation, FloatArray, Metric, Predictive
@@ -15,11 +16,17 @@ RESAMPLES = 1000
 CURVE_METRICS = ("accuracy", "ece", "nll", "brier")
 
 
-def select_metrics(names: Sequence[str], *, posterior_known: bool) -> list[Metric]:
+def select_metrics(
+    names: Sequence[str], *, posterior_known: bool, out_of_scope: bool = False
+) -> list[Metric]:
     """The named metrics, or every registered one that applies.
 
+    Args:
+        out_of_scope: whether some examples are out of scope.
+
     Raises:
-        UsageError: an unknown name, or a metric that needs a posterior nobody knows.
+        UsageError: an unknown name, or a metric that needs a posterior nobody knows, or examples out of scope
+            where there are none.
     """
     metrics: list[Metric] = [METRICS.load(name) for name in names or METRICS.names()]
     for metric in metrics:
@@ -28,28 +35,38 @@ def select_metrics(names: Sequence[str], *, posterior_known: bool) -> list[Metri
                 f"The metric {metric.name!r} needs the true probability of each label, which this data set "
                 "does not come with; leave it out."
             )
-    return [metric for metric in metrics if posterior_known or not metric.needs_posterior]
+        if names and metric.needs_out_of_scope and not out_of_scope:
+            raise UsageError(
+                f"The metric {metric.name!r} needs examples out of scope, which this data set does not have; "
+                "leave it out, or declare labels out_of_scope in the suite."
+            )
+    known = [metric for metric in metrics if posterior_known or not metric.needs_posterior]
+    return [metric for metric in known if out_of_scope or not metric.needs_out_of_scope]
 
 
 def evaluation_of(predictive: Predictive, dataset: Dataset) -> Evaluation:
-    """What metrics see: the examples whose label the model can output."""
-    everything = Evaluation(predictive.probs, dataset.labels, dataset.posterior, predictive.scores)
-    in_scope = dataset.labels >= 0
-    return everything if in_scope.all() else everything.take(in_scope.nonzero()[0])
+    """What metrics see, examples out of scope included."""
+    return Evaluation(predictive.probs, dataset.labels, dataset.posterior, predictive.scores)
 
 
 def metric_values(metrics: Sequence[Metric], evaluation: Evaluation, seed: int) -> dict[str, dict[str, Any]]:
-    """Value, bootstrap interval over examples and definition of each metric, and the noise floor of ECE.
+    """Value, interval over examples and definition of each metric, and the noise floor of ECE.
+
+    Detection is by every score that the method gives; the others are about the examples in scope.
 
     Args:
         seed: of the resampling; the same for every method, so that all see the same resamples.
     """
     values: dict[str, dict[str, Any]] = {}
-    for metric in metrics:
-        interval = bootstrap_interval(metric, evaluation, resamples=RESAMPLES, seed=seed)
+    scored = evaluation.in_scope()
+    for metric in (
+        one for chosen in metrics for one in (chosen, *by_other_scores(chosen, evaluation.scores))
+    ):
+        about = evaluation if metric.needs_out_of_scope else scored
+        interval = bootstrap_interval(metric, about, resamples=RESAMPLES, seed=seed)
         values[metric.name] = interval.as_dict() | {"definition": dict(metric.definition)}
         if metric.name == "ece":
-            floor = noise_floor(metric, evaluation.probs, draws=RESAMPLES, seed=seed)
+            floor = noise_floor(metric, scored.probs, draws=RESAMPLES, seed=seed)
             values["ece_noise_floor"] = floor.as_dict() | {"definition": dict(metric.definition)}
     return values
 

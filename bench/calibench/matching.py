@@ -226,12 +226,10 @@ def examples(base: Run, new: Run, pair: Match) -> Examples:
             f"The predictions of {pair.label} in {base.name} and {new.name} are about different examples "
             f"({where} differs), though their records name the same data; run one of them again."
         )
-    labels = stored[0].label[orders[0]]
-    scored = labels >= 0
     return Examples(
-        base=stored[0].probs[orders[0]][scored],
-        new=stored[1].probs[orders[1]][scored],
-        labels=labels[scored],
+        base=stored[0].probs[orders[0]],
+        new=stored[1].probs[orders[1]],
+        labels=stored[0].label[orders[0]],
     )
 
 

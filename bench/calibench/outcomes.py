@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from calibench.asides import Aside
 from calibench.errors import CalibenchError
 from calibench.posthoc import Calibrator, cross_fit, log_of
 from calibench.registry import POSTHOC
 from calibench.seeds import derived_seed
 from calibench.session import Running, Session
 from calibench.setting import Setting
-from calibench.types import FloatArray, Predictive
+from calibench.types import Dataset, FloatArray, Predictive
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,13 +25,24 @@ class Fitted:
 
     Attributes:
         fields: `fit` of the record.
-        calibrator: the fitted step; of a cross-fit the first fold's.
+        calibrators: the fitted step, or of a cross-fit that of each fold.
         before: float64 [N, C], the probabilities it was applied to.
     """
 
     fields: dict[str, Any]
-    calibrator: Calibrator
+    calibrators: tuple[Calibrator, ...]
     before: FloatArray
+
+    @property
+    def calibrator(self) -> Calibrator:
+        """The fitted step; of a cross-fit the first fold's."""
+        return self.calibrators[0]
+
+    def elsewhere(self, probs: FloatArray) -> FloatArray:
+        """What the step makes of other examples, float64 [N, C]: of a cross-fit the mean over its folds."""
+        mapped = [calibrator.transform(log_of(probs)) for calibrator in self.calibrators]
+        mean: FloatArray = np.mean(mapped, axis=0)
+        return mean
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +82,7 @@ def _raw(source: Running, setting: Setting) -> Predictive | None:
         return None
     try:
         predictive = joined(source, setting)
-        check_usable(predictive, setting)
+        check_usable(predictive, setting.dataset)
     except CalibenchError as error:
         source.fail(error)
         return None
@@ -82,7 +94,7 @@ def _outcome(session: Session, running: Running, source: Running, raw: Predictiv
         return Outcome(running, source, raw)
     try:
         predictive, fitted = calibrated(session, running, source, raw)
-        check_usable(predictive, session.setting)
+        check_usable(predictive, session.setting.dataset)
     except Exception as error:  # a post-hoc step may come from a plugin and break in any way
         running.fail(error)
         return Outcome(running, source)
@@ -112,13 +124,26 @@ def joined(running: Running, setting: Setting, repetition: int = 0) -> Predictiv
     )
 
 
-def check_usable(predictive: Predictive, setting: Setting) -> None:
+def elsewhere(session: Session, outcome: Outcome, aside: Aside) -> Predictive:
+    """What the row predicts for a data set beside, its post-hoc step included.
+
+    Raises:
+        CalibenchError: it failed there.
+    """
+    predictive = session.aside_outputs(outcome.source, aside)
+    check_usable(predictive, aside.dataset)
+    if outcome.fitted is None:
+        return predictive
+    return replace(predictive, probs=outcome.fitted.elsewhere(predictive.probs))
+
+
+def check_usable(predictive: Predictive, dataset: Dataset) -> None:
     """Refuse to score what is not a probability.
 
     Raises:
         CalibenchError: values that are not finite, or rows that do not sum to 1, naming the first such row.
     """
-    rows = setting.dataset.rows
+    rows = dataset.rows
     bad = np.flatnonzero(~np.isfinite(predictive.probs).all(axis=1))
     if len(bad):
         raise CalibenchError(
@@ -165,7 +190,7 @@ def _cross_fitted(session: Session, step: str, source: Running, raw: Predictive)
         "unseen": None,
         "parameters": found.parameters,
     }
-    return found.probs, Fitted(fields, found.calibrators[0], raw.probs)
+    return found.probs, Fitted(fields, found.calibrators, raw.probs)
 
 
 def _fitted_apart(session: Session, step: str, source: Running, raw: Predictive) -> tuple[FloatArray, Fitted]:
@@ -184,7 +209,7 @@ def _fitted_apart(session: Session, step: str, source: Running, raw: Predictive)
         "unseen": session.setting.suite.calibration.unseen,
         "parameters": {name: [value] for name, value in calibrator.parameters.items()},
     }
-    return calibrator.transform(log_of(raw.probs)), Fitted(fields, calibrator, raw.probs)
+    return calibrator.transform(log_of(raw.probs)), Fitted(fields, (calibrator,), raw.probs)
 
 
 def _note(step: str, fields: dict[str, Any], setting: Setting) -> str:

@@ -4,7 +4,7 @@ A row *qualifies* if, on the same examples as the reference,
 
 1. it is shown better in NLL, Brier score or debiased ECE², by the verdicts of `calibench.comparison`, which
    keep the chance of any false one in the whole table at 5%;
-2. it is shown worse in none of these, nor in accuracy; and
+2. it is shown worse in none of these, nor in accuracy, nor in telling examples out of scope; and
 3. a loss of more than `ACCURACY_MARGIN` in accuracy is ruled out, by a one-sided 95% bound.
 
 Qualifying rows are gone through from the cheapest to the dearest, costs being equal where their first two
@@ -50,7 +50,8 @@ class Row:
         label: name.
         cost: time over the reference's; infinite where it is unknown, and then the row cannot qualify.
         passes: per example.
-        evaluation: predictions and labels.
+        evaluation: predictions and labels in scope.
+        every: the same with the examples out of scope; None where there are none.
     """
 
     order: int
@@ -58,6 +59,7 @@ class Row:
     cost: float
     passes: float
     evaluation: Evaluation
+    every: Evaluation | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,9 +120,10 @@ class Decision:
 def decide(reference: Row, rows: Sequence[Row], *, seed: int = 0) -> Decision:
     """Apply the rules of this module to rows about the same examples."""
     base = reference.evaluation
-    probs = {str(row.order): row.evaluation.probs for row in rows}
+    every = reference.every or base
+    probs = {str(row.order): (row.every or row.evaluation).probs for row in rows}
     # Verdicts do not depend on the resamples, which are for intervals that are not looked at here.
-    found = compare(base.probs, probs, base.labels, resamples=100, seed=seed)
+    found = compare(every.probs, probs, every.labels, resamples=100, seed=seed)
     judged = []
     for row in rows:
         own = {item.metric: item for item in found if item.method == str(row.order)}

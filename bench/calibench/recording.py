@@ -14,8 +14,9 @@ from calibench import environment, memory, records
 from calibench.cells import Cell
 from calibench.errors import CalibenchError
 from calibench.evaluate import curve_values, evaluation_of, metric_values, probs_at, select_metrics
+from calibench.joint import joint_fields
 from calibench.journal import Entries
-from calibench.outcomes import Outcome, joined, outcomes_of
+from calibench.outcomes import Outcome, elsewhere, joined, outcomes_of
 from calibench.records import Record
 from calibench.registry import METHODS, distribution
 from calibench.session import Running, Session, again_key
@@ -29,7 +30,11 @@ from calibench.yardstick import error_fields
 def make_records(session: Session, peaks: Mapping[str, memory.Peak]) -> list[Record]:
     """One record per row of the session, failed ones included; stores the predictions."""
     setting = session.setting
-    metrics = select_metrics(setting.suite.metrics, posterior_known=setting.dataset.posterior is not None)
+    metrics = select_metrics(
+        setting.suite.metrics,
+        posterior_known=setting.dataset.posterior is not None,
+        out_of_scope=bool((setting.dataset.labels < 0).any()),
+    )
     captured = environment.capture()
     outcomes = outcomes_of(session)
     timings = SharedTime(session, outcomes)
@@ -78,6 +83,7 @@ def _shared_fields(setting: Setting, cell: Cell, key: str, captured: dict[str, A
             "source": dataset.source,
             "sha256": dataset.sha256,
             "n": len(dataset),
+            "out_of_scope": int((dataset.labels < 0).sum()),
             "labels": list(dataset.label_names),
             "limit": setting.limit,
         },
@@ -151,8 +157,22 @@ def _measured_fields(
         "memory": peaks.get(source.key, unknown).as_dict(),
         "fit": outcome.fitted.fields if outcome.fitted else None,
         "notes": [*setting.notes, *predictive.notes],
+        "joint": _joint(session, outcome, predictive),
+        "asides": [aside.key for aside in setting.asides],
         "predictions": path,
     } | _yardstick(session, outcome)
+
+
+def _joint(session: Session, outcome: Outcome, predictive: Predictive) -> Record | None:
+    """The view over all classes and out of scope; None without a threshold split."""
+    aside = session.setting.threshold
+    if aside is None:
+        return None
+    try:
+        chosen_on = evaluation_of(elsewhere(session, outcome, aside), aside.dataset)
+    except CalibenchError as error:
+        return {"reason": str(error)}
+    return joint_fields(chosen_on, aside.dataset.split, evaluation_of(predictive, session.setting.dataset))
 
 
 def _yardstick(session: Session, outcome: Outcome) -> Record:

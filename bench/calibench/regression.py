@@ -100,7 +100,7 @@ def parse_limits(texts: Iterable[str]) -> list[Limit]:
             )
             raise UsageError(f"The limit {part!r} should be {expected}.")
         if name not in _SPEEDS:
-            select_metrics([name], posterior_known=False)
+            select_metrics([name], posterior_known=False, out_of_scope=True)
         limits[name] = Limit(name, value / 100.0 if percent else value)
     if not limits:
         raise UsageError("There is no limit to check; give one with --max-regression, such as ece=0.01.")
@@ -141,7 +141,7 @@ def exit_code(matching: Matching, findings: Sequence[Finding]) -> int:
 
 
 def _quality(matching: Matching, limits: Sequence[Limit]) -> dict[tuple[int, str], tuple[Contrast, int]]:
-    metrics = select_metrics([limit.name for limit in limits], posterior_known=False)
+    metrics = select_metrics([limit.name for limit in limits], posterior_known=False, out_of_scope=True)
     found = {}
     for positions, held in grouped(matching):
         pairs = [
@@ -151,7 +151,9 @@ def _quality(matching: Matching, limits: Sequence[Limit]) -> dict[tuple[int, str
         rows = contrasts(pairs, held[0].labels, metrics)
         for row, contrast in enumerate(rows):
             at = positions[row // len(metrics)]
-            found[at, contrast.metric.name] = contrast, len(held[0].labels)
+            labels = held[0].labels
+            n = len(labels) if contrast.metric.needs_out_of_scope else int((labels >= 0).sum())
+            found[at, contrast.metric.name] = contrast, n
     return found
 
 

@@ -55,7 +55,9 @@ def run(
     runnings = [Running(cell, cell.key(setting.context), base=_base(cell, setting)) for cell in cells]
     order = {item.key: position for position, item in enumerate(runnings)}
     unchecked = {r["cell"] for r in existing if self_check and r["reference"] and not r.get("self_check")}
-    done = {record["cell"] for record in existing if record["status"] == "ok"} - unchecked
+    asides = {aside.key for aside in setting.asides}
+    lacking = {r["cell"] for r in existing if not asides <= set(r.get("asides") or [])}
+    done = {record["cell"] for record in existing if record["status"] == "ok"} - unchecked - lacking
     missing = [item for item in runnings if item.key not in done]
     if missing:
         wanted = {item.cell.seed for item in missing}

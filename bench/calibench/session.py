@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from calibench import memory
+from calibench.asides import Aside
 from calibench.calibration import CalibrationSplit
 from calibench.cells import Cell, bind
 from calibench.errors import CalibenchError
@@ -25,7 +26,7 @@ from calibench.registry import METHODS
 from calibench.seeds import derived_seed
 from calibench.setting import Setting
 from calibench.timing import Timed, frozen_heap, time_prediction
-from calibench.types import FloatArray, IntArray, Method, Predictive
+from calibench.types import FloatArray, IntArray, Method, Plan, Predictive
 
 
 @dataclass(eq=False)
@@ -90,6 +91,11 @@ def _part(running: Running, split: CalibrationSplit) -> str:
     return f"{running.key}-{split.dataset.sha256[:12]}"
 
 
+def _aside_part(running: Running, aside: Aside) -> str:
+    """What the journal calls a cell's predictions for a data set beside."""
+    return f"{running.key}-aside-{aside.dataset.sha256[:12]}"
+
+
 def _replicate(repetition: int, block: int) -> str:
     """What the journal calls the outputs of a later repetition."""
     return f"{block}-{repetition}"
@@ -134,6 +140,7 @@ class Session:
             self._curve_timing()
             self._latency()
         self._calibration()
+        self._asides()
         return self._memory()
 
     def _failed(self, running: Running, error: Exception) -> None:
@@ -381,18 +388,49 @@ class Session:
             self.progress.step(running.label)
 
     def _predict_split(self, running: Running, split: CalibrationSplit) -> dict[str, Any]:
+        # Where it fails, it is the rows with post-hoc steps that do, not the method's own.
+        return self._predict_once(running, split.plan, "calibration", _part(running, split))
+
+    def _predict_once(self, running: Running, plan: Plan, purpose: str, part: str) -> dict[str, Any]:
+        """Predict a plan apart from the scored one, and keep the outputs as `part` of the journal."""
         assert running.method is not None
-        groups = [batch.index for batch in split.plan.batches]
-        seed = derived_seed(running.cell.seed, "calibration")
+        groups = [batch.index for batch in plan.batches]
+        seed = derived_seed(running.cell.seed, purpose)
         try:
-            predictive, timed = time_prediction(
-                running.method, self.setting.planner, split.plan, groups, seed=seed
-            )
-        except Exception as error:  # it is the rows with post-hoc steps that fail, not the method's own
+            predictive, timed = time_prediction(running.method, self.setting.planner, plan, groups, seed=seed)
+        except Exception as error:
             return {"failure": str(error) or type(error).__name__}
         kept = dataclasses.replace(predictive, samples=None)
-        self.journal.save_outputs(_part(running, split), {running.key: kept})
+        self.journal.save_outputs(part, {running.key: kept})
         return {"failure": None, "seconds": timed.end_to_end_s}
+
+    def _asides(self) -> None:
+        """Run every method once over each data set beside; what fails there costs these numbers only."""
+        done = {(entry["cell"], entry["aside"]) for entry in self.journal.of_kind("aside")}
+        for aside in self.setting.asides:
+            left = [item for item in self._alive() if not item.again and (item.key, aside.key) not in done]
+            self.progress.stage(aside.name.capitalize(), len(left))
+            for running in left:
+                self.journal.append(
+                    {"kind": "aside", "cell": running.key, "aside": aside.key}
+                    | self._predict_once(running, aside.plan, "aside", _aside_part(running, aside))
+                )
+                self.progress.step(running.label)
+
+    def aside_outputs(self, running: Running, aside: Aside) -> Predictive:
+        """What a method predicted for a data set beside.
+
+        Raises:
+            CalibenchError: it failed there.
+        """
+        entry = next(
+            item
+            for item in self.journal.of_kind("aside")
+            if (item["cell"], item["aside"]) == (running.key, aside.key)
+        )
+        if entry["failure"] is not None:
+            raise CalibenchError(f"it failed on {aside.name}: {entry['failure']}")
+        return self.journal.load_outputs(_aside_part(running, aside))[running.key]
 
     def _calibration_entries(self, split: CalibrationSplit) -> list[dict[str, Any]]:
         entries = self.journal.of_kind("calibration")

@@ -10,12 +10,14 @@ from typing import Any
 import torch
 
 import calibench
+from calibench.asides import Aside, threshold_split
 from calibench.calibration import CalibrationSplit, calibration_split, load_split, refuse_unfit
 from calibench.data.hashing import plan_sha256
 from calibench.data.labels import align, match_labels
 from calibench.data.plan import Planner
 from calibench.data.plan import blocks as blocks_of
 from calibench.data.subset import limit
+from calibench.errors import UsageError
 from calibench.models import Checkpoint, load_checkpoint
 from calibench.progress import Progress
 from calibench.suites.loader import Suite
@@ -30,6 +32,8 @@ class Setting:
     """What all cells of a run share.
 
     Attributes:
+        threshold: what the threshold between in scope and out of scope is chosen on; None where there is
+            none to choose.
         calibration: what post-hoc steps are fitted on; None where they are cross-fitted, or there are none.
         context: what the keys of all cells depend on.
         limit: as asked for.
@@ -42,10 +46,16 @@ class Setting:
     plan: Plan
     blocks: list[list[IntArray]]
     calibration: CalibrationSplit | None
+    threshold: Aside | None
     context: dict[str, Any]
     limit: int | None
     first_forward_s: float
     notes: tuple[str, ...]
+
+    @property
+    def asides(self) -> tuple[Aside, ...]:
+        """What every method predicts once, untimed, beside what is scored."""
+        return () if self.threshold is None else (self.threshold,)
 
 
 def load_setting(
@@ -62,6 +72,11 @@ def load_setting(
         CalibenchError: it could not be loaded.
     """
     data, timing = suite.data, suite.timing
+    if suite.model.name is None:
+        raise UsageError(
+            f"The suite {suite.name!r} comes without a model; pass --model with a hub id or a folder of a "
+            "text classifier that outputs the labels of its data."
+        )
     dataset = load_split(data, data.split)
     if post_hoc:
         refuse_unfit(suite.calibration, dataset.split)
@@ -105,6 +120,7 @@ def load_setting(
         plan,
         blocks,
         calibration,
+        threshold_split(suite, dataset, checkpoint.labels, planner, limit_to),
         context,
         limit_to,
         _first_forward(checkpoint, plan),

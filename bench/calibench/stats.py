@@ -68,7 +68,8 @@ def bootstrap_intervals(
     """The metrics, each with an interval for its value over the distribution that the examples come from.
 
     The percentile bootstrap over examples (Efron 1979), or what the metric's moments name in its place where
-    that does not cover; see `calibench.intervals`. Where no interval holds, the metric says why. One seed
+    that does not cover; see `calibench.intervals`. A metric may bring a bootstrap of its own. Where no
+    interval holds, the metric says why. One seed
     gives the same resamples to every metric of as many examples. A metric without moments is evaluated on
     each resample, which takes time in proportion to N * resamples.
     """
@@ -86,6 +87,9 @@ def bootstrap_intervals(
             intervals.append(Interval(None, None, None, reason))
         elif metric.no_interval is not None:
             intervals.append(Interval(value, None, None, metric.no_interval))
+        elif metric.bootstrap is not None:
+            samples = metric.bootstrap(evaluation, resamples, np.random.default_rng(seed))
+            intervals.append(_with_spread(_by_quantiles(metric, value, samples, level)))
         elif form is None:
             samples = _one_by_one(metric, evaluation, resamples, seed)
             intervals.append(_by_quantiles(metric, value, samples, level))
@@ -131,6 +135,13 @@ def _by_quantiles(metric: Metric, value: float, samples: FloatArray, level: floa
         reason = f"{metric.name} is undefined in {undefined} of {len(samples)} resamples"
         return Interval(value, None, None, reason)
     return Interval(value, *quantiles(samples[np.isfinite(samples)], level))
+
+
+def _with_spread(interval: Interval) -> Interval:
+    """Without ends where they fall together: resamples of perfect examples are perfect too."""
+    if interval.low is None or interval.low != interval.high:
+        return interval
+    return Interval(interval.value, None, None, "all resamples agree: no interval from them")
 
 
 def noise_floor(metric: Metric, probs: FloatArray, *, draws: int = 1000, seed: int) -> Interval:

@@ -203,7 +203,7 @@ class Evaluation:
 
     Attributes:
         probs: float64 [N, C].
-        labels: int64 [N].
+        labels: int64 [N]; -1 for an example out of scope, which only metrics that say so are given.
         posterior: float64 [N, C] true P(label | text), or None where it is unknown.
         scores: named scores, each float64 [N]; higher means less certain.
     """
@@ -215,6 +215,11 @@ class Evaluation:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def in_scope(self) -> Evaluation:
+        """The examples whose label the model can output."""
+        inside = self.labels >= 0
+        return self if inside.all() else self.take(np.flatnonzero(inside))
 
     def take(self, index: IntArray) -> Evaluation:
         """The same for the examples at `index`, repeats allowed: one bootstrap resample."""
@@ -255,6 +260,10 @@ class Metric:
         moments: the same metric in the form of sums, or None where it has no such form.
         definition: what fixes the estimator (bins, norm, ...), copied into the record.
         needs_posterior: True where the metric is defined only when the true posterior is known.
+        needs_out_of_scope: True where it is about all examples, some of which are out of scope; other metrics
+            are about those in scope.
+        bootstrap: maps the examples, a number R and a generator to the metric on R resamples, float64 [R],
+            where resampling all examples alike would be wrong; it draws the same resamples for every method.
         no_interval: why no interval is given, where none would hold or make sense; None where one is.
     """
 
@@ -266,3 +275,9 @@ class Metric:
     definition: Mapping[str, Any] = field(default_factory=dict)
     needs_posterior: bool = False
     no_interval: str | None = None
+    needs_out_of_scope: bool = False
+    bootstrap: Callable[[Evaluation, int, np.random.Generator], FloatArray] | None = None
+
+    def of(self, evaluation: Evaluation) -> Evaluation:
+        """The examples that the metric is about."""
+        return evaluation if self.needs_out_of_scope else evaluation.in_scope()

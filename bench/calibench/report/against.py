@@ -10,9 +10,10 @@ from typing import Any
 
 from rich.text import Text
 
-from calibench.comparison import FAMILY, Pair
+from calibench.comparison import FAMILY, Pair, family_of
 from calibench.contrast import Contrast, contrasts
 from calibench.metrics.calibration import ECE
+from calibench.metrics.detection import OOS_AUROC
 from calibench.montecarlo import FEWEST_SEEDS, sd_over_passes, sd_over_seeds
 from calibench.records import Predictions, load_records
 from calibench.report.examples import stored_predictions
@@ -23,9 +24,6 @@ from calibench.report.words import code
 from calibench.stats import Interval
 from calibench.types import Evaluation, Metric
 
-#: The metrics of the table: those with verdicts, and the study's own.
-SHOWN: tuple[Metric, ...] = (*FAMILY, ECE)
-
 
 @dataclass(frozen=True, eq=False)
 class Against:
@@ -34,14 +32,16 @@ class Against:
     Attributes:
         reference: what they are compared with.
         entries: the entry of each contrast.
-        contrasts: methods first, each in every metric of `SHOWN`.
-        examples: how many both saw.
+        contrasts: methods first, each in every metric with verdicts and the study's own.
+        examples: how many in scope both saw.
+        beyond: how many out of scope.
     """
 
     reference: Entry
     entries: tuple[Entry, ...]
     contrasts: tuple[Contrast, ...]
     examples: int
+    beyond: int
 
 
 def against(section: Section, folder: Path) -> Against | None:
@@ -54,13 +54,14 @@ def against(section: Section, folder: Path) -> Against | None:
     stored = {entry.order: (entry, found) for entry, found in stored_predictions(section, folder)}
     if reference is None or reference.order not in stored or len(stored) < 2:
         return None
-    scored = stored[reference.order][1].label >= 0
-    labels = stored[reference.order][1].label[scored]
-    base = stored.pop(reference.order)[1].probs[scored]
-    pairs = [Pair(entry.label, base, found.probs[scored]) for entry, found in stored.values()]
-    rows = contrasts(pairs, labels, SHOWN)
-    entries = [entry for entry, _ in stored.values() for _ in SHOWN]
-    return Against(reference, tuple(entries), tuple(rows), len(labels))
+    labels = stored[reference.order][1].label
+    base = stored.pop(reference.order)[1].probs
+    pairs = [Pair(entry.label, base, found.probs) for entry, found in stored.values()]
+    shown = (*family_of(labels), ECE)
+    rows = contrasts(pairs, labels, shown)
+    entries = [entry for entry, _ in stored.values() for _ in shown]
+    beyond = int((labels < 0).sum())
+    return Against(reference, tuple(entries), tuple(rows), len(labels) - beyond, beyond)
 
 
 def against_table(section: Section, found: Against, folder: Path) -> Table:
@@ -102,9 +103,9 @@ def _monte_carlo(
     spread = sd_over_seeds([value for value in values.values() if value is not None])
     predictions = stored[entry.order]
     if spread is None and predictions.standard_error is not None:
-        scored = predictions.label >= 0
-        evaluation = Evaluation(predictions.probs[scored], predictions.label[scored])
-        spread = sd_over_passes(contrast.metric, evaluation, predictions.standard_error[scored])
+        about = (predictions.label >= 0) | contrast.metric.needs_out_of_scope
+        evaluation = Evaluation(predictions.probs[about], predictions.label[about])
+        spread = sd_over_passes(contrast.metric, evaluation, predictions.standard_error[about])
     reason = f"needs {FEWEST_SEEDS} seeds: no standard error over passes" if spread is None else None
     return {"value": spread, "low": None, "high": None, "reason": reason}
 
@@ -176,10 +177,12 @@ _COLUMNS = (
 def against_words(found: Against) -> str:
     """How the table is to be read, and what this run could have shown."""
     verdicts = sum(contrast.tested is not None for contrast in found.contrasts)
+    beyond = f", and {found.beyond:,} out of scope" if found.beyond else ""
     sentences = [
-        f"Differences from {code(found.reference.label)} on the same {found.examples:,} examples. The "
-        f"{verdicts} verdicts hold together: with 95% probability none of them is a false alarm (Holm). ECE "
-        "itself gets none, because it reads less for sharper probabilities however well calibrated they are.",
+        f"Differences from {code(found.reference.label)} on the same {found.examples:,} examples{beyond}. "
+        f"The {verdicts} verdicts hold together: with 95% probability none of them is a false alarm (Holm). "
+        "ECE itself gets none, because it reads less for sharper probabilities however well calibrated they "
+        "are.",
         *footer(found),
     ]
     return " ".join(sentences)
@@ -187,7 +190,7 @@ def against_words(found: Against) -> str:
 
 def footer(found: Against) -> list[str]:
     """Sentences for below the tables: the smallest differences, and the reference raced against itself."""
-    smallest = [text for metric in FAMILY for text in _smallest(found, metric)]
+    smallest = [text for metric in (*FAMILY, OOS_AUROC) for text in _smallest(found, metric)]
     sentences = []
     if smallest:
         sentences.append(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from calibench.report import matched, speed, tables
+from calibench.report import matched, scope, speed, tables
 from calibench.report.against import against, against_table, against_words
 from calibench.report.curves import curve_drawings
 from calibench.report.figures import Drawing, has_predictions, reliability_diagrams
@@ -36,6 +36,7 @@ def parts(section: Section, folder: Path) -> list[Part]:
         Part("Quality", _quality_words(section), tables.quality(section)),
         _against(section, folder),
         _reliability(section, folder),
+        *_scope(section, folder),
         *_speed(section),
         *_front(section, placed),
         _matched(section, placed),
@@ -86,6 +87,21 @@ def _front(section: Section, placed: Sequence[Point]) -> tuple[Part, Part]:
         Part("Cost against quality", drawings=_some(front_drawing(section, found))),
         Part("Probability of being on the front", front_words() if table else "", table),
     )
+
+
+def _scope(section: Section, folder: Path) -> list[Part]:
+    if not tables.has_scope(section):
+        return []
+    table = scope.joint_table(section)
+    return [
+        Part(
+            "Out of scope",
+            scope.detection_words(section),
+            scope.detection_table(section),
+            _some(scope.detection_drawing(section, folder)),
+        ),
+        Part("In scope or not, and which class", scope.joint_words(section) if table else "", table),
+    ]
 
 
 def _speed(section: Section) -> list[Part]:

@@ -14,7 +14,13 @@ from calibench.report.numbers import bound, fraction, interval, significant
 from calibench.report.tradeoff import Point
 from calibench.report.words import code
 
-_NAMES = {"accuracy": "accuracy", "nll": "NLL", "brier": "Brier score", "ece_debiased": "debiased ECE²"}
+_NAMES = {
+    "accuracy": "accuracy",
+    "nll": "NLL",
+    "brier": "Brier score",
+    "ece_debiased": "debiased ECE²",
+    "oos_auroc": "AUROC of texts out of scope",
+}
 #: More names than this are counted instead of listed.
 _LISTED = 5
 
@@ -37,6 +43,7 @@ def recommendation(section: Section, found: Sequence[Point]) -> str:
             point.ratio.get("value") or math.inf,
             point.passes,
             point.evaluation,
+            point.every,
         )
         for point in found
         if point.whole and point.evaluation is not None
@@ -157,6 +164,11 @@ def _undecided(decision: Decision) -> list[str]:
     if decision.slight:
         slight = _names(item.row.label for item in decision.slight)
         sentences.append(f"Shown better, but by less than {fraction(MARGIN, 2)} in NLL: {slight}.")
+    beyond = [item for item in decision.judged if item is not first and "oos_auroc" in item.shown("better")]
+    if beyond:
+        sentences.append(
+            f"Shown better at telling texts out of scope: {_names(i.row.label for i in beyond)}."
+        )
     worse = [item for item in decision.judged if item.shown("worse")]
     sentences += [f"Shown worse in something: {_names(item.row.label for item in worse)}."] if worse else []
     risky = [

@@ -155,6 +155,16 @@ def sites(record: Record) -> Cell:
     return Cell(f"{active}/{expected}", active / expected if expected else 0.0)
 
 
+def has_scope(section: Section) -> bool:
+    """Whether anything that was scored is out of scope."""
+    return any(dig(entry.record, "metrics", "oos_auroc") for entry in section.measured)
+
+
+def has_threshold(section: Section) -> bool:
+    """Whether a threshold between in scope and out of scope was chosen for any method."""
+    return any(dig(entry.record, "joint", "threshold") is not None for entry in section.measured)
+
+
 QUALITY = (
     Column(
         "Accuracy ↑",
@@ -264,6 +274,8 @@ _TITLES = {
     "mce": "Maximum CE ↓",
     "ece_classwise": "Classwise ECE ↓",
 }
+#: Metrics with a section of their own.
+_ELSEWHERE = "oos_"
 _SHOWN = ("accuracy", "ece", "ece_noise_floor", "ece_debiased", "nll", "brier", "posterior_error", "ece_true")
 
 
@@ -282,7 +294,7 @@ def further(section: Section) -> Table | None:
     columns = [
         Column(_TITLES.get(name, name), f"The metric {name}.", estimate("metrics", name))
         for name in ordered
-        if name not in _SHOWN
+        if name not in _SHOWN and not name.startswith(_ELSEWHERE)
     ]
     return build("Further metrics", section.entries, columns) if columns else None
 

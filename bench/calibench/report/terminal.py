@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -11,7 +11,18 @@ from rich.text import Text
 
 from calibench.report.groups import Record, Section, sections
 from calibench.report.numbers import significant
-from calibench.report.tables import Column, Row, build, estimate, note_letter, passes, peak_memory, sites
+from calibench.report.tables import (
+    Column,
+    Row,
+    build,
+    estimate,
+    has_scope,
+    has_threshold,
+    note_letter,
+    passes,
+    peak_memory,
+    sites,
+)
 
 _COLUMNS = (
     Column("sites", "Live of expected dropout sites.", sites),
@@ -22,6 +33,15 @@ _COLUMNS = (
     Column("cost", "", estimate("cost_ratio", value=lambda value: f"{significant(value)}x", end=None)),
     Column("p50 ms", "", estimate("timing", "latency_ms", "p50", value=significant, end=None)),
     Column("memory", "", peak_memory),
+)
+_DETECTION = (
+    Column("AUROC out of scope", "", estimate("metrics", "oos_auroc")),
+    Column("AUPR", "", estimate("metrics", "oos_aupr", end=None)),
+    Column("FPR95", "", estimate("metrics", "oos_fpr95", end=None)),
+)
+_JOINT = (
+    Column("joint accuracy", "", estimate("joint", "accuracy", end=None)),
+    Column("recall", "", estimate("joint", "oos_recall", end=None)),
 )
 _LONG, _NAME, _ROOM = 12, 17, 8
 
@@ -44,7 +64,25 @@ def _title(section: Section) -> str:
 
 
 def _section(section: Section) -> Iterator[RenderableType]:
-    content = build("", section.entries, _COLUMNS, room=_ROOM)
+    yield from _table(section, _COLUMNS, failures=True)
+    if section.measured:
+        yield Text(
+            "ECE with its 95% interval; floor: what a perfectly calibrated model would read on this sample.",
+            style="dim",
+        )
+    if has_scope(section):
+        yield Text("")
+        columns = (*_DETECTION, *_JOINT) if has_threshold(section) else _DETECTION
+        yield from _table(section, columns, failures=False)
+        beyond = section.common("data")["out_of_scope"]
+        yield Text(
+            f"{beyond:,} examples out of scope, told by the largest probability; above are the others.",
+            style="dim",
+        )
+
+
+def _table(section: Section, columns: Sequence[Column], *, failures: bool) -> Iterator[RenderableType]:
+    content = build("", section.entries, columns, room=_ROOM)
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     # Numbers are never cut: a long name goes on in the next line instead.
     table.add_column("method", overflow="fold", max_width=_NAME)
@@ -55,15 +93,10 @@ def _section(section: Section) -> Iterator[RenderableType]:
         table.add_row(*_cells(row))
     yield table
     for row in content.rows:
-        if row.failure is not None:
+        if failures and row.failure is not None:
             yield Text.assemble((row.entry.label, "bold"), (" failed: ", "bold red"), row.failure)
     for index, note in enumerate(content.notes):
         yield Text(f"({note_letter(index)}) {note}", style="dim")
-    if section.measured:
-        yield Text(
-            "ECE with its 95% interval; floor: what a perfectly calibrated model would read on this sample.",
-            style="dim",
-        )
 
 
 def _cells(row: Row) -> list[RenderableType]:

@@ -36,7 +36,8 @@ class Point:
         metrics: estimates as in a record, by metric name.
         ratio: the cost ratio, an estimate as in a record.
         seconds: per sentence, an estimate.
-        evaluation: predictions and labels, or None where no predictions are stored.
+        evaluation: predictions and labels in scope, or None where no predictions are stored.
+        every: the same with the examples out of scope.
     """
 
     entry: Entry
@@ -46,6 +47,7 @@ class Point:
     ratio: Estimate
     seconds: Estimate
     evaluation: Evaluation | None
+    every: Evaluation | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +90,7 @@ def _whole(entry: Entry, predictions: Predictions | None) -> Point:
         ratio=record.get("cost_ratio") or {},
         seconds=_inverse(dig(record, "timing", "throughput", "sentences_per_s") or {}),
         evaluation=None if predictions is None else _scored(predictions.probs, predictions),
+        every=None if predictions is None else Evaluation(predictions.probs, predictions.label),
     )
 
 

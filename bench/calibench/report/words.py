@@ -9,6 +9,9 @@ from typing import Any
 from calibench.report.groups import Entry, Record, Section, dig
 from calibench.report.numbers import fraction, significant
 
+#: More labels than this are counted instead of listed.
+_LABELS = 8
+
 
 def code(value: object) -> str:
     """A value as a code span, whatever is in it."""
@@ -46,8 +49,11 @@ def _records(entries: Iterable[Entry]) -> list[Record]:
 def _data(data: dict[str, Any]) -> str:
     name = " ".join(code(part) for part in (data.get("name"), data.get("config")) if part)
     subset = "a random subset of " if data.get("limit") else ""
-    labels = " / ".join(code(label) for label in data.get("labels") or [])
-    return f"{name} ({subset}{data.get('n'):,} examples of the split {code(data.get('split'))}, {labels})"
+    names = [str(label) for label in data.get("labels") or []]
+    labels = " / ".join(map(code, names)) if len(names) <= _LABELS else f"{len(names)} labels"
+    beyond = f", {data['out_of_scope']:,} of them out of scope" if data.get("out_of_scope") else ""
+    split = code(data.get("split"))
+    return f"{name} ({subset}{data.get('n'):,} examples of the split {split}{beyond}, {labels})"
 
 
 def _model(model: dict[str, Any]) -> str:
@@ -167,6 +173,7 @@ def _noise_floor_here(found: Sequence[Section]) -> str:
         for entry in section.measured:
             floor, n = dig(entry.record, "metrics", "ece_noise_floor"), dig(entry.record, "data", "n")
             known = [floor[end] for end in ("value", "low", "high") if floor and floor.get(end) is not None]
+            n = n and n - (dig(entry.record, "data", "out_of_scope") or 0)
             if n and len(known) == 3:
                 mean, low, high = known
                 return (

@@ -28,6 +28,7 @@ class DataSpec:
         text: columns of the text, or of the two texts of a pair; empty to recognise them.
         label: column of the label; None to recognise it.
         out_of_scope: names of labels that the model is not meant to output.
+        threshold_split: the split on which the threshold between in scope and out of scope is chosen.
         limit: a random subset of this size, unless the command line asks for another; None for all of it.
     """
 
@@ -39,14 +40,15 @@ class DataSpec:
     text: tuple[str, ...] = ()
     label: str | None = None
     out_of_scope: tuple[str, ...] = ()
+    threshold_split: str | None = None
     limit: int | None = None
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """Which checkpoint: hub id, folder or "embedded", and how to load it."""
+    """Which checkpoint: hub id, folder or "embedded", and how to load it; without a name, `--model` says."""
 
-    name: str = "embedded"
+    name: str | None = None
     revision: str | None = None
     dtype: str = "float32"
     attention: str | None = None

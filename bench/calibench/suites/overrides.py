@@ -87,7 +87,13 @@ def _data(data: DataSpec, given: Overrides) -> DataSpec:
     if given.dataset is not None:
         # Another data set: what the suite says of the columns and revision of its own does not carry over.
         split = data.split if data.loader == "huggingface" else None
-        data = DataSpec(name=given.dataset, split=split, out_of_scope=data.out_of_scope, limit=data.limit)
+        data = DataSpec(
+            name=given.dataset,
+            split=split,
+            out_of_scope=data.out_of_scope,
+            threshold_split=data.threshold_split,
+            limit=data.limit,
+        )
     text = tuple(given.text_columns) or None
     return replace(
         data,
