@@ -18,6 +18,7 @@ from calibench.suites.loader import (
     DataSpec,
     MethodSpec,
     ModelSpec,
+    ShiftSpec,
     Suite,
     TimingSpec,
     YardstickSpec,
@@ -178,7 +179,16 @@ def test_the_documented_suite_is_one() -> None:
     text = (Path(__file__).parents[1] / "docs" / "suites.md").read_text(encoding="utf-8")
     block = text.split("```toml\n")[1].split("```")[0]
     parse_suite(block, "documented")
-    for kind in (Suite, DataSpec, ModelSpec, MethodSpec, CalibrationSpec, TimingSpec, YardstickSpec):
+    for kind in (
+        Suite,
+        DataSpec,
+        ModelSpec,
+        MethodSpec,
+        CalibrationSpec,
+        ShiftSpec,
+        TimingSpec,
+        YardstickSpec,
+    ):
         for key in (item.name for item in fields(kind)):
             assert re.search(rf"^\[*{key}\b", block, re.MULTILINE), key
 

@@ -14,6 +14,8 @@ from calibench.types import Dataset, Evaluation, FloatArray, Metric, Predictive
 RESAMPLES = 1000
 #: The metrics that are drawn over the number of passes.
 CURVE_METRICS = ("accuracy", "ece", "nll", "brier")
+#: The metrics of shifted evaluations.
+SHIFT_METRICS = ("accuracy", "ece", "nll", "brier")
 
 
 def select_metrics(
@@ -69,6 +71,15 @@ def metric_values(metrics: Sequence[Metric], evaluation: Evaluation, seed: int) 
             floor = noise_floor(metric, scored.probs, draws=RESAMPLES, seed=seed)
             values["ece_noise_floor"] = floor.as_dict() | {"definition": dict(metric.definition)}
     return values
+
+
+def shift_values(evaluation: Evaluation, seed: int) -> dict[str, dict[str, Any]]:
+    """Value and interval of `SHIFT_METRICS`, and the noise floor of ECE, of data that drifted."""
+    values = metric_values([METRICS.load(name) for name in SHIFT_METRICS], evaluation, seed)
+    return {
+        name: {key: value for key, value in found.items() if key != "definition"}
+        for name, found in values.items()
+    }
 
 
 def curve_values(

@@ -16,7 +16,7 @@ from calibench.registry import POSTHOC
 from calibench.seeds import derived_seed
 from calibench.session import Running, Session
 from calibench.setting import Setting
-from calibench.types import Dataset, FloatArray, Predictive
+from calibench.types import Dataset, FloatArray, IntArray, Predictive
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,21 +27,33 @@ class Fitted:
         fields: `fit` of the record.
         calibrators: the fitted step, or of a cross-fit that of each fold.
         before: float64 [N, C], the probabilities it was applied to.
+        fold: int64 [N], of a cross-fit the fold in which each example was held out; else None.
     """
 
     fields: dict[str, Any]
     calibrators: tuple[Calibrator, ...]
     before: FloatArray
+    fold: IntArray | None = None
 
     @property
     def calibrator(self) -> Calibrator:
         """The fitted step; of a cross-fit the first fold's."""
         return self.calibrators[0]
 
-    def elsewhere(self, probs: FloatArray) -> FloatArray:
-        """What the step makes of other examples, float64 [N, C]: of a cross-fit the mean over its folds."""
-        mapped = [calibrator.transform(log_of(probs)) for calibrator in self.calibrators]
-        mean: FloatArray = np.mean(mapped, axis=0)
+    def elsewhere(self, probs: FloatArray, of: IntArray | None) -> FloatArray:
+        """What the step makes of examples that are not the scored ones, float64 [M, C].
+
+        Of a cross-fit the mean over its folds; for what is made from a scored example, the fit that did not
+        see that example's label.
+
+        Args:
+            of: int64 [M], the scored example that each is made from; None for others.
+        """
+        mapped = np.stack([calibrator.transform(log_of(probs)) for calibrator in self.calibrators])
+        if self.fold is not None and of is not None:
+            held_out: FloatArray = mapped[self.fold[of], np.arange(len(probs))]
+            return held_out
+        mean: FloatArray = mapped.mean(axis=0)
         return mean
 
 
@@ -134,7 +146,7 @@ def elsewhere(session: Session, outcome: Outcome, aside: Aside) -> Predictive:
     check_usable(predictive, aside.dataset)
     if outcome.fitted is None:
         return predictive
-    return replace(predictive, probs=outcome.fitted.elsewhere(predictive.probs))
+    return replace(predictive, probs=outcome.fitted.elsewhere(predictive.probs, aside.of))
 
 
 def check_usable(predictive: Predictive, dataset: Dataset) -> None:
@@ -190,7 +202,7 @@ def _cross_fitted(session: Session, step: str, source: Running, raw: Predictive)
         "unseen": None,
         "parameters": found.parameters,
     }
-    return found.probs, Fitted(fields, found.calibrators, raw.probs)
+    return found.probs, Fitted(fields, found.calibrators, raw.probs, found.fold)
 
 
 def _fitted_apart(session: Session, step: str, source: Running, raw: Predictive) -> tuple[FloatArray, Fitted]:

@@ -11,9 +11,17 @@ import numpy as np
 
 import calibench
 from calibench import environment, memory, records
+from calibench.asides import Aside
 from calibench.cells import Cell
 from calibench.errors import CalibenchError
-from calibench.evaluate import curve_values, evaluation_of, metric_values, probs_at, select_metrics
+from calibench.evaluate import (
+    curve_values,
+    evaluation_of,
+    metric_values,
+    probs_at,
+    select_metrics,
+    shift_values,
+)
 from calibench.joint import joint_fields
 from calibench.journal import Entries
 from calibench.outcomes import Outcome, elsewhere, joined, outcomes_of
@@ -158,6 +166,7 @@ def _measured_fields(
         "fit": outcome.fitted.fields if outcome.fitted else None,
         "notes": [*setting.notes, *predictive.notes],
         "joint": _joint(session, outcome, predictive),
+        "shifts": [_shift(session, outcome, aside) for aside in setting.shifts],
         "asides": [aside.key for aside in setting.asides],
         "predictions": path,
     } | _yardstick(session, outcome)
@@ -173,6 +182,32 @@ def _joint(session: Session, outcome: Outcome, predictive: Predictive) -> Record
     except CalibenchError as error:
         return {"reason": str(error)}
     return joint_fields(chosen_on, aside.dataset.split, evaluation_of(predictive, session.setting.dataset))
+
+
+def _shift(session: Session, outcome: Outcome, aside: Aside) -> Record:
+    """The row's numbers on data that drifted, or why there are none."""
+    setting, dataset = session.setting, aside.dataset
+    changed = None
+    if aside.of is not None:
+        pairs = zip(dataset.texts, aside.of, strict=True)
+        changed = float(np.mean([text != setting.dataset.texts[i] for text, i in pairs]))
+    metrics, reason = None, None
+    try:
+        predictive = elsewhere(session, outcome, aside)
+        metrics = shift_values(evaluation_of(predictive, dataset), setting.suite.seeds[0])
+    except CalibenchError as error:
+        reason = str(error)
+    return {
+        "kind": aside.kind,
+        "strength": aside.strength,
+        "name": dataset.name,
+        "split": dataset.split,
+        "n": len(dataset),
+        "changed": changed,
+        "sha256": dataset.sha256,
+        "metrics": metrics,
+        "reason": reason,
+    }
 
 
 def _yardstick(session: Session, outcome: Outcome) -> Record:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 import calibench
-from calibench.asides import Aside, threshold_split
+from calibench.asides import Aside, other_data, refuse_unknown, shifted_copies, threshold_split
 from calibench.calibration import CalibrationSplit, calibration_split, load_split, refuse_unfit
 from calibench.data.hashing import plan_sha256
 from calibench.data.labels import align, match_labels
@@ -34,6 +34,7 @@ class Setting:
     Attributes:
         threshold: what the threshold between in scope and out of scope is chosen on; None where there is
             none to choose.
+        shifts: data that drifted, on which every method is evaluated besides.
         calibration: what post-hoc steps are fitted on; None where they are cross-fitted, or there are none.
         context: what the keys of all cells depend on.
         limit: as asked for.
@@ -47,6 +48,7 @@ class Setting:
     blocks: list[list[IntArray]]
     calibration: CalibrationSplit | None
     threshold: Aside | None
+    shifts: tuple[Aside, ...]
     context: dict[str, Any]
     limit: int | None
     first_forward_s: float
@@ -55,7 +57,7 @@ class Setting:
     @property
     def asides(self) -> tuple[Aside, ...]:
         """What every method predicts once, untimed, beside what is scored."""
-        return () if self.threshold is None else (self.threshold,)
+        return self.shifts if self.threshold is None else (self.threshold, *self.shifts)
 
 
 def load_setting(
@@ -77,6 +79,7 @@ def load_setting(
             f"The suite {suite.name!r} comes without a model; pass --model with a hub id or a folder of a "
             "text classifier that outputs the labels of its data."
         )
+    refuse_unknown(suite.shift)
     dataset = load_split(data, data.split)
     if post_hoc:
         refuse_unfit(suite.calibration, dataset.split)
@@ -121,6 +124,10 @@ def load_setting(
         blocks,
         calibration,
         threshold_split(suite, dataset, checkpoint.labels, planner, limit_to),
+        (
+            *shifted_copies(suite, dataset, planner),
+            *other_data(suite, checkpoint.labels, planner, limit_to),
+        ),
         context,
         limit_to,
         _first_forward(checkpoint, plan),

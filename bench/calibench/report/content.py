@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from calibench.report import matched, scope, speed, tables
+from calibench.report import matched, scope, shifts, speed, tables
 from calibench.report.against import against, against_table, against_words
 from calibench.report.curves import curve_drawings
 from calibench.report.figures import Drawing, has_predictions, reliability_diagrams
@@ -37,6 +37,7 @@ def parts(section: Section, folder: Path) -> list[Part]:
         _against(section, folder),
         _reliability(section, folder),
         *_scope(section, folder),
+        _shift(section),
         *_speed(section),
         *_front(section, placed),
         _matched(section, placed),
@@ -102,6 +103,13 @@ def _scope(section: Section, folder: Path) -> list[Part]:
         ),
         Part("In scope or not, and which class", scope.joint_words(section) if table else "", table),
     ]
+
+
+def _shift(section: Section) -> Part:
+    table = shifts.shift_table(section)
+    if table is None:
+        return Part("Under shift")
+    return Part("Under shift", shifts.shift_words(section), table, tuple(shifts.shift_drawings(section)))
 
 
 def _speed(section: Section) -> list[Part]:

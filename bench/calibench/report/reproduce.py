@@ -8,7 +8,7 @@ from typing import Any
 
 from calibench.report.groups import Record, Section, dig
 from calibench.report.words import code
-from calibench.suites.loader import Suite, load_suite, suite_names
+from calibench.suites.loader import ShiftSpec, Suite, load_suite, suite_names
 
 
 def provenance(section: Section) -> list[str]:
@@ -40,6 +40,7 @@ def command(section: Section) -> str:
     parts += _sources(section, load_suite(suite) if known else None)
     parts += _methods(section)
     parts += _calibration(section)
+    parts += _shift(section, load_suite(suite) if known else None)
     data, model, plan = (section.common(block) for block in ("data", "model", "plan"))
     for option, value in (
         ("--seed", first.get("seed")),
@@ -108,6 +109,23 @@ def _calibration(section: Section) -> list[str]:
     if apart is None:
         return []
     return ["--calibration-split", apart["split"], *(["--unseen"] if apart.get("unseen") else [])]
+
+
+def _shift(section: Section, suite: Suite | None) -> list[str]:
+    """The shifted evaluations, where they are not the suite's."""
+    found = [shift for entry in section.measured for shift in entry.record.get("shifts") or []]
+    spec = ShiftSpec() if suite is None else suite.shift
+    options: list[str] = []
+    corruptions = tuple(dict.fromkeys(s["kind"] for s in found if s["strength"] is not None))
+    strengths = tuple(sorted({s["strength"] for s in found if s["strength"] is not None}))
+    if corruptions and (corruptions != spec.corruptions or strengths != spec.strengths):
+        for corruption in corruptions:
+            options += ["--shift", corruption]
+        options += ["--shift-strengths", ",".join(f"{strength:g}" for strength in strengths)]
+    if not spec.also:
+        for name in dict.fromkeys(s["name"] for s in found if s["strength"] is None):
+            options += ["--also", f"PATH/TO/{name}"]
+    return options
 
 
 def _argument(value: Any) -> str:

@@ -111,6 +111,21 @@ class TimingSpec:
 
 
 @dataclass(frozen=True)
+class ShiftSpec:
+    """What every method is evaluated on besides, untimed: data that drifted.
+
+    Attributes:
+        corruptions: of the scored texts; see `calibench.data.shift`.
+        strengths: of each corruption, above 0 and up to 1.
+        also: other data sets with labels of the model, each a hub id, folder or file.
+    """
+
+    corruptions: tuple[str, ...] = ()
+    strengths: tuple[float, ...] = (0.1, 0.2, 0.4)
+    also: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class YardstickSpec:
     """What the error of each method is measured against; see `calibench.yardstick`.
 
@@ -145,6 +160,7 @@ class Suite:
         curve: numbers of passes at which running means are scored; empty for none.
         posthoc: post-hoc steps; every method has a row without and one with each of them.
         yardstick: what errors are measured against; None for no such measurement.
+        shift: what every method is evaluated on besides.
     """
 
     name: str
@@ -160,6 +176,7 @@ class Suite:
     posthoc: tuple[str, ...] = ()
     calibration: CalibrationSpec = field(default_factory=CalibrationSpec)
     timing: TimingSpec = field(default_factory=TimingSpec)
+    shift: ShiftSpec = field(default_factory=ShiftSpec)
     yardstick: YardstickSpec | None = None
 
 

@@ -8,7 +8,15 @@ from typing import Any
 
 from calibench.errors import UsageError
 from calibench.registry import METHODS
-from calibench.suites.loader import CalibrationSpec, DataSpec, MethodSpec, ModelSpec, Suite, TimingSpec
+from calibench.suites.loader import (
+    CalibrationSpec,
+    DataSpec,
+    MethodSpec,
+    ModelSpec,
+    ShiftSpec,
+    Suite,
+    TimingSpec,
+)
 
 
 @dataclass(frozen=True)
@@ -26,6 +34,8 @@ class Overrides:
         memory_budget_mb: for methods with that parameter.
         posthoc: these post-hoc steps instead of the suite's.
         calibration_split, unseen: see `CalibrationSpec`.
+        shift, also: these corruptions and other data sets instead of the suite's.
+        shift_strengths: numbers with commas between, instead of the suite's.
     """
 
     dataset: str | None = None
@@ -52,6 +62,9 @@ class Overrides:
     posthoc: Sequence[str] = ()
     calibration_split: str | None = None
     unseen: bool = False
+    shift: Sequence[str] = ()
+    shift_strengths: str | None = None
+    also: Sequence[str] = ()
 
 
 def override(suite: Suite, given: Overrides) -> Suite:
@@ -76,6 +89,7 @@ def override(suite: Suite, given: Overrides) -> Suite:
         posthoc=tuple(dict.fromkeys(given.posthoc)) or suite.posthoc,
         calibration=_calibration(suite.calibration, given),
         timing=_timing(suite.timing, given),
+        shift=_shift(suite.shift, given),
     )
 
 
@@ -118,6 +132,21 @@ def _calibration(calibration: CalibrationSpec, given: Overrides) -> CalibrationS
         # What the suite declares is about the split that it names.
         calibration = replace(calibration, split=given.calibration_split, unseen=False, limit=None)
     return replace(calibration, unseen=calibration.unseen or given.unseen)
+
+
+def _shift(shift: ShiftSpec, given: Overrides) -> ShiftSpec:
+    corruptions = tuple(given.shift) or shift.corruptions
+    strengths = shift.strengths
+    if given.shift_strengths is not None:
+        if not corruptions:
+            raise UsageError("--shift-strengths says how far to shift, and nothing is; add --shift NAME.")
+        try:
+            strengths = tuple(float(part) for part in given.shift_strengths.split(","))
+        except ValueError:
+            raise UsageError(
+                f"--shift-strengths {given.shift_strengths!r} is not a list of numbers, such as 0.1,0.3."
+            ) from None
+    return ShiftSpec(corruptions, strengths, tuple(given.also) or shift.also)
 
 
 def _timing(timing: TimingSpec, given: Overrides) -> TimingSpec:

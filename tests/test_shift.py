@@ -1,0 +1,357 @@
+"""Data that drifted: the corruptions, whole runs on them and on other data sets, and what reports show."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import oos_data
+from calibench.data.embedded import load
+from calibench.data.shift import CORRUPTIONS, corrupt, shifted
+from calibench.errors import UsageError
+from calibench.models import Checkpoint
+from calibench.posthoc import log_of
+from calibench.records import Record
+from calibench.registry import METHODS
+from calibench.report import groups, style, write_html, write_report
+from calibench.report.numbers import interval
+from calibench.report.reproduce import command
+from calibench.report.shifts import shift_drawings, shift_table
+from calibench.run import run
+from calibench.suites.loader import MethodSpec, ShiftSpec, Suite, load_suite
+from calibench.suites.overrides import Overrides, override
+from calibench.types import Method, Plan, Predictive
+
+TEXTS = st.text(alphabet="abQZ é'.1 \n", max_size=60)
+KINDS = st.sampled_from(list(CORRUPTIONS))
+STRENGTHS = st.floats(0.0, 1.0)
+SEEDS = st.integers(0, 2**62)
+
+
+# --- corruptions -------------------------------------------------------------------------------------------
+
+
+@given(TEXTS, KINDS, SEEDS)
+def test_strength_zero_leaves_the_very_text(text: str, kind: str, seed: int) -> None:
+    """Space included; of pairs too."""
+    assert corrupt(text, kind, 0.0, seed) == text
+    assert corrupt((text, "a b"), kind, 0.0, seed) == (text, "a b")
+
+
+@given(TEXTS, KINDS, STRENGTHS, SEEDS)
+def test_the_same_seed_corrupts_the_same_way(text: str, kind: str, strength: float, seed: int) -> None:
+    """Nothing but text, kind, strength and seed is drawn from; space around the text stays."""
+    once = corrupt(text, kind, strength, seed)
+    assert once == corrupt(text, kind, strength, seed)
+    assert isinstance(once, str)
+    start, end = len(text) - len(text.lstrip()), len(text.rstrip())
+    assert once[:start] == text[:start]
+    assert once.endswith(text[end:])
+    assert bool(once.split()) == bool(text.split())
+
+
+def words(count: int) -> str:
+    """Words that no corruption of one makes into another."""
+    return " ".join(f"word{chr(97 + i // 26)}{chr(97 + i % 26)}" for i in range(count))
+
+
+@given(st.integers(1, 40), st.sampled_from(["typos", "case"]), STRENGTHS, STRENGTHS, SEEDS)
+def test_what_is_hit_stays_hit(count: int, kind: str, one: float, other: float, seed: int) -> None:
+    """Word by word: at the higher strength the same words are changed in the same way, and more."""
+    low, high = sorted((one, other))
+    text = words(count).split()
+    less, more = (str(corrupt(" ".join(text), kind, s, seed)).split() for s in (low, high))
+    assert len(less) == len(more) == count
+    for before, after, word in zip(less, more, text, strict=True):
+        assert before in (word, after)
+
+
+@given(st.integers(1, 40), st.sampled_from(["drop-words", "truncate"]), STRENGTHS, STRENGTHS, SEEDS)
+def test_what_is_left_out_stays_out(count: int, kind: str, one: float, other: float, seed: int) -> None:
+    """In order, and never everything."""
+    low, high = sorted((one, other))
+    text = words(count).split()
+    less, more = (str(corrupt(" ".join(text), kind, s, seed)).split() for s in (low, high))
+    assert set(more) <= set(less) <= set(text)
+    assert more == [word for word in text if word in more] != []
+
+
+def test_the_strength_is_the_share_of_words() -> None:
+    """Of 4,000 words a strength of .3 hits 30%, up to 3.5 standard errors (.025); truncation exactly."""
+    text = words(400).split()
+    for kind in ("typos", "case", "drop-words"):
+        hit = 0
+        for seed in range(10):
+            left = set(str(corrupt(" ".join(text), kind, 0.3, seed)).split())
+            hit += sum(word not in left for word in text)
+        # A doubled or swapped letter may leave a word of equal letters as it was, which ours have few of.
+        assert hit / 4000 == pytest.approx(0.3, abs=0.025), kind
+    assert len(str(corrupt(" ".join(text), "truncate", 0.3, 0)).split()) == 280
+    assert corrupt("a b c d e f g h i j", "truncate", 0.1, 0) == "a b c d e f g h i"
+
+
+def test_kinds_of_typos() -> None:
+    """Each of the four happens, and nothing else: length and letters say which."""
+    seen = set()
+    for seed in range(200):
+        typed = str(corrupt("Plain", "typos", 1.0, seed))
+        if len(typed) == 4:
+            seen.add("left out")
+        elif len(typed) == 6:
+            assert any(typed[:i] + typed[i + 1 :] == "Plain" for i in range(6))
+            seen.add("doubled")
+        elif sorted(typed) == sorted("Plain"):
+            seen.add("swapped")
+        else:
+            assert sum(a != b for a, b in zip(typed, "Plain", strict=True)) == 1
+            seen.add("beside")
+    assert seen == {"left out", "doubled", "swapped", "beside"}
+
+
+def test_a_shifted_data_set() -> None:
+    """Rows, labels and order stay; a row is corrupted alike in any subset; the hash follows the texts."""
+    from calibench.data.subset import take
+
+    corpus = load(None, split="test")
+    whole = shifted(corpus, "typos", 0.5, seed=3)
+    index = np.array([4, 90, 17])
+    assert shifted(take(corpus, index), "typos", 0.5, seed=3).texts == take(whole, index).texts
+    assert np.array_equal(whole.rows, corpus.rows)
+    assert np.array_equal(whole.labels, corpus.labels)
+    assert shifted(corpus, "typos", 0.5, seed=4).texts != whole.texts
+    assert len({whole.sha256, corpus.sha256, shifted(corpus, "typos", 0.4, seed=3).sha256}) == 3
+    assert whole.posterior is None
+
+
+# --- whole runs --------------------------------------------------------------------------------------------
+
+SHIFT = ShiftSpec(("typos", "truncate"), (0.5, 0.2))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return oos_data.write(tmp_path_factory.mktemp("data") / "beyond")
+
+
+def suite(data: Path, *methods: str, shift: ShiftSpec = SHIFT) -> Suite:
+    """Without a threshold; texts out of scope are there and are no part of it."""
+    made = oos_data.suite(data, *methods)
+    return replace(made, data=replace(made.data, threshold_split=None), shift=shift)
+
+
+@pytest.fixture(scope="module")
+def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Record]]:
+    """Two methods, with and without temperature, on two corruptions and another data set."""
+    other = tmp_path_factory.mktemp("other") / "elsewhere.jsonl"
+    rows = [{"text": "a very good film", "label": "positive"}, {"text": "a dull plot", "label": "negative"}]
+    other.write_text("".join(json.dumps(row) + "\n" for row in rows * 10))
+    folder = tmp_path_factory.mktemp("run")
+    shift = replace(SHIFT, also=(str(other),))
+    made = replace(suite(data, "frequentist", "mc-dropout", shift=shift), posthoc=("temperature",))
+    return folder, run(made, folder)
+
+
+def test_a_record_has_every_shift(finished: tuple[Path, list[Record]]) -> None:
+    """Corruptions at rising strengths, then other data, with numbers and intervals for every row."""
+    for record in finished[1]:
+        shifts = record["shifts"]
+        assert [(s["kind"], s["strength"], s["n"]) for s in shifts] == [
+            ("typos", 0.2, 90),
+            ("typos", 0.5, 90),
+            ("truncate", 0.2, 90),
+            ("truncate", 0.5, 90),
+            ("also", None, 20),
+        ]
+        assert shifts[0]["changed"] <= shifts[1]["changed"]
+        assert (shifts[4]["name"], shifts[4]["changed"]) == ("elsewhere.jsonl", None)
+        for item in shifts:
+            assert set(item["metrics"]) == {"accuracy", "ece", "ece_noise_floor", "nll", "brier"}
+            for value in item["metrics"].values():
+                assert value["low"] <= value["value"] <= value["high"]
+            assert item["reason"] is None
+        assert record["metrics"]["accuracy"]["value"] > shifts[1]["metrics"]["accuracy"]["value"]
+
+
+def test_it_is_not_timed(finished: tuple[Path, list[Record]]) -> None:
+    """Blocks hold the scored texts once."""
+    for record in finished[1]:
+        assert sum(block["sentences"] for block in record["timing"]["blocks"]) == 130
+
+
+class Watched(Method):
+    """The reference, taking note of what it is asked for."""
+
+    seen: tuple[list[str], ...] = ()
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        super().__init__(checkpoint)
+        self.inner = METHODS.load("frequentist")(checkpoint)
+
+    def predict(self, plan: Plan, *, seed: int) -> Predictive:
+        type(self).seen += ([str(text) for text in plan.texts],)
+        if any("fail" in str(text) for text in plan.texts):
+            raise RuntimeError("told to")
+        found: Predictive = self.inner.predict(plan, seed=seed)
+        return found
+
+
+@pytest.fixture
+def watched(monkeypatch: pytest.MonkeyPatch) -> type[Watched]:
+    load, point = METHODS.load, METHODS.entry_point
+    monkeypatch.setattr(METHODS, "load", lambda name: Watched if name == "watched" else load(name))
+    monkeypatch.setattr(
+        METHODS, "entry_point", lambda name: point("frequentist" if name == "watched" else name)
+    )
+    monkeypatch.setattr(Watched, "seen", ())
+    return Watched
+
+
+def test_more_is_measured_only_where_it_lacks(data: Path, tmp_path: Path, watched: type[Watched]) -> None:
+    """The same command again predicts nothing; another strength does, and replaces the record."""
+    made = suite(data, "watched", shift=ShiftSpec(("case",), (0.5,)))
+    first = run(made, tmp_path)
+    count = len(watched.seen)
+    assert run(made, tmp_path) == first
+    assert len(watched.seen) == count
+    wider = replace(made, shift=ShiftSpec(("case",), (0.5, 1.0)))
+    again = run(wider, tmp_path)
+    assert [s["strength"] for s in again[1]["shifts"]] == [0.5, 1.0]
+    assert [r["cell"] for r in again] == [r["cell"] for r in first]
+    assert sum("SWAP" in text or text.isupper() for text in watched.seen[-1]) > 0
+
+
+def test_failing_there_costs_these_numbers_only(data: Path, tmp_path: Path, watched: type[Watched]) -> None:
+    """The record says why, and has all the rest."""
+    assert watched is Watched
+    other = tmp_path / "other.csv"
+    other.write_text("text,label\nplease fail,positive\n")
+    record = run(suite(data, "watched", shift=ShiftSpec(also=(str(other),))), tmp_path / "run")[1]
+    assert record["status"] == "ok"
+    (item,) = record["shifts"]
+    assert (item["metrics"], item["reason"]) == (
+        None,
+        "it failed on also other.csv, split train: told to",
+    )
+
+
+def test_post_hoc_steps_keep_their_folds(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Corrupted texts go through the fit that did not see their label, others through the mean of all."""
+    from calibench.outcomes import Fitted
+
+    asked: list[Any] = []
+    plain = Fitted.elsewhere
+
+    def noted(self: Fitted, probs: np.ndarray, of: np.ndarray | None) -> np.ndarray:
+        found = plain(self, probs, of)
+        every = [calibrator.transform(log_of(probs)) for calibrator in self.calibrators]
+        if of is None:
+            np.testing.assert_allclose(found, np.mean(every, axis=0))
+        else:
+            assert self.fold is not None
+            for row, scored in enumerate(of):
+                np.testing.assert_array_equal(found[row], every[self.fold[scored]][row])
+        asked.append(of is None)
+        return found
+
+    monkeypatch.setattr(Fitted, "elsewhere", noted)
+    other = tmp_path / "other.csv"
+    other.write_text("text,label\na good film,positive\na dull plot,negative\n")
+    run(suite(data, "temperature", shift=replace(SHIFT, also=(str(other),))), tmp_path / "run")
+    assert asked == [False] * 4 + [True]
+
+
+# --- asking for it -----------------------------------------------------------------------------------------
+
+
+def test_the_command_line_asks_for_it() -> None:
+    """Each option replaces the suite's own."""
+    plain = load_suite("embedded")
+    given = override(plain, Overrides(shift=["typos"], shift_strengths="0.1,1", also=["there"]))
+    assert given.shift == ShiftSpec(("typos",), (0.1, 1.0), ("there",))
+    assert override(plain, Overrides()).shift == plain.shift == ShiftSpec()
+
+
+@pytest.mark.parametrize(
+    ("shift", "message"),
+    [
+        (ShiftSpec(("typo",)), "Unknown shift 'typo'; did you mean 'typos'. choose from typos, drop-words"),
+        (
+            ShiftSpec(("typos",), (0.1, 1.5)),
+            "A shift has strength 1.5; expected a number above 0",
+        ),
+        (ShiftSpec(("typos",), (0.0,)), "A shift has strength 0; expected"),
+        (ShiftSpec(("typos",), ()), "A shift was asked for and no strength"),
+    ],
+)
+def test_unknown_shifts_are_refused(tmp_path: Path, shift: ShiftSpec, message: str) -> None:
+    """Before anything is loaded."""
+    chosen = replace(load_suite("embedded"), shift=shift, method=(MethodSpec("frequentist"),))
+    with pytest.raises(UsageError, match=message):
+        run(chosen, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (Overrides(shift_strengths="0.1"), "nothing is; add --shift NAME"),
+        (
+            Overrides(shift=["typos"], shift_strengths="a,b"),
+            "'a,b' is not a list of numbers, such as",
+        ),
+    ],
+)
+def test_bad_strengths_are_refused(given: Overrides, message: str) -> None:
+    """In one sentence."""
+    with pytest.raises(UsageError, match=message):
+        override(load_suite("embedded"), given)
+
+
+# --- reports -----------------------------------------------------------------------------------------------
+
+
+def test_the_report_shows_it(finished: tuple[Path, list[Record]]) -> None:
+    """A row per method and shift, a figure per corruption that starts at the scored data, and the command."""
+    folder, records = finished
+    (section,) = groups.sections(records)
+    table = shift_table(section)
+    assert table is not None
+    assert len(table.rows) == 4 * 5
+    first = records[0]["shifts"][0]["metrics"]
+    assert [cell.text for cell in table.rows[0].cells[:2]] == ["typos", ".2"]
+    assert [cell.text for cell in table.rows[0].cells[3:]] == [
+        interval(first[name]) for name in ("accuracy", "ece", "ece_noise_floor", "nll", "brier")
+    ]
+    assert table.rows[4].cells[0].text == "elsewhere.jsonl"
+    with style.styled():
+        drawings = shift_drawings(section)
+    assert [drawing.name for drawing in drawings] == ["embedded-shift-typos", "embedded-shift-truncate"]
+    line = drawings[0].figure.axes[1].lines[0]
+    shifts = records[0]["shifts"]
+    assert list(np.asarray(line.get_ydata())) == [
+        records[0]["metrics"]["ece"]["value"],
+        *(shifts[i]["metrics"]["ece"]["value"] for i in (0, 1)),
+    ]
+    np.testing.assert_allclose(np.asarray(line.get_xdata()), [0.0, 0.2, 0.5], atol=0.02)
+    text = write_report(folder).read_text()
+    assert "## Under shift\n" in text
+    assert "Other data: `elsewhere.jsonl` (split `train`, 20 examples)." in text
+    assert "figures/embedded-shift-typos.png" in text
+    assert '<section id="under-shift">' in write_html(folder).read_text()
+    asked = command(section)
+    assert "--shift typos --shift truncate --shift-strengths 0.2,0.5 --also PATH/TO/elsewhere.jsonl" in asked
+
+
+def test_runs_without_it_have_no_such_section(data: Path, tmp_path: Path) -> None:
+    """Neither table nor options."""
+    records = run(suite(data, "frequentist", shift=ShiftSpec()), tmp_path)
+    (section,) = groups.sections(records)
+    assert records[0]["shifts"] == []
+    assert shift_table(section) is None
+    assert "--shift" not in command(section)
