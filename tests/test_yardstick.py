@@ -24,6 +24,8 @@ metrics = ["accuracy"]
 [data]
 loader = "embedded"
 limit = 24
+[model]
+name = "embedded"
 [yardstick]
 method = "mc-dropout"
 passes = 4

@@ -71,6 +71,7 @@ class BaalTrainer(Method):
         self.coverage = baal_coverage(checkpoint)
         self._notes = dtype_notes(checkpoint, dtype)
         self._model = patch_module(checkpoint.twin(dtype))
+        self._model.register_forward_hook(_in_float32)
         self.modules = (self._model,)
 
     def predict(self, plan: Plan, *, seed: int) -> Predictive:
@@ -100,3 +101,9 @@ class BaalTrainer(Method):
             )
             logits = trainer.predict_on_dataset(texts, iterations=self.passes)
         return replace(predictive_of(logits, plan, texts.order), notes=self._notes)
+
+
+def _in_float32(_: Any, __: Any, output: Any) -> Any:
+    """BaaL turns logits into numpy arrays, which have no bfloat16."""
+    output["logits"] = output["logits"].float()
+    return output

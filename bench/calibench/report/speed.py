@@ -179,24 +179,22 @@ def matched_error_table(section: Section) -> Table | None:
     spec, found = yardstick_of(section), families(section)
     assert spec is not None
     goal = measured(target.record)
-    matched = {key: rows for key, rows in found.items() if len(rows) > 1 and key != _family(target)}
-    rows = [
-        entry
-        for entry in _entries(section)
-        if entry is target or (_family(entry) not in matched and _same_method(entry) != _family(target)[0])
+    near = {
+        key: [measured(entry.record) for entry in settings]
+        for key, settings in found.items()
+        if len(settings) > 1 and key != _family(target)
+    }
+    near = {key: family for key, family in near.items() if speedup(family, goal, goal) is not None}
+    rows = [entry for entry in _entries(section) if entry is target or _family(entry) not in near]
+    columns = [
+        Column(
+            f"{name}, {dtype}",
+            "Times its time at the matched error.",
+            _reader({e.record["cell"]: speedup(family, goal, measured(e.record)) for e in rows}),
+        )
+        for (name, dtype), family in near.items()
     ]
-    columns = []
-    for (name, dtype), settings in matched.items():
-        family = [measured(entry.record) for entry in settings]
-        ratios = {e.record["cell"]: speedup(family, goal, measured(e.record)) for e in rows}
-        if all(ratio is None for ratio in ratios.values()):
-            continue
-        columns.append(Column(f"{name}, {dtype}", "Times its time at the matched error.", _reader(ratios)))
     return build("Time at the matched error", rows, columns) if columns else None
-
-
-def _same_method(entry: Entry) -> str:
-    return str(entry.record["method"]["name"])
 
 
 def _reader(ratios: Mapping[str, Ratio | None]) -> Callable[[Record], Cell]:
