@@ -121,10 +121,11 @@ def detection_metric(kind: str, score: str = MAX_PROBABILITY) -> Metric:
     chosen = next(item for item in KINDS if item.name == kind)
 
     def evaluate(evaluation: Evaluation) -> float:
-        beyond = evaluation.labels < 0
+        # First of all, as what is no distribution is refused even where there is nothing to detect.
+        uncertain, beyond = score_of(evaluation, score), evaluation.labels < 0
         if beyond.all() or not beyond.any():
             return float("nan")
-        return float(chosen.compute(operating(score_of(evaluation, score), beyond))[0])
+        return float(chosen.compute(operating(uncertain, beyond))[0])
 
     def bootstrap(evaluation: Evaluation, resamples: int, rng: np.random.Generator) -> FloatArray:
         beyond = evaluation.labels < 0
