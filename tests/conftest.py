@@ -24,6 +24,14 @@ settings.register_profile("calibench", deadline=None, derandomize=True)
 settings.load_profile("calibench")
 
 
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Features of training texts are cached where no other run sees them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CALIBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 def pytest_configure(config: pytest.Config) -> None:
     for line in THIRD_PARTY_WARNINGS:
         config.addinivalue_line("filterwarnings", line)

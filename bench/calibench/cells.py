@@ -53,6 +53,8 @@ class Cell:
         content = {"method": self.name, "params": dict(self.params), "seed": self.seed, **context}
         if self.replicates is not None:
             content["replicates"] = self.replicates
+        if not self.factory.needs_train:
+            content.pop("train", None)
         if self.step is None:
             content.pop("calibration", None)
         else:

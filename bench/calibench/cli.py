@@ -89,6 +89,8 @@ def main() -> None:
 @option("--posthoc", multiple=True, help="Add a row with this post-hoc step to every method; repeatable.")
 @option("--calibration-split", help="Fit post-hoc steps on this split.  [default: cross-fit]")
 @option("--unseen", is_flag=True, help="The model was not trained on the calibration split.")
+@option("--train-split", help="Fit what learns from training data on this split.  [default: the suite's]")
+@option("--train-limit", type=click.IntRange(min=1), help="A random subset of it, of this size.")
 @option("--shift", multiple=True, help="Evaluate on corrupted texts too: typos, ...; repeatable.")
 @option("--shift-strengths", help="How far, above 0 and up to 1: 0.1,0.3.  [default: the suite's]")
 @option("--also", multiple=True, help="Evaluate on this data set too, a hub id or local folder; repeatable.")

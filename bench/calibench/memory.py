@@ -17,12 +17,26 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import psutil
 
-from calibench.types import Text
+from calibench.types import LabelledPlan, Text
+
+if TYPE_CHECKING:
+    import torch
+
+    from calibench.data.plan import Planner
+
+
+@dataclass(frozen=True)
+class TrainData:
+    """What a method is fitted on: texts, their rows and labels."""
+
+    texts: Sequence[Text]
+    rows: Sequence[int]
+    labels: Sequence[int]
 
 
 @dataclass(frozen=True)
@@ -36,6 +50,7 @@ class MemoryTask:
         texts, rows: the batch with the most padded tokens.
         seed: for the prediction.
         threads: as in the measuring process.
+        train: of a method that learns from training data; else None.
     """
 
     checkpoint: Mapping[str, Any]
@@ -45,6 +60,7 @@ class MemoryTask:
     rows: tuple[int, ...]
     seed: int
     threads: int
+    train: TrainData | None = None
 
 
 @dataclass(frozen=True)
@@ -55,14 +71,22 @@ class Peak:
         bytes: peak during the prediction minus what the process held once the model was loaded.
         kind: "rss" (resident set of the process) or "cuda_allocator".
         reason: why `bytes` is None.
+        fit_bytes: the same while fitting, with the features of the training texts at hand where they are
+            cached; None where nothing is fitted. Making features takes what a prediction takes.
     """
 
     bytes: int | None
     kind: str
     reason: str | None = None
+    fit_bytes: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        return {"peak_bytes": self.bytes, "kind": self.kind, "reason": self.reason}
+        return {
+            "peak_bytes": self.bytes,
+            "kind": self.kind,
+            "reason": self.reason,
+            "fit_bytes": self.fit_bytes,
+        }
 
 
 def measure(tasks: Sequence[MemoryTask]) -> Iterator[Peak]:
@@ -103,7 +127,8 @@ def _serve() -> None:
     import transformers  # noqa: F401
 
     for given in json.load(sys.stdin):
-        task = MemoryTask(**given)
+        train = given.pop("train")
+        task = MemoryTask(**given, train=train and TrainData(**train))
         reader, writer = os.pipe()
         child = os.fork()
         if child == 0:
@@ -134,29 +159,74 @@ def _peak(task: MemoryTask) -> Peak:
     torch.set_num_threads(task.threads)
     checkpoint = load_checkpoint(**task.checkpoint)
     planner = Planner.of(checkpoint)
-    texts = [text if isinstance(text, str) else (text[0], text[1]) for text in task.texts]
     rows = np.array(task.rows, dtype=np.int64)
-    one_batch = [np.arange(len(texts), dtype=np.int64)]
-    device = checkpoint.device
+    one_batch = [np.arange(len(rows), dtype=np.int64)]
+    train = _labelled(planner, task.train)
     factory = METHODS.load(task.method)
     # A method made and thrown away brings in the libraries that it imports, which are not its own memory.
     factory(checkpoint, **task.params)
     gc.collect()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-        before = torch.cuda.memory_allocated(device)
-        torch.cuda.reset_peak_memory_stats(device)
-    else:
-        before = psutil.Process().memory_info().rss
-        resettable = _reset_high_water_mark()
+    meter = _Meter(checkpoint.device)
     method = factory(checkpoint, **task.params)
-    method.predict(planner.assemble(texts, rows, one_batch), seed=task.seed)
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-        return Peak(int(torch.cuda.max_memory_allocated(device) - before), "cuda_allocator")
-    if not resettable and _high_water_mark() <= before:
-        return Peak(None, "rss", "loading the model took more memory than predicting, which hides the peak")
-    return Peak(max(0, _high_water_mark() - before), "rss")
+    fit_bytes = None
+    if train is not None:
+        method.fit(train)
+        fit_bytes = meter.peak()
+        meter.restart()
+    method.predict(planner.assemble(_texts(task.texts), rows, one_batch), seed=task.seed)
+    peak = meter.peak()
+    reason = None
+    if peak is None:
+        reason = "loading the model took more memory than predicting, which hides the peak"
+    return Peak(peak, _kind(task), reason, fit_bytes)
+
+
+def _texts(given: Sequence[Any]) -> list[Text]:
+    """Texts, and pairs as tuples again after JSON has made lists of them."""
+    return [text if isinstance(text, str) else (text[0], text[1]) for text in given]
+
+
+def _labelled(planner: Planner, train: TrainData | None) -> LabelledPlan | None:
+    if train is None:
+        return None
+    plan = planner.plan(_texts(train.texts), np.array(train.rows, dtype=np.int64))
+    return LabelledPlan(plan, np.array(train.labels, dtype=np.int64))
+
+
+class _Meter:
+    """Peak memory above what the process held when the meter was made."""
+
+    def __init__(self, device: torch.device) -> None:
+        import torch
+
+        self._cuda = torch.cuda if device.type == "cuda" else None
+        self._device = device
+        self._synchronise()
+        self._before = (
+            self._cuda.memory_allocated(device) if self._cuda else psutil.Process().memory_info().rss
+        )
+        self.restart()
+
+    def restart(self) -> None:
+        """Start the high-water mark anew."""
+        self._synchronise()
+        if self._cuda:
+            self._cuda.reset_peak_memory_stats(self._device)
+        else:
+            self._resettable = _reset_high_water_mark()
+
+    def peak(self) -> int | None:
+        """Bytes since the last start, or None where an earlier peak hides them."""
+        self._synchronise()
+        if self._cuda:
+            return int(self._cuda.max_memory_allocated(self._device) - self._before)
+        if not self._resettable and _high_water_mark() <= self._before:
+            return None
+        return max(0, _high_water_mark() - self._before)
+
+    def _synchronise(self) -> None:
+        if self._cuda:
+            self._cuda.synchronize(self._device)
 
 
 def _reset_high_water_mark() -> bool:

@@ -24,7 +24,7 @@ from calibench.evaluate import (
 )
 from calibench.joint import joint_fields
 from calibench.journal import Entries
-from calibench.outcomes import Outcome, elsewhere, joined, outcomes_of
+from calibench.outcomes import Fitted, Outcome, elsewhere, joined, outcomes_of
 from calibench.records import Record
 from calibench.registry import METHODS, distribution
 from calibench.session import Running, Session, again_key
@@ -81,6 +81,8 @@ def _shared_fields(setting: Setting, cell: Cell, key: str, captured: dict[str, A
             "name": cell.name,
             "params": dict(cell.params),
             "posthoc": cell.posthoc,
+            "score": cell.factory.score,
+            "score_only": cell.factory.score_only,
             "distribution": distribution(METHODS.entry_point(cell.name)),
         },
         "data": {
@@ -163,13 +165,20 @@ def _measured_fields(
         "latency_ratio": timed["latency_ratio"],
         "self_check": _self_check(session, running),
         "memory": peaks.get(source.key, unknown).as_dict(),
-        "fit": outcome.fitted.fields if outcome.fitted else None,
+        "fit": _fit(source.fit, outcome.fitted),
         "notes": [*setting.notes, *predictive.notes],
         "joint": _joint(session, outcome, predictive),
         "shifts": [_shift(session, outcome, aside) for aside in setting.shifts],
         "asides": [aside.key for aside in setting.asides],
         "predictions": path,
     } | _yardstick(session, outcome)
+
+
+def _fit(own: Record | None, step: Fitted | None) -> Record | None:
+    """What fitting took: the method's own fit, its post-hoc step's, or both together."""
+    if step is None:
+        return own
+    return step.fields if own is None else step.fields | {"seconds": own["seconds"] + step.fields["seconds"]}
 
 
 def _joint(session: Session, outcome: Outcome, predictive: Predictive) -> Record | None:

@@ -51,7 +51,8 @@ def run(
     existing = _existing(folder, overwrite)
     progress.stage("Loading", 2)
     post_hoc = any(cell.step is not None for cell in cells)
-    setting = load_setting(suite, device, limit_to, progress, post_hoc=post_hoc)
+    learning = any(cell.factory.needs_train for cell in cells)
+    setting = load_setting(suite, device, limit_to, progress, post_hoc=post_hoc, learning=learning)
     runnings = [Running(cell, cell.key(setting.context), base=_base(cell, setting)) for cell in cells]
     order = {item.key: position for position, item in enumerate(runnings)}
     unchecked = {r["cell"] for r in existing if self_check and r["reference"] and not r.get("self_check")}

@@ -7,7 +7,8 @@ import hashlib
 import json
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from calibench.progress import Progress
 from calibench.registry import METHODS
 from calibench.seeds import derived_seed
 from calibench.setting import Setting
+from calibench.sharing import alone, charges, sharing
 from calibench.timing import Timed, frozen_heap, time_prediction
 from calibench.types import FloatArray, IntArray, Method, Plan, Predictive
 
@@ -38,6 +40,7 @@ class Running:
             outputs, memory or a record; see `once_more`.
         base: key of the cell that is measured in its place, where it is that cell with a post-hoc step.
         setup_s: seconds from nothing to a method that can predict, fitting included.
+        fit: of a method that learns from training data what that took, as in a record; else None.
         failure: why it stopped, once it has.
         outputs: block number -> what it predicted in the first repetition.
         replicates: for each later repetition, the same; of suites with a yardstick.
@@ -49,6 +52,7 @@ class Running:
     base: str | None = None
     method: Method | None = None
     setup_s: float = 0.0
+    fit: dict[str, Any] | None = None
     failure: dict[str, str] | None = None
     outputs: dict[int, Predictive] = field(default_factory=dict)
     replicates: dict[int, dict[int, Predictive]] = field(default_factory=dict)
@@ -84,6 +88,12 @@ def session_name(setting: Setting, active: Sequence[Running]) -> str:
     if setting.suite.yardstick is not None:
         content.append(dataclasses.asdict(setting.suite.yardstick))
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
+
+
+def shared_by(runnings: Sequence[Running]) -> Iterator[Running]:
+    """One after the other, with forward passes shared."""
+    with sharing():
+        yield from runnings
 
 
 def _part(running: Running, split: CalibrationSplit) -> str:
@@ -156,11 +166,35 @@ class Session:
             start = time.perf_counter()
             try:
                 running.method = running.cell.factory(self.setting.checkpoint, **running.cell.params)
-                running.method.fit(None, None)
+                charged = self._fit(running, running.method)
             except Exception as error:
+                charged = 0.0
                 self._failed(running, error)
-            running.setup_s = time.perf_counter() - start
+            running.setup_s = time.perf_counter() - start + charged
             self.progress.step(running.label)
+
+    def _fit(self, running: Running, method: Method) -> float:
+        """Fit a method that learns from training data; returns the seconds charged beside the clock's."""
+        if not method.needs_train:
+            return 0.0
+        train = self.setting.train
+        if train is None:
+            raise CalibenchError(
+                f"{running.cell.name} learns from training data, and there is none. "
+                f"{self.setting.train_missing}"
+            )
+        start = time.perf_counter()
+        with charges() as charged:
+            method.fit(train.labelled)
+        running.fit = {
+            "seconds": time.perf_counter() - start + charged.seconds,
+            "examples": len(train.dataset),
+            "folds": None,
+            "split": train.dataset.split,
+            "unseen": None,
+            "parameters": dict(method.learnt),
+        }
+        return charged.seconds
 
     def _warm_up(self) -> None:
         """Every shape once through the model, then each method on whole blocks; on accelerators on all."""
@@ -238,8 +272,7 @@ class Session:
         draw.shuffle(turn)
         times: dict[str, Any] = {}
         outputs: dict[str, Predictive] = {}
-        for running in turn:
-            result = self._predict_block(running, block, repetition)
+        for running, result in self._predictions(turn, block, repetition):
             if result is not None:
                 predictive, timed = result
                 times[running.key] = timed.as_dict()
@@ -267,6 +300,17 @@ class Session:
                 "failures": {r.key: r.failure for r in self.active if r.failure is not None},
             }
         )
+
+    def _predictions(
+        self, turn: Sequence[Running], block: int, repetition: int
+    ) -> Iterator[tuple[Running, tuple[Predictive, Timed] | None]]:
+        """Every method's prediction of a block; all but what is compared with share forward passes."""
+        with sharing():
+            for running in turn:
+                own = running.cell.reference or running.again
+                with alone() if own else nullcontext():
+                    result = self._predict_block(running, block, repetition)
+                yield running, result
 
     def _in_turn(self, repetition: int) -> list[Running]:
         return [
@@ -380,7 +424,7 @@ class Session:
             and (running.cell.step is not None or running.key in bases)
         ]
         self.progress.stage("Calibration split", len(left))
-        for running in left:
+        for running in shared_by(left):
             self.journal.append(
                 {"kind": "calibration", "cell": running.key, "data": split.dataset.sha256}
                 | self._predict_split(running, split)
@@ -410,7 +454,7 @@ class Session:
         for aside in self.setting.asides:
             left = [item for item in self._alive() if not item.again and (item.key, aside.key) not in done]
             self.progress.stage(aside.name.capitalize(), len(left))
-            for running in left:
+            for running in shared_by(left):
                 self.journal.append(
                     {"kind": "aside", "cell": running.key, "aside": aside.key}
                     | self._predict_once(running, aside.plan, "aside", _aside_part(running, aside))
@@ -450,7 +494,8 @@ class Session:
     def _memory(self) -> dict[str, memory.Peak]:
         done = {entry["cell"]: entry["peak"] for entry in self.journal.of_kind("memory")}
         peaks = {
-            key: memory.Peak(peak["peak_bytes"], peak["kind"], peak["reason"]) for key, peak in done.items()
+            key: memory.Peak(peak["peak_bytes"], peak["kind"], peak["reason"], peak["fit_bytes"])
+            for key, peak in done.items()
         }
         left = [running for running in self._alive() if running.key not in done and not running.again]
         if not self.timing.memory or not left:
@@ -467,6 +512,7 @@ class Session:
                 rows=tuple(int(row) for row in self.setting.plan.rows[heaviest.index]),
                 seed=running.cell.seed,
                 threads=torch.get_num_threads(),
+                train=self._train_data(running),
             )
             for running in left
         ]
@@ -475,3 +521,10 @@ class Session:
             self.journal.append({"kind": "memory", "cell": running.key, "peak": peak.as_dict()})
             self.progress.step(running.label)
         return peaks
+
+    def _train_data(self, running: Running) -> memory.TrainData | None:
+        train = self.setting.train
+        if train is None or not running.cell.factory.needs_train:
+            return None
+        plan = train.labelled.plan
+        return memory.TrainData(plan.texts, plan.rows.tolist(), train.labelled.labels.tolist())

@@ -17,10 +17,11 @@ from calibench.data.labels import align, match_labels
 from calibench.data.plan import Planner
 from calibench.data.plan import blocks as blocks_of
 from calibench.data.subset import limit
-from calibench.errors import UsageError
+from calibench.errors import CalibenchError, UsageError
 from calibench.models import Checkpoint, load_checkpoint
 from calibench.progress import Progress
 from calibench.suites.loader import Suite
+from calibench.training import TrainSplit, train_split
 from calibench.types import Dataset, IntArray, Plan
 
 #: Padded tokens per batch where the suite does not say: what fits a CPU's caches, and what fills a GPU.
@@ -36,6 +37,8 @@ class Setting:
             none to choose.
         shifts: data that drifted, on which every method is evaluated besides.
         calibration: what post-hoc steps are fitted on; None where they are cross-fitted, or there are none.
+        train: what methods learn from that need training data; None where none does, or there is none.
+        train_missing: why there is none.
         context: what the keys of all cells depend on.
         limit: as asked for.
     """
@@ -47,6 +50,8 @@ class Setting:
     plan: Plan
     blocks: list[list[IntArray]]
     calibration: CalibrationSplit | None
+    train: TrainSplit | None
+    train_missing: str | None
     threshold: Aside | None
     shifts: tuple[Aside, ...]
     context: dict[str, Any]
@@ -61,13 +66,20 @@ class Setting:
 
 
 def load_setting(
-    suite: Suite, device: str, limit_to: int | None, progress: Progress, *, post_hoc: bool = False
+    suite: Suite,
+    device: str,
+    limit_to: int | None,
+    progress: Progress,
+    *,
+    post_hoc: bool = False,
+    learning: bool = False,
 ) -> Setting:
     """Load data and model and plan the batches.
 
     Args:
         limit_to: score a random subset of this size.
         post_hoc: whether any cell has a post-hoc step, which may need data of its own.
+        learning: whether any method learns from training data. If there is none, that is for these to say.
 
     Raises:
         UsageError: what the suite names is not there, or does not fit together.
@@ -100,6 +112,12 @@ def load_setting(
     calibration = (
         calibration_split(suite, dataset, checkpoint.labels, planner, limit_to) if post_hoc else None
     )
+    train, train_missing = None, None
+    if learning:
+        try:
+            train = train_split(suite, dataset, checkpoint.labels, planner)
+        except CalibenchError as error:
+            train_missing = str(error)
     context: dict[str, Any] = {
         "suite": suite.name,
         "data": dataset.sha256,
@@ -109,6 +127,7 @@ def load_setting(
         "attention": checkpoint.attention,
         "plan": plan_sha256(plan),
         "calibration": calibration.dataset.sha256 if calibration else suite.calibration.folds,
+        "train": train.dataset.sha256 if train else None,
         "version": calibench.__version__,
     }
     if suite.yardstick is not None:
@@ -123,6 +142,8 @@ def load_setting(
         plan,
         blocks,
         calibration,
+        train,
+        train_missing,
         threshold_split(suite, dataset, checkpoint.labels, planner, limit_to),
         (
             *shifted_copies(suite, dataset, planner),

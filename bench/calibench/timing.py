@@ -17,6 +17,8 @@ import torch
 from torch import nn
 
 from calibench.data.plan import Planner
+from calibench.devices import synchronise
+from calibench.sharing import charges
 from calibench.types import IntArray, Method, Plan, Predictive
 
 
@@ -40,14 +42,6 @@ class Timed:
             "tokenise_s": self.tokenise_s,
             "forward_s": self.forward_s,
         }
-
-
-def synchronise(device: torch.device) -> None:
-    """Wait until everything submitted to `device` is done."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
 
 
 class ForwardTimer:
@@ -138,7 +132,8 @@ def time_prediction(
     """Predict some batches of `plan` with `method` and time it from text to probabilities.
 
     A method that tokenises for itself gets a plan made outside the timed section, with its texts in data set
-    order, and is charged for its own tokenising inside it.
+    order, and is charged for its own tokenising inside it. A forward pass that another method has made in its
+    place is charged too; see `calibench.sharing`.
 
     Args:
         groups: the batches, each an array of positions in `plan`.
@@ -150,7 +145,7 @@ def time_prediction(
     timer = ForwardTimer(method.modules, device)
     tokenise_s: float | None = None
     prepared = planner.assemble(plan.texts, plan.rows, groups) if method.tokenises else None
-    with _no_collection(), timer.attached():
+    with _no_collection(), timer.attached(), charges() as charged:
         synchronise(device)
         start = time.perf_counter()
         if prepared is None:
@@ -161,4 +156,5 @@ def time_prediction(
         predictive = method.predict(chosen, seed=seed)
         synchronise(device)
         end_to_end_s = time.perf_counter() - start
-    return predictive, Timed(end_to_end_s, tokenise_s, timer.seconds)
+    forward_s = None if timer.seconds is None else timer.seconds + charged.seconds
+    return predictive, Timed(end_to_end_s + charged.seconds, tokenise_s, forward_s)

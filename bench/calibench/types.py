@@ -182,6 +182,12 @@ class Method(ABC):
     tokenises: ClassVar[bool] = False
     #: A registered post-hoc step that the harness fits and applies to what `predict` returns.
     posthoc: ClassVar[str | None] = None
+    #: True where `fit` must see labelled training data before `predict`.
+    needs_train: ClassVar[bool] = False
+    #: The score of `predict` by which the method ranks texts; None for the largest probability.
+    score: ClassVar[str | None] = None
+    #: True where the probabilities are those of the plain softmax, and the scores alone are the method's own.
+    score_only: ClassVar[bool] = False
 
     #: Modules whose forward time counts as model time.
     modules: Sequence[torch.nn.Module] = ()
@@ -189,8 +195,13 @@ class Method(ABC):
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.modules = (checkpoint.module,)
 
-    def fit(self, calibration: LabelledPlan | None, train: LabelledPlan | None) -> None:  # noqa: B027 - optional
-        """Learn from labelled data; does nothing unless overridden."""
+    def fit(self, train: LabelledPlan) -> None:  # noqa: B027 - optional
+        """Learn from labelled texts of the training split, all in scope; called once, where `needs_train`."""
+
+    @property
+    def learnt(self) -> Mapping[str, Any]:
+        """What `fit` has found, by name: numbers, or lists of numbers, for the record."""
+        return {}
 
     @abstractmethod
     def predict(self, plan: Plan, *, seed: int) -> Predictive:

@@ -86,6 +86,19 @@ class CalibrationSpec:
 
 
 @dataclass(frozen=True)
+class TrainSpec:
+    """What methods that learn from training data are fitted on.
+
+    Attributes:
+        split: a split of the suite's data, apart from the one that is scored.
+        limit: a random subset of it, of this size; None for all of it.
+    """
+
+    split: str = "train"
+    limit: int | None = None
+
+
+@dataclass(frozen=True)
 class TimingSpec:
     """How much effort goes into timing; never which examples or how many passes.
 
@@ -151,7 +164,7 @@ class Suite:
     Attributes:
         name: as in the records.
         title: one sentence.
-        data, model, calibration, timing: see their classes.
+        data, model, calibration, train, timing: see their classes.
         method: the methods, in table order.
         reference: the method every cost ratio is against; it is run even where it was not asked for.
         passes: for every method that has the parameter and does not set it itself.
@@ -175,6 +188,7 @@ class Suite:
     curve: tuple[int, ...] = ()
     posthoc: tuple[str, ...] = ()
     calibration: CalibrationSpec = field(default_factory=CalibrationSpec)
+    train: TrainSpec = field(default_factory=TrainSpec)
     timing: TimingSpec = field(default_factory=TimingSpec)
     shift: ShiftSpec = field(default_factory=ShiftSpec)
     yardstick: YardstickSpec | None = None

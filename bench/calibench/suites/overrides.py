@@ -34,6 +34,7 @@ class Overrides:
         memory_budget_mb: for methods with that parameter.
         posthoc: these post-hoc steps instead of the suite's.
         calibration_split, unseen: see `CalibrationSpec`.
+        train_split, train_limit: see `TrainSpec`.
         shift, also: these corruptions and other data sets instead of the suite's.
         shift_strengths: numbers with commas between, instead of the suite's.
     """
@@ -62,6 +63,8 @@ class Overrides:
     posthoc: Sequence[str] = ()
     calibration_split: str | None = None
     unseen: bool = False
+    train_split: str | None = None
+    train_limit: int | None = None
     shift: Sequence[str] = ()
     shift_strengths: str | None = None
     also: Sequence[str] = ()
@@ -88,6 +91,7 @@ def override(suite: Suite, given: Overrides) -> Suite:
         seeds=suite.seeds if given.seed is None else (given.seed,),
         posthoc=tuple(dict.fromkeys(given.posthoc)) or suite.posthoc,
         calibration=_calibration(suite.calibration, given),
+        train=replace(suite.train, **_set(split=given.train_split, limit=given.train_limit)),
         timing=_timing(suite.timing, given),
         shift=_shift(suite.shift, given),
     )

@@ -1,0 +1,77 @@
+"""One deterministic forward pass with all that one-pass methods read from it; see `calibench.sharing`."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from calibench.head import find_head
+from calibench.models import Checkpoint
+from calibench.sharing import shared
+from calibench.types import Batch
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """What a forward pass in eval mode gives for B texts, on the model's device and in its dtype.
+
+    Attributes:
+        logits: [B, C].
+        features: [B, D], what the last linear layer is given.
+        hidden: what the model's encoder returns, as its head reads it; None where the model has no encoder
+            of its own.
+    """
+
+    logits: Tensor
+    features: Tensor
+    hidden: Any
+
+
+class Encoder:
+    """The checkpoint's model, read at its encoder, its last linear layer and its logits.
+
+    Methods that read the same of the same texts share a pass inside `calibench.sharing.sharing`; each is
+    charged for it.
+
+    Args:
+        checkpoint: the model; hooks are on it only while it runs.
+
+    Attributes:
+        module: the model, for `Method.modules`.
+        head: the last linear layer; see `calibench.head`.
+
+    Raises:
+        RefusedError: the logits are not the output of a linear layer of one vector per text.
+    """
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.module = checkpoint.module
+        self.head = find_head(checkpoint)
+        self._device = checkpoint.device
+        prefix = getattr(checkpoint.module, "base_model_prefix", "")
+        self._base: nn.Module | None = getattr(checkpoint.module, prefix, None) if prefix else None
+
+    def __call__(self, batch: Batch) -> Encoded:
+        """Run the batch, or take the pass that another method has made of it."""
+        encoded: Encoded = shared(self.module, batch.inputs, self._device, lambda: self._run(batch))
+        return encoded
+
+    def _run(self, batch: Batch) -> Encoded:
+        seen: dict[str, Any] = {}
+
+        def keep_features(_: nn.Module, arguments: tuple[Any, ...]) -> None:
+            seen["features"] = arguments[0]
+
+        def keep_hidden(_: nn.Module, __: Any, output: Any) -> None:
+            seen["hidden"] = output
+
+        with ExitStack() as hooks, torch.inference_mode():
+            hooks.callback(self.head.linear.register_forward_pre_hook(keep_features).remove)
+            if self._base is not None:
+                hooks.callback(self._base.register_forward_hook(keep_hidden).remove)
+            logits = self.module(**batch.inputs).logits
+        return Encoded(logits, seen["features"], seen.get("hidden"))

@@ -1,0 +1,128 @@
+"""One forward pass for all methods that need the same, and the seconds that each is charged for it.
+
+A method alone would make the pass itself. Where several are measured side by side, the first makes it and its
+time is kept; the others take the result, and the time is added to theirs. What a method did not spend itself
+is counted by `charges`, which every timed section adds to the clock.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from calibench.devices import synchronise
+
+#: Bytes of results that are kept; what comes after is computed by every method for itself.
+MOST_BYTES = 512 * 2**20
+
+
+@dataclass(eq=False)
+class _Kept:
+    results: dict[bytes, tuple[Any, float]] = field(default_factory=dict)
+    bytes: int = 0
+
+
+@dataclass(eq=False)
+class Charges:
+    """Seconds of work that a section had the benefit of and did not do itself."""
+
+    seconds: float = 0.0
+
+
+_KEPT: ContextVar[_Kept | None] = ContextVar("kept", default=None)
+_CHARGES: ContextVar[Charges | None] = ContextVar("charges", default=None)
+
+
+@contextmanager
+def sharing() -> Iterator[None]:
+    """Let methods share forward passes until the block ends; outside such a block nothing is kept."""
+    token = _KEPT.set(_Kept())
+    try:
+        yield
+    finally:
+        _KEPT.reset(token)
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Neither give nor take a pass inside the block: for what all others are compared with."""
+    token = _KEPT.set(None)
+    try:
+        yield
+    finally:
+        _KEPT.reset(token)
+
+
+@contextmanager
+def charges() -> Iterator[Charges]:
+    """Count what is charged inside the block."""
+    found = Charges()
+    token = _CHARGES.set(found)
+    try:
+        yield found
+    finally:
+        _CHARGES.reset(token)
+
+
+def charge(seconds: float) -> None:
+    """Add seconds to what the enclosing `charges` counts; nothing happens where nobody counts."""
+    found = _CHARGES.get()
+    if found is not None:
+        found.seconds += seconds
+
+
+def shared(
+    module: nn.Module, inputs: Mapping[str, Tensor], device: torch.device, compute: Callable[[], Any]
+) -> Any:
+    """`compute()`, or inside `sharing` what it gave for the same module and inputs.
+
+    Args:
+        module: what computes; methods share only what one and the same module made.
+        inputs: its keyword arguments, tensors [B, L]; told apart by content.
+        device: where it runs; waited for before and after a pass that is kept, so that its time is its own.
+        compute: without side effects; returns tensors, in any nesting.
+    """
+    kept = _KEPT.get()
+    if kept is None:
+        return compute()
+    key = _key(module, inputs)
+    if key in kept.results:
+        result, seconds = kept.results[key]
+        charge(seconds)
+        return result
+    synchronise(device)
+    start = time.perf_counter()
+    result = compute()
+    synchronise(device)
+    seconds = time.perf_counter() - start
+    size = _bytes(result)
+    if kept.bytes + size <= MOST_BYTES:
+        kept.results[key] = (result, seconds)
+        kept.bytes += size
+    return result
+
+
+def _key(module: nn.Module, inputs: Mapping[str, Tensor]) -> bytes:
+    digest = hashlib.blake2b(str(id(module)).encode(), digest_size=16)
+    for name in sorted(inputs):
+        digest.update(f"{name} {tuple(inputs[name].shape)}".encode())
+        digest.update(inputs[name].cpu().numpy().data)
+    return digest.digest()
+
+
+def _bytes(result: Any) -> int:
+    if isinstance(result, Tensor):
+        return result.numel() * result.element_size()
+    if isinstance(result, Mapping):
+        return sum(map(_bytes, result.values()))
+    if isinstance(result, tuple | list):
+        return sum(map(_bytes, result))
+    return sum(map(_bytes, vars(result).values())) if hasattr(result, "__dict__") else 0
