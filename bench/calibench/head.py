@@ -47,9 +47,9 @@ def find_head(checkpoint: Checkpoint) -> Head:
     layers = dict(checkpoint.module.named_modules())
     for name, output in reversed(outputs.items()):
         layer = layers[name]
-        if output.shape == logits.shape and isinstance(layer, nn.Linear):
-            if torch.allclose(output, logits, rtol=0, atol=0, equal_nan=True):
-                return Head(name, layer)
+        alike = output.shape == logits.shape and torch.allclose(output, logits, rtol=0, atol=0, equal_nan=True)
+        if alike and isinstance(layer, nn.Linear):
+            return Head(name, layer)
     raise RefusedError(
         f"{checkpoint.name} does not make its logits by a linear layer from one vector per text, which this "
         "method works on; use a method that takes the model as it is, such as frequentist or mc-dropout."
