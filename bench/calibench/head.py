@@ -47,8 +47,7 @@ def find_head(checkpoint: Checkpoint) -> Head:
     layers = dict(checkpoint.module.named_modules())
     for name, output in reversed(outputs.items()):
         layer = layers[name]
-        alike = output.shape == logits.shape and torch.allclose(output, logits, rtol=0, atol=0, equal_nan=True)
-        if alike and isinstance(layer, nn.Linear):
+        if isinstance(layer, nn.Linear) and _same(output, logits):
             return Head(name, layer)
     raise RefusedError(
         f"{checkpoint.name} does not make its logits by a linear layer from one vector per text, which this "
@@ -62,3 +61,9 @@ def _keep(outputs: dict[str, Tensor], name: str) -> Any:
         outputs[name] = output
 
     return hook
+
+
+def _same(output: Tensor, logits: Tensor) -> bool:
+    """Whether both are equal bit for bit; NaN, which a broken checkpoint gives, counts as equal."""
+    same_shape = output.shape == logits.shape
+    return same_shape and torch.allclose(output, logits, rtol=0, atol=0, equal_nan=True)
