@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
+import copy
 import itertools
+import tempfile
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,12 +18,67 @@ from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
+from calibench.data.hashing import weights_sha256
+from calibench.hub import quiet
 from calibench.models import Checkpoint
-from calibench.types import Plan
+from calibench.registry import METHODS
+from calibench.types import Method, Plan
 from tiny_models import SPECIAL, WORDS, plan_of, sentences, tiny_tokenizer, wrap
 
 UNITS = 6
 P = 0.3
+
+
+def make(name: str, checkpoint: Checkpoint, **params: Any) -> Method:
+    """A registered method on a checkpoint, with what it cannot be made without.
+
+    Args:
+        params: set above what is supplied.
+    """
+    method: Method = METHODS.load(name)(checkpoint, **{**needs(name, checkpoint), **params})
+    return method
+
+
+def needs(name: str, checkpoint: Checkpoint) -> dict[str, Any]:
+    """The required parameters of a registered method: for those of ours that have any."""
+    if name == "deep-ensemble":
+        return {"members": tuple(map(str, sorted(trajectory(checkpoint).iterdir())))}
+    if name in {"snapshot", "swag-diag"}:
+        return {"folder": str(trajectory(checkpoint))}
+    return {}
+
+
+def trajectory(checkpoint: Checkpoint, count: int = 3) -> Path:
+    """A folder of checkpoints whose weights lie around the given one's, made once for the same weights."""
+    digest = weights_sha256(checkpoint.module.state_dict())[:16]
+    kind = f"{type(checkpoint.module).__name__}-{checkpoint.attention}-{count}-{digest}"
+    folder = _session_folder() / kind
+    if not folder.exists():
+        generator = torch.Generator().manual_seed(5)
+        for step in range(1, count + 1):
+            moved = copy.deepcopy(checkpoint.module)
+            with torch.no_grad():
+                for value in moved.parameters():
+                    value += 0.02 * torch.randn(value.shape, generator=generator)
+            save(moved, checkpoint.tokenizer, folder / f"checkpoint-{step}")
+    return folder
+
+
+def save(module: nn.Module, tokenizer: Any, folder: Path) -> Path:
+    """A checkpoint folder as `save_pretrained` writes it, without its progress bar."""
+    with quiet("transformers"):
+        module.save_pretrained(folder)
+        if tokenizer is not None:
+            tokenizer.save_pretrained(folder)
+    return folder
+
+
+@cache
+def _session_folder() -> Path:
+    """Removed when the tests end."""
+    folder = tempfile.TemporaryDirectory(prefix="calibench-tests-")
+    atexit.register(folder.cleanup)
+    return Path(folder.name)
 
 
 class EnumerableConfig(PretrainedConfig):

@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from calibench.errors import UsageError
+from calibench.paths import without_paths
 from calibench.registry import METHODS, POSTHOC
 from calibench.suites.loader import MethodSpec, Suite
-from calibench.types import Method
+from calibench.types import Member, Method
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +28,7 @@ class Cell:
         reference: True for the cell that cost ratios are against.
         posthoc: a post-hoc step added to the method, whose measurement the cell then shares; or None.
         replicates: of a suite with a yardstick, those the cell takes part in; None for all.
+        members: what `Method.members` names, identified; see `identified`.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Cell:
     reference: bool
     posthoc: str | None = None
     replicates: int | None = None
+    members: tuple[Member, ...] = ()
 
     @property
     def label(self) -> str:
@@ -50,7 +53,10 @@ class Cell:
 
     def key(self, context: Mapping[str, Any]) -> str:
         """Twelve hex digits that change when the measurement would: `context` is data, model and plan."""
-        content = {"method": self.name, "params": dict(self.params), "seed": self.seed, **context}
+        params = without_paths(self.params)
+        content = {"method": self.name, "params": params, "seed": self.seed, **context}
+        if self.members:
+            content["members"] = [member.sha256 for member in self.members]
         if self.replicates is not None:
             content["replicates"] = self.replicates
         if not self.factory.needs_train:
@@ -120,12 +126,52 @@ def _coerce(value: Any, annotation: str, where: str) -> Any:
     raise UsageError(f"{where} is {value!r}; expected {noun}.")
 
 
+def lacking(spec: MethodSpec) -> list[str]:
+    """The required parameters that were not given."""
+    return [
+        key
+        for key, item in parameters(METHODS.load(spec.name)).items()
+        if item.default is inspect.Parameter.empty and key not in spec.params
+    ]
+
+
+def left_out(suite: Suite) -> list[str]:
+    """A sentence for each optional method of the suite that cannot be run as it stands."""
+    return [
+        f"{spec.name} is left out: it needs {' and '.join(missing)}; pass "
+        f"{' '.join(f'-a {spec.name}.{key}=VALUE' for key in missing)}."
+        for spec in suite.method
+        if spec.optional and (missing := lacking(spec))
+    ]
+
+
+def identified(cells: Sequence[Cell]) -> list[Cell]:
+    """The cells, each with the identity of the checkpoints that its parameters name.
+
+    Raises:
+        UsageError: no such checkpoint, or a folder without any.
+        CalibenchError: its files cannot be read.
+    """
+    known: dict[str, Member] = {}
+    found: list[Cell] = []
+    for cell in cells:
+        names = cell.factory.members(cell.params)
+        for name in names:
+            if name not in known:
+                from calibench.models import identify  # here, because most runs name none
+
+                known[name] = identify(name)
+        found.append(replace(cell, members=tuple(known[name] for name in names)))
+    return found
+
+
 def cells_of(suite: Suite) -> list[Cell]:
     """The cells of a suite in table order, the reference among them even where it was not asked for.
 
-    A method comes before the same with each post-hoc step.
+    A method comes before the same with each post-hoc step. Optional methods that lack a parameter are left
+    out.
     """
-    methods = list(suite.method)
+    methods = [spec for spec in suite.method if not (spec.optional and lacking(spec))]
     if all(spec.name != suite.reference for spec in methods):
         methods.insert(0, MethodSpec(suite.reference))
     cells: list[Cell] = []

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from calibench.errors import UsageError
+from calibench.naming import telling_parameters
 from calibench.records import Predictions, Record, load_predictions, load_records
 from calibench.stats import Interval, median_ratio_interval, ratio_interval
 from calibench.types import FloatArray, IntArray
@@ -39,12 +40,7 @@ class Run:
     def label(self, record: Record) -> str:
         """`mc-dropout + temperature (passes=20, seed 1)`: with what tells it from its namesakes here."""
         namesakes = [other for other in self.records if _name(other) == _name(record)]
-        keys = sorted({key for other in namesakes for key in other["method"].get("params") or {}})
-        telling = [
-            f"{key}={_at(record, f'method.params.{key}')}"
-            for key in keys
-            if len({json.dumps(_at(other, f"method.params.{key}")) for other in namesakes}) > 1
-        ]
+        telling = telling_parameters(record, namesakes)
         if len({other["seed"] for other in self.records}) > 1:
             telling.append(f"seed {record['seed']}")
         return f"{_name(record)} ({', '.join(telling)})" if telling else _name(record)

@@ -19,6 +19,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 from calibench.data.hashing import weights_sha256
 from calibench.errors import CalibenchError, UsageError
 from calibench.hub import UnreachableError, find_commit, hub_errors, local_path, one_line, quiet
+from calibench.types import Member
 
 DTYPES = {
     "float32": torch.float32,
@@ -26,6 +27,8 @@ DTYPES = {
     "float16": torch.float16,
     "float64": torch.float64,
 }
+# One of these is there wherever a tokenizer was saved.
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt")
 # What a tokenizer states, or a relative-position model allows, may be no limit at all.
 UNLIMITED_MAX_LENGTH = 512
 
@@ -135,6 +138,21 @@ def _positions(module: Any) -> int | None:
     return getattr(module.config, "max_position_embeddings", None)
 
 
+def identify(name: str) -> Member:
+    """What a checkpoint is, by its weights as stored; no model is made.
+
+    Args:
+        name: as of `load_checkpoint`.
+
+    Raises:
+        UsageError: no such model.
+        CalibenchError: the hub could not be reached, or the files cannot be read.
+    """
+    folder, source, commit = _locate(name, None)
+    shown = folder.name if source == "folder" else name
+    return Member(shown, commit, weights_sha256(stored_weights(folder)))
+
+
 def load_checkpoint(
     name: str,
     *,
@@ -142,6 +160,7 @@ def load_checkpoint(
     device: str = "auto",
     dtype: str = "auto",
     attention: str | None = None,
+    tokenizer: Any = None,
 ) -> Checkpoint:
     """Load a sequence classifier and its tokenizer; a local folder is loaded without touching the network.
 
@@ -151,6 +170,7 @@ def load_checkpoint(
         device: "auto" (CUDA, else MPS, else CPU), "cpu", "cuda", "cuda:N" or "mps".
         dtype: "auto" for float32 whatever the weights are stored as, or one of `DTYPES`.
         attention: "sdpa", "eager", ...; None for the default of `transformers`.
+        tokenizer: what stands in where the folder holds no tokenizer, as those along a training run may not.
 
     Raises:
         UsageError: no such model, device, dtype or attention, or a model that is no single-label classifier.
@@ -163,7 +183,8 @@ def load_checkpoint(
         start = time.perf_counter()
         labels = _labels(folder, name)
         module = _load_module(folder, name, precision, attention)
-        tokenizer = _load_tokenizer(folder, name, module)
+        if tokenizer is None or any((folder / file).is_file() for file in TOKENIZER_FILES):
+            tokenizer = _load_tokenizer(folder, name, module)
         module.to(target)
         load_s = time.perf_counter() - start
     return Checkpoint(

@@ -25,6 +25,7 @@ from calibench.evaluate import (
 from calibench.joint import joint_fields
 from calibench.journal import Entries
 from calibench.outcomes import Fitted, Outcome, elsewhere, joined, outcomes_of
+from calibench.paths import folders, scrubbed, without_paths
 from calibench.records import Record
 from calibench.registry import METHODS, distribution
 from calibench.session import Running, Session, again_key
@@ -59,10 +60,14 @@ def make_records(session: Session, peaks: Mapping[str, memory.Peak]) -> list[Rec
                 running.fail(error)
         record = _shared_fields(setting, running.cell, running.key, captured)
         record["status"] = "ok" if running.failure is None else "error"
-        record["error"] = running.failure
+        record["error"] = _without_paths(running.failure, running.cell)
         found.append(record | measured)
         session.progress.step(running.label)
     return found
+
+
+def _without_paths(failure: dict[str, str] | None, cell: Cell) -> dict[str, str] | None:
+    return failure and failure | {"message": scrubbed(failure["message"], cell.params)}
 
 
 def _shared_fields(setting: Setting, cell: Cell, key: str, captured: dict[str, Any]) -> Record:
@@ -79,7 +84,9 @@ def _shared_fields(setting: Setting, cell: Cell, key: str, captured: dict[str, A
         "reference": cell.reference,
         "method": {
             "name": cell.name,
-            "params": dict(cell.params),
+            "params": without_paths(cell.params),
+            "folders": folders(cell.params),
+            "members": [dataclasses.asdict(member) for member in cell.members],
             "posthoc": cell.posthoc,
             "score": cell.factory.score,
             "score_only": cell.factory.score_only,

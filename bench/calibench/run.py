@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from calibench import records
-from calibench.cells import Cell, cells_of
+from calibench.cells import Cell, cells_of, identified, left_out
 from calibench.errors import UsageError
 from calibench.progress import Progress, Silent
 from calibench.recording import make_records
@@ -47,7 +47,9 @@ def run(
         CalibenchError: data or model could not be loaded, or the folder not be written.
     """
     progress = progress or Silent()
-    cells = cells_of(suite)
+    cells = identified(cells_of(suite))
+    for sentence in left_out(suite):
+        progress.say(sentence)
     existing = _existing(folder, overwrite)
     progress.stage("Loading", 2)
     post_hoc = any(cell.step is not None for cell in cells)

@@ -57,6 +57,12 @@ class Running:
     outputs: dict[int, Predictive] = field(default_factory=dict)
     replicates: dict[int, dict[int, Predictive]] = field(default_factory=dict)
 
+    def seed(self, purpose: str, *numbers: int) -> int:
+        """What a prediction draws from; of a method that draws once, the same but for later replicates."""
+        if self.cell.factory.draws_once:
+            return derived_seed(self.cell.seed, "once", *numbers[1:])
+        return derived_seed(self.cell.seed, purpose, *numbers)
+
     def fail(self, error: BaseException) -> None:
         self.method = None
         self.failure = {"type": type(error).__name__, "message": str(error) or type(error).__name__}
@@ -222,7 +228,7 @@ class Session:
         """Time one prediction; what it raises is the cell's failure and nobody else's."""
         chosen = method or running.method
         assert chosen is not None
-        seed = derived_seed(running.cell.seed, purpose, *numbers)
+        seed = running.seed(purpose, *numbers)
         try:
             return time_prediction(chosen, self.setting.planner, self.setting.plan, groups, seed=seed)
         except Exception as error:
@@ -376,6 +382,8 @@ class Session:
                     method = running.method
                 elif k <= cell.params["passes"]:
                     method = cell.factory(self.setting.checkpoint, **{**cell.params, "passes": k})
+                    if method.draws_once:  # before the clock starts, as for every other prediction
+                        self._predict(running, [np.array([0])], "block", block, method=method)
                 else:
                     continue
                 result = self._predict_block(running, block, method=method)
@@ -439,7 +447,7 @@ class Session:
         """Predict a plan apart from the scored one, and keep the outputs as `part` of the journal."""
         assert running.method is not None
         groups = [batch.index for batch in plan.batches]
-        seed = derived_seed(running.cell.seed, purpose)
+        seed = running.seed(purpose)
         try:
             predictive, timed = time_prediction(running.method, self.setting.planner, plan, groups, seed=seed)
         except Exception as error:

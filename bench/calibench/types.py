@@ -163,6 +163,21 @@ class LabelledPlan:
     labels: IntArray
 
 
+@dataclass(frozen=True)
+class Member:
+    """A checkpoint that a method takes besides the run's own.
+
+    Attributes:
+        name: hub id, or the base name of the folder.
+        revision: hub commit, or None.
+        sha256: hash of the weights as stored, as of `calibench.models.Checkpoint`.
+    """
+
+    name: str
+    revision: str | None
+    sha256: str
+
+
 class Method(ABC):
     """An uncertainty method bound to one checkpoint: subclass, and register the class as an entry point.
 
@@ -180,6 +195,9 @@ class Method(ABC):
     coverage: Coverage | None = None
     #: True for a peer that takes raw texts and does its own tokenising and batching.
     tokenises: ClassVar[bool] = False
+    #: True where one draw serves every text, as a draw of weights does: the harness then passes one seed to
+    #: all predictions of a cell, and what it draws from it is drawn before the clock starts.
+    draws_once: ClassVar[bool] = False
     #: A registered post-hoc step that the harness fits and applies to what `predict` returns.
     posthoc: ClassVar[str | None] = None
     #: True where `fit` must see labelled training data before `predict`.
@@ -194,6 +212,17 @@ class Method(ABC):
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.modules = (checkpoint.module,)
+
+    @classmethod
+    def members(cls, params: Mapping[str, Any]) -> Sequence[str]:  # noqa: ARG003 - for those that override it
+        """The checkpoints that these parameters name, each a hub id or a folder.
+
+        The harness records them by name and weights, and a cell with other weights is another cell.
+
+        Raises:
+            UsageError: the parameters name none, or too few.
+        """
+        return ()
 
     def fit(self, train: LabelledPlan) -> None:  # noqa: B027 - optional
         """Learn from labelled texts of the training split, all in scope; called once, where `needs_train`."""

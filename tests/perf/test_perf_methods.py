@@ -7,6 +7,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from calibench.registry import METHODS
 from calibench.stochastic import example_inputs, find_sites
+from scenarios import make, needs
 from tiny_models import plan_of, sentences, tiny_checkpoint
 
 TEXTS = 32
@@ -18,7 +19,7 @@ def test_method_on_one_batch(benchmark: BenchmarkFixture, name: str) -> None:
     checkpoint = tiny_checkpoint()
     plan = plan_of(checkpoint, [*sentences(TEXTS)], token_budget=10_000)
     assert len(plan.batches) == 1
-    method = METHODS.load(name)(checkpoint)
+    method = make(name, checkpoint)
     predictive = benchmark(method.predict, plan, seed=1)
     assert len(predictive.probs) == TEXTS
 
@@ -27,7 +28,7 @@ def test_method_on_one_batch(benchmark: BenchmarkFixture, name: str) -> None:
 def test_making_a_method(benchmark: BenchmarkFixture, name: str) -> None:
     """The twin, the probes and the patch, paid once per method."""
     checkpoint = tiny_checkpoint()
-    method = benchmark(METHODS.load(name), checkpoint)
+    method = benchmark(METHODS.load(name), checkpoint, **needs(name, checkpoint))
     assert method.passes >= 1
 
 

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from calibench.naming import telling_parameters
+
 Record = dict[str, Any]
 
 _DATA = ("name", "config", "split", "revision", "sha256", "n", "limit")
@@ -114,13 +116,7 @@ def _labels(records: Sequence[Record]) -> list[str]:
 
 def _label(record: Record, namesakes: Sequence[Record]) -> str:
     """`mc-dropout + temperature`, or `mc-dropout (passes=5)` where another cell has other parameters."""
-    params = record["method"].get("params") or {}
-    keys = {key for other in namesakes for key in other["method"].get("params") or {}}
-    telling = [
-        f"{key}={params.get(key)}"
-        for key in sorted(keys)
-        if len({json.dumps((o["method"].get("params") or {}).get(key)) for o in namesakes}) > 1
-    ]
+    telling = telling_parameters(record, namesakes)
     name = str(record["method"]["name"])
     step = f" + {record['method']['posthoc']}" if record["method"].get("posthoc") else ""
     return f"{name} ({', '.join(telling)}){step}" if telling else f"{name}{step}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from calibench.report.groups import Record, Section, dig
@@ -17,11 +17,18 @@ def provenance(section: Section) -> list[str]:
     sentences = []
     for noun, block in (("Data", data), ("Model", model)):
         if block:
-            revision = f", revision {code(block['revision'])}" if block.get("revision") else ""
             sentences.append(
-                f"{noun}: {code(block.get('name'))} ({block.get('source')}{revision}), "
+                f"{noun}: {code(block.get('name'))} ({block.get('source')}{_revision(block)}), "
                 f"content sha256 {code(block.get('sha256'))}."
             )
+    for entry in section.entries:
+        members = dig(entry.record, "method", "members") or []
+        if members:
+            named = "; ".join(
+                f"{code(item['name'])}{_revision(item)}, content sha256 {code(item['sha256'])}"
+                for item in members
+            )
+            sentences.append(f"Members of {code(entry.label)}: {named}.")
     if plan:
         budget = f", at most {plan['token_budget']:,} padded tokens each" if plan.get("token_budget") else ""
         sentences.append(
@@ -29,6 +36,10 @@ def provenance(section: Section) -> list[str]:
             f"{100 * plan.get('padding_ratio', 0):.1f}% padding, {plan.get('truncated')} texts truncated."
         )
     return sentences
+
+
+def _revision(block: Record) -> str:
+    return f", revision {code(block['revision'])}" if block.get("revision") else ""
 
 
 def command(section: Section) -> str:
@@ -88,7 +99,7 @@ def _methods(section: Section) -> list[str]:
     for step in dict.fromkeys(method["posthoc"] for method in every if method.get("posthoc")):
         options += ["--posthoc", step]
     given = [
-        (method["name"], key, value)
+        (method["name"], key, _placed(value, method.get("folders") or ()))
         for method in methods
         for key, value in (method.get("params") or {}).items()
     ]
@@ -100,6 +111,13 @@ def _methods(section: Section) -> list[str]:
         if key != "passes" or not shared:
             options += ["-a", f"{name}.{key}={_argument(value)}"]
     return options
+
+
+def _placed(value: Any, folders: Collection[str]) -> Any:
+    """A parameter's value with folders of one's own to be filled in."""
+    if isinstance(value, list):
+        return [_placed(item, folders) for item in value]
+    return f"PATH/TO/{value}" if isinstance(value, str) and value in folders else value
 
 
 def _calibration(section: Section) -> list[str]:

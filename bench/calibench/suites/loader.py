@@ -61,11 +61,13 @@ class MethodSpec:
     Attributes:
         replicates: of a suite with a yardstick, how many of its replicates this method takes part in; None
             for all. For slow methods.
+        optional: left out of a run, saying so, where a parameter that it needs is not given.
     """
 
     name: str
     params: Mapping[str, Any] = field(default_factory=dict)
     replicates: int | None = None
+    optional: bool = False
 
 
 @dataclass(frozen=True)

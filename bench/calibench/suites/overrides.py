@@ -176,8 +176,9 @@ def _methods(suite: Suite, given: Overrides) -> list[MethodSpec]:
     found: list[MethodSpec] = []
     for name in dict.fromkeys(given.methods):
         METHODS.entry_point(name)
-        # A suite may have several settings of one method.
-        found += [spec for spec in suite.method if spec.name == name] or [MethodSpec(name)]
+        # A suite may have several settings of one method; asked for by name, none is optional.
+        ours = [replace(spec, optional=False) for spec in suite.method if spec.name == name]
+        found += ours or [MethodSpec(name)]
     return found
 
 

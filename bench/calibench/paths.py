@@ -1,0 +1,43 @@
+"""Parameters that are local paths: a record names what they lead to, and not where it lies."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+
+def without_paths(params: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters with the base name of each local path in its place."""
+    return {
+        key: [base_name(item) for item in value] if isinstance(value, (list, tuple)) else base_name(value)
+        for key, value in params.items()
+    }
+
+
+def folders(params: Mapping[str, Any]) -> list[str]:
+    """The base names that stand for local paths in `without_paths(params)`."""
+    return sorted({base_name(item) for item in _items(params) if base_name(item) != item})
+
+
+def scrubbed(message: str, params: Mapping[str, Any]) -> str:
+    """A message with the base name of each local path among the parameters in its place."""
+    for item in sorted((item for item in _items(params) if isinstance(item, str)), key=len, reverse=True):
+        message = message.replace(item, base_name(item)) if base_name(item) != item else message
+    return message
+
+
+def base_name(value: Any) -> Any:
+    """The base name of a local path; anything else as it is."""
+    if not isinstance(value, str) or not value:
+        return value
+    path = os.path.expanduser(value)
+    written_as_path = os.path.isabs(path) or value.startswith(("./", "../")) or value in {".", ".."}
+    if written_as_path or os.path.exists(path):
+        return os.path.basename(os.path.abspath(path))
+    return value
+
+
+def _items(params: Mapping[str, Any]) -> Iterator[Any]:
+    for value in params.values():
+        yield from value if isinstance(value, (list, tuple)) else (value,)
