@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import torch
 
+    from calibench.conformal import Recipe
     from calibench.models import Checkpoint
 
 Text = str | tuple[str, str]
@@ -178,10 +179,14 @@ class Method(ABC):
     passes: int = 1
     #: Which dropout sites are live; None for methods that have nothing to do with dropout.
     coverage: Coverage | None = None
+    #: Of a method that makes prediction sets, which.
+    conformal: Recipe | None = None
     #: True for a peer that takes raw texts and does its own tokenising and batching.
     tokenises: ClassVar[bool] = False
     #: A registered post-hoc step that the harness fits and applies to what `predict` returns.
     posthoc: ClassVar[str | None] = None
+    #: True for a method whose prediction sets the harness makes of what `predict` returns; see `conformal`.
+    makes_sets: ClassVar[bool] = False
 
     #: Modules whose forward time counts as model time.
     modules: Sequence[torch.nn.Module] = ()
