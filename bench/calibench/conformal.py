@@ -1,19 +1,20 @@
-"""Prediction sets: classes that hold the label with a stated probability, whatever the probabilities are worth.
+"""Prediction sets: classes that hold the label with a stated probability, whatever the model is worth.
 
 A score says how badly class y suits example x; the set of x holds the classes whose score is at most a
-threshold, a quantile of the scores that labelled examples have for their own labels. With p the probabilities,
-r(y) the rank of y among them, b(y) the probability of all classes ranked before it and u uniform on [0, 1]:
+threshold, a quantile of the scores that labelled examples have for their own labels. With p the
+probabilities, r(y) the rank of y among them, b(y) the probability of all classes ranked before it and u
+uniform on [0, 1]:
 
     lac   1 - p(y)                                         Sadinle, Lei and Wasserman (JASA 2019)
     aps   b(y) + u p(y)                                    Romano, Sesia and Candes (NeurIPS 2020)
     raps  b(y) + u p(y) + lambda max(0, r(y) - k_reg)      Angelopoulos, Bates, Malik and Jordan (ICLR 2021)
 
-The threshold of n scores is the k-th smallest, k = ceil((n + 1) level), and infinite where k > n: then the set
-is all classes. If the n examples and a new one are exchangeable, its set holds its label with probability
-k / (n + 1) or, with ties, more (Vovk et al. 2005); so at least `level`, on average over all draws. Of one draw
-of the n examples the coverage is Beta(k, n + 1 - k) distributed, less ties (Vovk 2012).
+The threshold of n scores is the k-th smallest, k = ceil((n + 1) level), and infinite where k > n: then the
+set is all classes. If the n examples and a new one are exchangeable, its set holds its label with probability
+k / (n + 1) or, with ties, more (Vovk et al. 2005); so at least `level`, on average over all draws. Over draws
+of the n examples, the coverage is Beta(k, n + 1 - k) distributed where no scores are tied (Vovk 2012).
 
-Empty sets are possible, and part of the promise: a model right more often than `level` need not answer always.
+Empty sets are possible, and part of the promise: a model right more often than `level` need not answer all.
 """
 
 from __future__ import annotations
@@ -207,11 +208,15 @@ def fit_crossed(
 ) -> Fitted:
     """Thresholds from the scored examples, for each fold from those outside it.
 
-    Where the probabilities do not depend on the labels, that is split conformal once per fold, and the promise
-    is that of `fit_apart`, up to what it matters that folds are balanced by label. Where they do, as those of
-    a cross-fitted post-hoc step, examples inside and outside of a fold are no longer alike: then it is
-    cross-conformal prediction, whose worst case is a coverage of 2 level - 1 for as good as pooled p-values
-    (Vovk 2015; Barber et al. 2021) and which is near the level for steps that a single fold hardly moves.
+    Where the probabilities do not depend on the labels, that is split conformal once per fold, and the
+    promise is that of `fit_apart`, but for the rounding of folds that are balanced by label. Where they do,
+    as those of a cross-fitted post-hoc step, examples inside and outside of a fold are no longer alike. That
+    is cross-conformal prediction: near the level for steps that one fold hardly moves, but what is proven
+    of its kind is about 2 level - 1 (Vovk 2015; Barber et al. 2021), and for other ways to pool the folds.
+
+    Coverage of these same examples is near the level by construction: what one fold's labels lack, its
+    complement makes up for. With 500 examples of 10 classes and 5 folds its standard deviation is .003, where
+    that of as many independent draws is .013.
 
     Args:
         labels: int64 [N]; -1 for examples out of scope, which set no threshold.

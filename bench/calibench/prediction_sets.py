@@ -60,10 +60,8 @@ def recipes_of(spec: ConformalSpec) -> tuple[Recipe, ...]:
 
 def lacks_sets(record: Record, setting: Setting) -> bool:
     """Whether a record was made without the sets that the suite asks for, or with others in their place."""
-    wanted = [
-        _identity(recipe, setting.suite, setting.calibration) | {"column": _column(recipe)}
-        for recipe in recipes_of(setting.suite.conformal)
-    ]
+    asked = recipes_of(setting.suite.conformal)
+    wanted = [_identity(recipe, setting.suite, setting.calibration) for recipe in asked]
     found = record.get("conformal") or []
     return not all(any(item.items() <= entry.items() for entry in found) for item in wanted)
 
@@ -76,8 +74,8 @@ def with_sets(session: Session, outcome: Outcome) -> Outcome:
     predictive, method = outcome.predictive, outcome.source.method
     if predictive is None or method is None:
         return outcome
-    wanted = [(_column(recipe), recipe) for recipe in recipes_of(session.setting.suite.conformal)]
-    own = method.conformal
+    own, asked = method.conformal, recipes_of(session.setting.suite.conformal)
+    wanted = [(f"{OWN}_{recipe.kind}", recipe) for recipe in asked if recipe != own]
     if own is not None:
         wanted.insert(0, (OWN, own))
     made = [_made(session, outcome, predictive, column, recipe) for column, recipe in wanted]
@@ -103,10 +101,6 @@ def seconds_of(outcome: Outcome, rows: IntArray, positions: IntArray) -> float:
     start = time.perf_counter()
     found.fitted.sets(probs, uniforms(rows[positions], 0), positions)
     return time.perf_counter() - start
-
-
-def _column(recipe: Recipe) -> str:
-    return f"{OWN}_{recipe.kind}"
 
 
 def _identity(recipe: Recipe, suite: Suite, split: CalibrationSplit | None) -> dict[str, Any]:

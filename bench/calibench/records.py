@@ -42,7 +42,7 @@ class Predictions:
         scores: named scores, each float64 [N].
         posterior: float64 [N, C], or None.
         at_passes: {k: float64 [N, C]}, the running mean of the first k passes, for suites with a curve.
-        sets: bool [N, C] by column: "set" of a method that makes prediction sets, "set_KIND" of a run that does.
+        sets: bool [N, C] by column: "set" for prediction sets of the method, "set_KIND" for those of the run.
     """
 
     index: IntArray

@@ -35,7 +35,8 @@ class Setting:
         threshold: what the threshold between in scope and out of scope is chosen on; None where there is
             none to choose.
         shifts: data that drifted, on which every method is evaluated besides.
-        calibration: what post-hoc steps and sets are fitted on; None where they are cross-fitted, or none are.
+        calibration: what post-hoc steps and sets are fitted on; None where they are cross-fitted, or there
+            are none.
         context: what the keys of all cells depend on.
         limit: as asked for.
     """
@@ -67,7 +68,7 @@ def load_setting(
 
     Args:
         limit_to: score a random subset of this size.
-        post_hoc: whether any cell has a post-hoc step or prediction sets, which may need data of their own.
+        post_hoc: whether any cell has a post-hoc step or prediction sets, which may need data of its own.
 
     Raises:
         UsageError: what the suite names is not there, or does not fit together.
@@ -84,9 +85,7 @@ def load_setting(
     if post_hoc:
         refuse_unfit(suite.calibration, dataset.split)
     elif suite.calibration.split is not None:
-        progress.say(
-            "The calibration split is not used: nothing is fitted on it; add --posthoc NAME or --conformal KIND."
-        )
+        progress.say("The calibration split is not used: nothing is fitted; add --posthoc or --conformal.")
     progress.step(f"{dataset.name}: {len(dataset)} examples")
     checkpoint = load_checkpoint(device=device, **dataclasses.asdict(suite.model))
     progress.step(checkpoint.name)
