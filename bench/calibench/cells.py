@@ -51,6 +51,11 @@ class Cell:
         """The post-hoc step between the method and the scores, whether added to it or its own."""
         return self.posthoc or self.factory.posthoc
 
+    @property
+    def fits(self) -> bool:
+        """Whether anything of it is fitted on labelled examples: a post-hoc step, or prediction sets."""
+        return self.step is not None or self.factory.makes_sets
+
     def key(self, context: Mapping[str, Any]) -> str:
         """Twelve hex digits that change when the measurement would: `context` is data, model and plan."""
         params = without_paths(self.params)
@@ -61,7 +66,7 @@ class Cell:
             content["replicates"] = self.replicates
         if not self.factory.needs_train:
             content.pop("train", None)
-        if self.step is None:
+        if not self.fits:
             content.pop("calibration", None)
         else:
             content["posthoc"] = self.posthoc

@@ -87,7 +87,10 @@ def main() -> None:
     "-a", "--method-arg", "method_args", multiple=True, help="METHOD.key=value, or key=value for one method."
 )
 @option("--posthoc", multiple=True, help="Add a row with this post-hoc step to every method; repeatable.")
-@option("--calibration-split", help="Fit post-hoc steps on this split.  [default: cross-fit]")
+@option("--conformal", multiple=True, help="Make prediction sets of every row: lac, aps or raps; repeatable.")
+@option("--conformal-level", type=float, help="How often they are to hold the label.  [default: 0.9]")
+@option("--class-conditional", is_flag=True, help="Hold that level within every class.")
+@option("--calibration-split", help="Fit post-hoc steps and sets on this split.  [default: cross-fit]")
 @option("--unseen", is_flag=True, help="The model was not trained on the calibration split.")
 @option("--train-split", help="Fit what learns from training data on this split.  [default: the suite's]")
 @option("--train-limit", type=click.IntRange(min=1), help="A random subset of it, of this size.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from calibench.seeds import derived_seed
 from calibench.session import Running, Session
 from calibench.setting import Setting
 from calibench.types import Dataset, FloatArray, IntArray, Predictive
+
+if TYPE_CHECKING:
+    from calibench.prediction_sets import Sets
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,12 +69,14 @@ class Outcome:
         source: the cell whose measurement it shares: itself, or its method without the post-hoc step.
         predictive: its predictions in data set order, or None where it failed.
         fitted: its post-hoc step, or None where it has none or failed.
+        sets: its prediction sets; see `calibench.prediction_sets`.
     """
 
     running: Running
     source: Running
     predictive: Predictive | None = None
     fitted: Fitted | None = None
+    sets: tuple[Sets, ...] = ()
 
 
 def outcomes_of(session: Session) -> list[Outcome]:

@@ -26,6 +26,7 @@ from calibench.joint import joint_fields
 from calibench.journal import Entries
 from calibench.outcomes import Fitted, Outcome, elsewhere, joined, outcomes_of
 from calibench.paths import folders, scrubbed, without_paths
+from calibench.prediction_sets import with_sets
 from calibench.records import Record
 from calibench.registry import METHODS, distribution
 from calibench.session import Running, Session, again_key
@@ -45,7 +46,7 @@ def make_records(session: Session, peaks: Mapping[str, memory.Peak]) -> list[Rec
         out_of_scope=bool((setting.dataset.labels < 0).any()),
     )
     captured = environment.capture()
-    outcomes = outcomes_of(session)
+    outcomes = [with_sets(session, outcome) for outcome in outcomes_of(session)]
     timings = SharedTime(session, outcomes)
     found: list[Record] = []
     session.progress.stage("Scoring", len(outcomes))
@@ -146,7 +147,12 @@ def _measured_fields(
     seed = setting.suite.seeds[0]
     curve = curve_values(metrics, predictive, setting.dataset, setting.suite.curve, seed)
     path = records.write_predictions(
-        session.folder, running.key, setting.dataset, predictive, probs_at(predictive, setting.suite.curve)
+        session.folder,
+        running.key,
+        setting.dataset,
+        predictive,
+        probs_at(predictive, setting.suite.curve),
+        {item.column: item.sets for item in outcome.sets if item.sets is not None},
     )
     reference = next(
         item for item in session.active if item.cell.reference and item.cell.seed == running.cell.seed
@@ -174,6 +180,7 @@ def _measured_fields(
         "memory": peaks.get(source.key, unknown).as_dict(),
         "fit": _fit(source.fit, outcome.fitted),
         "notes": [*setting.notes, *predictive.notes],
+        "conformal": [item.fields for item in outcome.sets],
         "joint": _joint(session, outcome, predictive),
         "shifts": [_shift(session, outcome, aside) for aside in setting.shifts],
         "asides": [aside.key for aside in setting.asides],

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from calibench.errors import CalibenchError, UsageError
 from calibench.types import Dataset, FloatArray, IntArray, Predictive
@@ -41,6 +42,7 @@ class Predictions:
         scores: named scores, each float64 [N].
         posterior: float64 [N, C], or None.
         at_passes: {k: float64 [N, C]}, the running mean of the first k passes, for suites with a curve.
+        sets: bool [N, C] by column: "set" for prediction sets of the method, "set_KIND" for those of the run.
     """
 
     index: IntArray
@@ -52,6 +54,7 @@ class Predictions:
     scores: Mapping[str, FloatArray]
     posterior: FloatArray | None
     at_passes: Mapping[int, FloatArray]
+    sets: Mapping[str, NDArray[np.bool_]]
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -150,6 +153,7 @@ def write_predictions(
     dataset: Dataset,
     predictive: Predictive,
     at_passes: Mapping[int, FloatArray] | None = None,
+    sets: Mapping[str, NDArray[np.bool_]] | None = None,
 ) -> str:
     """Store per-example predictions; returns the file's path relative to `folder`."""
     import pyarrow as pa
@@ -171,6 +175,9 @@ def write_predictions(
         columns |= {f"posterior_{c}": dataset.posterior[:, c] for c in range(dataset.posterior.shape[1])}
     for k, probs in (at_passes or {}).items():
         columns |= {f"p{k}_{c}": probs[:, c] for c in range(probs.shape[1])}
+    own = {} if predictive.sets is None else {"set": predictive.sets}
+    for name, included in (own | dict(sets or {})).items():
+        columns[name] = [np.flatnonzero(row) for row in included]
     sink = pa.BufferOutputStream()
     pq.write_table(pa.table(columns), sink, compression="zstd")
     relative = f"predictions/{cell}.parquet"
@@ -206,6 +213,12 @@ def load_predictions(folder: Path, record: Mapping[str, Any]) -> Predictions:
         width = len(record["data"]["labels"])
         return np.stack([column(f"{prefix}_{c}") for c in range(width)], axis=1)
 
+    def included(name: str) -> NDArray[np.bool_]:
+        found = np.zeros((len(table), len(record["data"]["labels"])), dtype=np.bool_)
+        for row, chosen in zip(found, table.column(name).to_pylist(), strict=True):
+            row[chosen] = True
+        return found
+
     counts = sorted({int(name[1:].split("_")[0]) for name in names if name[0] == "p" and name[1:2].isdigit()})
     return Predictions(
         index=column("index"),
@@ -217,4 +230,5 @@ def load_predictions(folder: Path, record: Mapping[str, Any]) -> Predictions:
         scores={name.removeprefix("score_"): column(name) for name in names if name.startswith("score_")},
         posterior=matrix("posterior") if "posterior_0" in names else None,
         at_passes={k: matrix(f"p{k}") for k in counts},
+        sets={name: included(name) for name in names if name == "set" or name.startswith("set_")},
     )

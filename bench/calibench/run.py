@@ -10,6 +10,7 @@ from typing import Literal
 from calibench import records
 from calibench.cells import Cell, cells_of, identified, left_out
 from calibench.errors import UsageError
+from calibench.prediction_sets import lacks_sets, recipes_of
 from calibench.progress import Progress, Silent
 from calibench.recording import make_records
 from calibench.records import Record
@@ -50,16 +51,21 @@ def run(
     cells = identified(cells_of(suite))
     for sentence in left_out(suite):
         progress.say(sentence)
+    sets = recipes_of(suite.conformal)
     existing = _existing(folder, overwrite)
     progress.stage("Loading", 2)
-    post_hoc = any(cell.step is not None for cell in cells)
+    post_hoc = bool(sets) or any(cell.fits for cell in cells)
     learning = any(cell.factory.needs_train for cell in cells)
     setting = load_setting(suite, device, limit_to, progress, post_hoc=post_hoc, learning=learning)
     runnings = [Running(cell, cell.key(setting.context), base=_base(cell, setting)) for cell in cells]
     order = {item.key: position for position, item in enumerate(runnings)}
     unchecked = {r["cell"] for r in existing if self_check and r["reference"] and not r.get("self_check")}
     asides = {aside.key for aside in setting.asides}
-    lacking = {r["cell"] for r in existing if not asides <= set(r.get("asides") or [])}
+    lacking = {
+        r["cell"]
+        for r in existing
+        if r["cell"] in order and (not asides <= set(r.get("asides") or []) or lacks_sets(r, setting))
+    }
     done = {record["cell"] for record in existing if record["status"] == "ok"} - unchecked - lacking
     missing = [item for item in runnings if item.key not in done]
     if missing:

@@ -418,18 +418,19 @@ class Session:
             self.progress.step(f"{len(turn)} methods")
 
     def _calibration(self) -> None:
-        """Run the methods that have a post-hoc step to fit over the calibration split, if there is one."""
+        """Run the methods that have something to fit over the calibration split, if there is one."""
         split = self.setting.calibration
         if split is None:
             return
         bases = {running.base for running in self.derived}
+        sets = bool(self.setting.suite.conformal.kinds)
         done = {entry["cell"] for entry in self._calibration_entries(split)}
         left = [
             running
             for running in self._alive()
             if not running.again
             and running.key not in done
-            and (running.cell.step is not None or running.key in bases)
+            and (sets or running.cell.fits or running.key in bases)
         ]
         self.progress.stage("Calibration split", len(left))
         for running in shared_by(left):

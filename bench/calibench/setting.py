@@ -36,7 +36,8 @@ class Setting:
         threshold: what the threshold between in scope and out of scope is chosen on; None where there is
             none to choose.
         shifts: data that drifted, on which every method is evaluated besides.
-        calibration: what post-hoc steps are fitted on; None where they are cross-fitted, or there are none.
+        calibration: what post-hoc steps and sets are fitted on; None where they are cross-fitted, or there
+            are none.
         train: what methods learn from that need training data; None where none does, or there is none.
         train_missing: why there is none.
         context: what the keys of all cells depend on.
@@ -78,7 +79,7 @@ def load_setting(
 
     Args:
         limit_to: score a random subset of this size.
-        post_hoc: whether any cell has a post-hoc step, which may need data of its own.
+        post_hoc: whether any cell has a post-hoc step or prediction sets, which may need data of its own.
         learning: whether any method learns from training data. If there is none, that is for these to say.
 
     Raises:
@@ -96,7 +97,7 @@ def load_setting(
     if post_hoc:
         refuse_unfit(suite.calibration, dataset.split)
     elif suite.calibration.split is not None:
-        progress.say("The calibration split is not used: no method has a post-hoc step; add --posthoc NAME.")
+        progress.say("The calibration split is not used: nothing is fitted; add --posthoc or --conformal.")
     progress.step(f"{dataset.name}: {len(dataset)} examples")
     checkpoint = load_checkpoint(device=device, **dataclasses.asdict(suite.model))
     progress.step(checkpoint.name)

@@ -10,15 +10,16 @@ import numpy as np
 
 from calibench.outcomes import Outcome
 from calibench.posthoc import log_of
+from calibench.prediction_sets import OWN, seconds_of
 from calibench.session import Session
 from calibench.types import IntArray
 
 
 class SharedTime:
-    """`Entries`: those of a session's journal with the time of post-hoc steps added.
+    """`Entries`: those of a session's journal with the time of post-hoc steps and of a method's sets added.
 
     A row with a post-hoc step has the times of the method alone, plus those of sending each block, and each
-    sentence by itself, through the step, with the clock running.
+    sentence by itself, through the step, with the clock running; so has a method that makes prediction sets.
 
     Args:
         outcomes: all rows of the session.
@@ -27,7 +28,12 @@ class SharedTime:
     def __init__(self, session: Session, outcomes: Sequence[Outcome]) -> None:
         self._journal = session.journal
         self._blocks = [np.concatenate(groups) for groups in session.setting.blocks]
-        self._stepped = [item for item in outcomes if item.fitted is not None]
+        self._rows = session.setting.dataset.rows
+        self._stepped = [
+            item
+            for item in outcomes
+            if item.fitted is not None or any(one.column == OWN for one in item.sets)
+        ]
         self._entries: dict[str, list[dict[str, Any]]] = {}
         for item in self._stepped:
             self._seconds(item, np.array([0]))  # a first call may import
@@ -59,8 +65,10 @@ class SharedTime:
         return entry | {"cells": cells | added, "shared": shared}
 
     def _seconds(self, item: Outcome, positions: IntArray) -> float:
-        assert item.fitted is not None
+        seconds = seconds_of(item, self._rows, positions)
+        if item.fitted is None:
+            return seconds
         probs = item.fitted.before[positions]
         start = time.perf_counter()
         item.fitted.calibrator.transform(log_of(probs))
-        return time.perf_counter() - start
+        return seconds + time.perf_counter() - start

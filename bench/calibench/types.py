@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import torch
 
+    from calibench.conformal import Recipe
     from calibench.models import Checkpoint
 
 Text = str | tuple[str, str]
@@ -193,6 +194,8 @@ class Method(ABC):
     passes: int = 1
     #: Which dropout sites are live; None for methods that have nothing to do with dropout.
     coverage: Coverage | None = None
+    #: Of a method that makes prediction sets, which.
+    conformal: Recipe | None = None
     #: True for a peer that takes raw texts and does its own tokenising and batching.
     tokenises: ClassVar[bool] = False
     #: True where one draw serves every text, as a draw of weights does: the harness then passes one seed to
@@ -206,6 +209,8 @@ class Method(ABC):
     score: ClassVar[str | None] = None
     #: True where the probabilities are those of the plain softmax, and the scores alone are the method's own.
     score_only: ClassVar[bool] = False
+    #: True for a method whose prediction sets the harness makes of what `predict` returns; see `conformal`.
+    makes_sets: ClassVar[bool] = False
 
     #: Modules whose forward time counts as model time.
     modules: Sequence[torch.nn.Module] = ()

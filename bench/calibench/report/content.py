@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from calibench.report import matched, scope, shifts, speed, tables
+from calibench.report import matched, scope, sets, shifts, speed, tables
 from calibench.report.against import against, against_table, against_words
 from calibench.report.curves import curve_drawings
 from calibench.report.figures import Drawing, has_predictions, reliability_diagrams
@@ -37,6 +37,7 @@ def parts(section: Section, folder: Path) -> list[Part]:
         _against(section, folder),
         _reliability(section, folder),
         *_scope(section, folder),
+        _sets(section),
         _shift(section),
         *_speed(section),
         *_front(section, placed),
@@ -103,6 +104,13 @@ def _scope(section: Section, folder: Path) -> list[Part]:
         ),
         Part("In scope or not, and which class", scope.joint_words(section) if table else "", table),
     ]
+
+
+def _sets(section: Section) -> Part:
+    title, table = "Prediction sets", sets.sets_table(section)
+    if table is None:
+        return Part(title)
+    return Part(title, sets.sets_words(section), table, _some(sets.sets_drawing(section)))
 
 
 def _shift(section: Section) -> Part:

@@ -75,6 +75,10 @@ def write_csv(folder: Path) -> Path:
 
 def _estimates(record: Record) -> Iterator[tuple[str, dict[str, Any]]]:
     yield from (record.get("metrics") or {}).items()
+    for sets in record.get("conformal") or []:
+        if sets["reason"] is None:
+            yield f"{sets['column']}_coverage", sets["coverage"]
+            yield f"{sets['column']}_mean_size", sets["mean_size"]
     for name, path in _COSTS.items():
         estimate = dig(record, *path)
         if estimate is not None:

@@ -50,6 +50,7 @@ def command(section: Section) -> str:
     parts = ["calibench", "run", suite if known else f"PATH/TO/{suite}.toml"]
     parts += _sources(section, load_suite(suite) if known else None)
     parts += _methods(section)
+    parts += _conformal(section)
     parts += _calibration(section)
     parts += _shift(section, load_suite(suite) if known else None)
     data, model, plan = (section.common(block) for block in ("data", "model", "plan"))
@@ -120,9 +121,22 @@ def _placed(value: Any, folders: Collection[str]) -> Any:
     return f"PATH/TO/{value}" if isinstance(value, str) and value in folders else value
 
 
+def _conformal(section: Section) -> list[str]:
+    """The prediction sets that every row has."""
+    asked: list[dict[str, Any]] = []
+    for entry in section.measured:
+        asked = asked or [sets for sets in entry.record.get("conformal") or [] if sets["column"] != "set"]
+    if not asked:
+        return []
+    options = [part for sets in asked for part in ("--conformal", sets["kind"])]
+    options += ["--conformal-level", f"{asked[0]['level']:g}"]
+    return [*options, *(["--class-conditional"] if asked[0]["class_conditional"] else [])]
+
+
 def _calibration(section: Section) -> list[str]:
-    """The split that post-hoc steps were fitted on, where they were not cross-fitted."""
+    """The split that post-hoc steps and sets were fitted on, where they were not cross-fitted."""
     fits = [entry.record["fit"] for entry in section.measured if entry.record.get("fit")]
+    fits += [sets for entry in section.measured for sets in entry.record.get("conformal") or []]
     apart = next((fit for fit in fits if fit.get("split") and fit.get("folds") is None), None)
     if apart is None:
         return []

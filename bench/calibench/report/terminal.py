@@ -11,6 +11,7 @@ from rich.text import Text
 
 from calibench.report.groups import Record, Section, sections
 from calibench.report.numbers import significant
+from calibench.report.sets import has_sets, sets_caption, sets_columns
 from calibench.report.tables import (
     Column,
     Row,
@@ -79,6 +80,11 @@ def _section(section: Section) -> Iterator[RenderableType]:
             f"{beyond:,} examples out of scope, told by the largest probability; above are the others.",
             style="dim",
         )
+
+    if has_sets(section):
+        yield Text("")
+        yield from _table(section, sets_columns(section), failures=False)
+        yield Text(sets_caption(section), style="dim")
 
 
 def _table(section: Section, columns: Sequence[Column], *, failures: bool) -> Iterator[RenderableType]:

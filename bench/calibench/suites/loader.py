@@ -72,7 +72,7 @@ class MethodSpec:
 
 @dataclass(frozen=True)
 class CalibrationSpec:
-    """What post-hoc steps are fitted on.
+    """What post-hoc steps and prediction sets are fitted on.
 
     Attributes:
         split: a split apart from the one that is scored; None to cross-fit on the scored examples.
@@ -85,6 +85,24 @@ class CalibrationSpec:
     unseen: bool = False
     limit: int | None = None
     folds: int = 5
+
+
+@dataclass(frozen=True)
+class ConformalSpec:
+    """Which prediction sets every row gets; see `calibench.conformal`.
+
+    Attributes:
+        kinds: "lac", "aps", "raps"; empty for none.
+        level: probability with which a set is to hold its label.
+        class_conditional: hold the level within every class.
+        raps_lambda, raps_k_reg: of "raps"; those of the paper unless given.
+    """
+
+    kinds: tuple[str, ...] = ()
+    level: float = 0.9
+    class_conditional: bool = False
+    raps_lambda: float = 0.01
+    raps_k_reg: int = 5
 
 
 @dataclass(frozen=True)
@@ -176,6 +194,7 @@ class Suite:
         posthoc: post-hoc steps; every method has a row without and one with each of them.
         yardstick: what errors are measured against; None for no such measurement.
         shift: what every method is evaluated on besides.
+        conformal: prediction sets of every row.
     """
 
     name: str
@@ -194,6 +213,7 @@ class Suite:
     timing: TimingSpec = field(default_factory=TimingSpec)
     shift: ShiftSpec = field(default_factory=ShiftSpec)
     yardstick: YardstickSpec | None = None
+    conformal: ConformalSpec = field(default_factory=ConformalSpec)
 
 
 def suite_names() -> list[str]:

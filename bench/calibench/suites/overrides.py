@@ -10,6 +10,7 @@ from calibench.errors import UsageError
 from calibench.registry import METHODS
 from calibench.suites.loader import (
     CalibrationSpec,
+    ConformalSpec,
     DataSpec,
     MethodSpec,
     ModelSpec,
@@ -37,6 +38,8 @@ class Overrides:
         train_split, train_limit: see `TrainSpec`.
         shift, also: these corruptions and other data sets instead of the suite's.
         shift_strengths: numbers with commas between, instead of the suite's.
+        conformal: these kinds of prediction sets instead of the suite's.
+        conformal_level, class_conditional: see `ConformalSpec`.
     """
 
     dataset: str | None = None
@@ -68,6 +71,9 @@ class Overrides:
     shift: Sequence[str] = ()
     shift_strengths: str | None = None
     also: Sequence[str] = ()
+    conformal: Sequence[str] = ()
+    conformal_level: float | None = None
+    class_conditional: bool = False
 
 
 def override(suite: Suite, given: Overrides) -> Suite:
@@ -94,6 +100,7 @@ def override(suite: Suite, given: Overrides) -> Suite:
         train=replace(suite.train, **_set(split=given.train_split, limit=given.train_limit)),
         timing=_timing(suite.timing, given),
         shift=_shift(suite.shift, given),
+        conformal=_conformal(suite.conformal, given),
     )
 
 
@@ -151,6 +158,21 @@ def _shift(shift: ShiftSpec, given: Overrides) -> ShiftSpec:
                 f"--shift-strengths {given.shift_strengths!r} is not a list of numbers, such as 0.1,0.3."
             ) from None
     return ShiftSpec(corruptions, strengths, tuple(given.also) or shift.also)
+
+
+def _conformal(conformal: ConformalSpec, given: Overrides) -> ConformalSpec:
+    kinds = tuple(dict.fromkeys(given.conformal)) or conformal.kinds
+    if not kinds and (given.conformal_level is not None or given.class_conditional):
+        raise UsageError(
+            "--conformal-level and --class-conditional say which prediction sets to make, and none are; add "
+            "--conformal KIND."
+        )
+    return replace(
+        conformal,
+        kinds=kinds,
+        class_conditional=conformal.class_conditional or given.class_conditional,
+        **_set(level=given.conformal_level),
+    )
 
 
 def _timing(timing: TimingSpec, given: Overrides) -> TimingSpec:

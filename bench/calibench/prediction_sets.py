@@ -1,0 +1,206 @@
+"""The prediction sets of each row of a run: what they are calibrated on, and their fields of a record."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from calibench.calibration import CalibrationSplit
+from calibench.conformal import BoolArray, Fitted, Recipe, fit_apart, fit_crossed, recipes, uniforms
+from calibench.coverage import set_values
+from calibench.errors import CalibenchError
+from calibench.outcomes import Outcome, check_usable
+from calibench.posthoc import cross_fit
+from calibench.posthoc.folds import stratified_folds
+from calibench.records import Record
+from calibench.registry import POSTHOC
+from calibench.seeds import derived_seed
+from calibench.session import Session
+from calibench.setting import Setting
+from calibench.suites.loader import ConformalSpec, Suite
+from calibench.types import FloatArray, IntArray, Predictive
+
+#: The column of the stored predictions that holds the sets of a method that makes its own.
+OWN = "set"
+
+
+@dataclass(frozen=True, eq=False)
+class Sets:
+    """The sets of one row by one recipe.
+
+    Attributes:
+        recipe: what was asked for.
+        column: of the stored predictions.
+        sets: bool [N, C], or None where they could not be made.
+        fitted: what made them.
+        fields: of the record.
+    """
+
+    recipe: Recipe
+    column: str
+    sets: BoolArray | None
+    fitted: Fitted | None
+    fields: Record
+
+
+def recipes_of(spec: ConformalSpec) -> tuple[Recipe, ...]:
+    """What a suite asks for; raises UsageError where it cannot be."""
+    return recipes(
+        spec.kinds,
+        level=spec.level,
+        class_conditional=spec.class_conditional,
+        raps_lambda=spec.raps_lambda,
+        raps_k_reg=spec.raps_k_reg,
+    )
+
+
+def lacks_sets(record: Record, setting: Setting) -> bool:
+    """Whether a record was made without the sets that the suite asks for, or with others in their place."""
+    asked = recipes_of(setting.suite.conformal)
+    wanted = [_identity(recipe, setting.suite, setting.calibration) for recipe in asked]
+    found = record.get("conformal") or []
+    return not all(any(item.items() <= entry.items() for entry in found) for item in wanted)
+
+
+def with_sets(session: Session, outcome: Outcome) -> Outcome:
+    """The outcome with the sets that the suite asks for, and those of a method that makes its own.
+
+    A method that cannot make its own sets has failed; where others get none, their record says why.
+    """
+    predictive, method = outcome.predictive, outcome.source.method
+    if predictive is None or method is None:
+        return outcome
+    own, asked = method.conformal, recipes_of(session.setting.suite.conformal)
+    wanted = [(f"{OWN}_{recipe.kind}", recipe) for recipe in asked if recipe != own]
+    if own is not None:
+        wanted.insert(0, (OWN, own))
+    made = [_made(session, outcome, predictive, column, recipe) for column, recipe in wanted]
+    if own is not None and made[0].sets is None:
+        outcome.running.fail(CalibenchError(str(made[0].fields["reason"])))
+        return replace(outcome, predictive=None)
+    if own is not None:
+        predictive = replace(predictive, sets=made[0].sets)
+    return replace(outcome, predictive=predictive, sets=tuple(made))
+
+
+def seconds_of(outcome: Outcome, rows: IntArray, positions: IntArray) -> float:
+    """The seconds in which a method that makes its own sets makes those of some examples.
+
+    Args:
+        rows: int64 [N], of all scored examples.
+        positions: which of them.
+    """
+    found = next((item for item in outcome.sets if item.column == OWN), None)
+    if found is None or found.fitted is None or outcome.predictive is None:
+        return 0.0
+    probs = outcome.predictive.probs[positions]
+    start = time.perf_counter()
+    found.fitted.sets(probs, uniforms(rows[positions], 0), positions)
+    return time.perf_counter() - start
+
+
+def _identity(recipe: Recipe, suite: Suite, split: CalibrationSplit | None) -> dict[str, Any]:
+    """What tells sets from others of the same row."""
+    parameters = {"lambda": recipe.raps_lambda, "k_reg": recipe.raps_k_reg}
+    return {
+        "kind": recipe.kind,
+        "level": recipe.level,
+        "class_conditional": recipe.class_conditional,
+        "parameters": parameters if recipe.kind == "raps" else {},
+        "folds": None if split else suite.calibration.folds,
+        "sha256": split.dataset.sha256 if split else None,
+    }
+
+
+def _made(session: Session, outcome: Outcome, predictive: Predictive, column: str, recipe: Recipe) -> Sets:
+    setting = session.setting
+    identity = _identity(recipe, setting.suite, setting.calibration) | {"column": column}
+    try:
+        fitted, fit_s = _fit(session, outcome, predictive, recipe)
+    except CalibenchError as error:
+        return Sets(recipe, column, None, None, identity | {"reason": str(error)})
+    dataset = setting.dataset
+    start = time.perf_counter()
+    sets = fitted.sets(predictive.probs, uniforms(dataset.rows, _seed(outcome, dataset.split)))
+    seconds = time.perf_counter() - start
+    fields = identity | {
+        "reason": None,
+        "guarantee": _guarantee(outcome, fitted),
+        "examples": fitted.examples,
+        "split": (setting.calibration.dataset if setting.calibration else dataset).split,
+        "unseen": setting.suite.calibration.unseen if setting.calibration else None,
+        **set_values(sets, dataset.labels, dataset.label_names, fitted, setting.suite.seeds[0]),
+        "without_own": _without_own(fitted),
+        "thresholds": _thresholds(fitted),
+        "fit_s": fit_s,
+        "seconds_per_example": seconds / len(dataset),
+    }
+    return Sets(recipe, column, sets, fitted, fields)
+
+
+def _seed(outcome: Outcome, split: str) -> int:
+    return derived_seed(outcome.source.cell.seed, "sets", split)
+
+
+def _fit(session: Session, outcome: Outcome, predictive: Predictive, recipe: Recipe) -> tuple[Fitted, float]:
+    """The recipe with its thresholds, and the seconds that setting them took, forward passes apart.
+
+    Raises:
+        CalibenchError: there are no predictions to set them by.
+    """
+    setting, split = session.setting, session.setting.calibration
+    dataset = setting.dataset
+    if split is None:
+        folds = setting.suite.calibration.folds
+        fold = stratified_folds(dataset.labels, folds, seed=derived_seed(outcome.source.cell.seed, "folds"))
+        uniform = uniforms(dataset.rows, _seed(outcome, dataset.split))
+        start = time.perf_counter()
+        fitted = fit_crossed(recipe, predictive.probs, dataset.labels, uniform, fold, folds)
+        return fitted, time.perf_counter() - start
+    raw, _ = session.calibration_outputs(outcome.source, split)
+    check_usable(raw, split.dataset)
+    probs = _as_scored(session, outcome, raw.probs, split)
+    uniform = uniforms(split.dataset.rows, _seed(outcome, split.dataset.split))
+    start = time.perf_counter()
+    fitted = fit_apart(recipe, probs, split.dataset.labels, uniform)
+    return fitted, time.perf_counter() - start
+
+
+def _as_scored(session: Session, outcome: Outcome, probs: FloatArray, split: CalibrationSplit) -> FloatArray:
+    """The row's probabilities for the calibration split.
+
+    A post-hoc step was fitted there, and is surer of the examples it has seen than of those that are scored;
+    so each example gets the fit to the other folds of the split.
+    """
+    step = outcome.running.cell.step
+    if step is None:
+        return probs
+    folds = session.setting.suite.calibration.folds
+    seed = derived_seed(outcome.source.cell.seed, "folds")
+    return cross_fit(POSTHOC.load(step), probs, split.dataset.labels, folds=folds, seed=seed).probs
+
+
+def _guarantee(outcome: Outcome, fitted: Fitted) -> str | None:
+    """ "class", "marginal", or None where the probabilities depend on the labels that set the thresholds."""
+    if outcome.fitted is not None:
+        return None
+    if not fitted.recipe.class_conditional:
+        return "marginal"
+    return "class" if all(item.own.all() for item in fitted.thresholds) else "some classes"
+
+
+def _without_own(fitted: Fitted) -> int | None:
+    """How many classes had too few examples, in any fold, for a threshold of their own."""
+    if not fitted.recipe.class_conditional:
+        return None
+    return int((~np.stack([item.own for item in fitted.thresholds])).any(axis=0).sum())
+
+
+def _thresholds(fitted: Fitted) -> list[Any]:
+    """Per fit a threshold, or one per class; null where it is infinite."""
+    values = [[None if math.isinf(v) else float(v) for v in item.values] for item in fitted.thresholds]
+    return values if fitted.recipe.class_conditional else [item[0] for item in values]

@@ -1,0 +1,73 @@
+"""Prediction sets over another method: classes that hold the label with a stated probability.
+
+    C(x) = {y : s(x, y) <= q}, with q the ceil((n + 1) level)-th smallest s(x_i, y_i) of n labelled examples.
+
+Vovk, Gammerman and Shafer, "Algorithmic Learning in a Random World" (2005). The score s is one of LAC, APS
+and RAPS; see `calibench.conformal`. The harness finds q on the scored examples, for each fold by the others,
+or on a calibration split, and counts the time of making the sets as the method's.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from calibench.cells import bind
+from calibench.conformal import Recipe
+from calibench.errors import UsageError
+from calibench.models import Checkpoint
+from calibench.registry import METHODS
+from calibench.types import Method, Plan, Predictive
+
+
+class Conformal(Method):
+    """The probabilities of `over`, to which the harness adds the sets.
+
+    Args:
+        checkpoint: the model.
+        over: a registered method, with its default parameters.
+        kind, level, class_conditional, raps_lambda, raps_k_reg: see `calibench.conformal.Recipe`.
+
+    Raises:
+        UsageError: a parameter out of range, or no method that sets can be made over.
+        RefusedError: the method below does not apply.
+    """
+
+    makes_sets: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        *,
+        over: str = "frequentist",
+        kind: str = "lac",
+        level: float = 0.9,
+        class_conditional: bool = False,
+        raps_lambda: float = Recipe.raps_lambda,
+        raps_k_reg: int = Recipe.raps_k_reg,
+    ) -> None:
+        super().__init__(checkpoint)
+        self.conformal = Recipe(kind, level, class_conditional, raps_lambda, raps_k_reg)
+        factory: type[Method] = METHODS.load(over)
+        if factory.makes_sets:
+            raise UsageError(
+                f"over is {over!r}, which makes sets itself; expected a method of probabilities."
+            )
+        if factory.posthoc is not None:
+            raise UsageError(
+                f"over is {over!r}, whose post-hoc step the harness adds; run -m conformal with --posthoc "
+                f"{factory.posthoc} instead."
+            )
+        if factory.needs_train:
+            raise UsageError(
+                f"over is {over!r}, which learns from training data; run it with --conformal {kind} instead, "
+                "which gives every method sets."
+            )
+        self._over = factory(checkpoint, **bind(over, factory, {}))
+        self.modules = self._over.modules
+        self.passes = self._over.passes
+        self.coverage = self._over.coverage
+        # A class attribute of every other method: here it is that of the method below.
+        vars(self)["tokenises"] = self._over.tokenises
+
+    def predict(self, plan: Plan, *, seed: int) -> Predictive:
+        return self._over.predict(plan, seed=seed)
