@@ -16,7 +16,7 @@ from rich.console import Console
 import oos_data
 from calibench.cli import main
 from calibench.conformal import Recipe, fit_apart, fit_crossed, uniforms
-from calibench.errors import UsageError
+from calibench.errors import CalibenchError, UsageError
 from calibench.outcomes import Outcome
 from calibench.posthoc import cross_fit
 from calibench.posthoc.folds import stratified_folds
@@ -215,6 +215,21 @@ def test_a_step_is_cross_fitted_where_it_sets_thresholds(tmp_path: Path) -> None
         fitted = fit_apart(Recipe("lac"), probs, raw.label, np.zeros(LIMIT))
         expected = float(fitted.thresholds[0].values[0])
         assert record["conformal"][0]["thresholds"] == [pytest.approx(expected, abs=1e-5)]
+
+
+def test_what_cannot_be_calibrated_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without predictions for the calibration split a row has no sets; a method that makes its own failed."""
+
+    def broken(*_: Any) -> None:
+        raise CalibenchError("the fan fell off")
+
+    monkeypatch.setattr(Session, "calibration_outputs", broken)
+    suite = small("frequentist", "conformal", calibration=CalibrationSpec("validation"), conformal=ALL)
+    plain, own = run(suite, tmp_path, limit_to=LIMIT)
+    assert plain["status"] == "ok"
+    assert {one["reason"] for one in plain["conformal"]} == {"the fan fell off"}
+    assert load_predictions(tmp_path, plain).sets == {}
+    assert own["error"] == {"type": "CalibenchError", "message": "the fan fell off"}
 
 
 def printed(records: list[Record]) -> str:

@@ -175,13 +175,19 @@ def _as_scored(session: Session, outcome: Outcome, probs: FloatArray, split: Cal
 
     A post-hoc step was fitted there, and is surer of the examples it has seen than of those that are scored;
     so each example gets the fit to the other folds of the split.
+
+    Raises:
+        CalibenchError: the step could not be fitted to the folds.
     """
     step = outcome.running.cell.step
     if step is None:
         return probs
     folds = session.setting.suite.calibration.folds
     seed = derived_seed(outcome.source.cell.seed, "folds")
-    return cross_fit(POSTHOC.load(step), probs, split.dataset.labels, folds=folds, seed=seed).probs
+    try:
+        return cross_fit(POSTHOC.load(step), probs, split.dataset.labels, folds=folds, seed=seed).probs
+    except Exception as error:  # a post-hoc step may come from a plugin and break in any way
+        raise CalibenchError(f"{step} failed on part of the calibration split: {error}") from error
 
 
 def _guarantee(outcome: Outcome, fitted: Fitted) -> str | None:
