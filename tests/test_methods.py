@@ -17,13 +17,13 @@ from calibench.cells import parameters
 from calibench.errors import CalibenchError, RefusedError, UsageError
 from calibench.registry import METHODS
 from calibench.stochastic import seeded
-from calibench.types import Method, Plan, Predictive
+from calibench.types import LabelledPlan, Method, Plan, Predictive
 from calibench_methods.frequentist import Frequentist
 from calibench_methods.hf_pipeline_baal import HfPipelineBaal
 from calibench_methods.mc_dropout import McDropout
 from calibench_methods.mc_dropout_baal import McDropoutBaal
 from calibench_methods.mc_dropout_batch import McDropoutBatch
-from scenarios import disturbance, enumerable, same
+from scenarios import disturbance, enumerable, ready, same
 from tiny_models import EXACT, plan_of, sentences, tiny_checkpoint
 
 CPU = torch.device("cpu")
@@ -75,7 +75,7 @@ def few_threads() -> Iterator[None]:
 def test_predictive_is_well_formed(name: str, classes: int, count: int) -> None:
     """Shapes, dtypes and row sums hold for two classes, for 150, and for a single example."""
     checkpoint = tiny_checkpoint(classes=classes)
-    predictive = METHODS.load(name)(checkpoint).predict(plan_of(checkpoint, [*sentences(count)]), seed=3)
+    predictive = ready(name, checkpoint).predict(plan_of(checkpoint, [*sentences(count)]), seed=3)
     well_formed(predictive, count, classes)
 
 
@@ -84,7 +84,7 @@ def test_checkpoint_and_generator_are_left_alone(name: str) -> None:
     """Making and running a method leaves the model bit-identical and the caller's generator where it was."""
     checkpoint = tiny_checkpoint()
     before, state = disturbance(checkpoint.module), torch.get_rng_state()
-    METHODS.load(name)(checkpoint).predict(plan_of(checkpoint, [*sentences(9)]), seed=3)
+    ready(name, checkpoint).predict(plan_of(checkpoint, [*sentences(9)]), seed=3)
     assert same(before, disturbance(checkpoint.module))
     assert torch.equal(state, torch.get_rng_state())
 
@@ -94,11 +94,11 @@ def test_same_seed_same_result(name: str) -> None:
     """A seed gives the same bits from the same method twice and from a new one, whatever ran between."""
     checkpoint = tiny_checkpoint()
     plan = plan_of(checkpoint, [*sentences(9)])
-    method = METHODS.load(name)(checkpoint)
+    method = ready(name, checkpoint)
     first = method.predict(plan, seed=3)
     other = method.predict(plan, seed=4)
     agree(first, method.predict(plan, seed=3))
-    agree(first, METHODS.load(name)(checkpoint).predict(plan, seed=3))
+    agree(first, ready(name, checkpoint).predict(plan, seed=3))
     if method.coverage is not None:
         assert not np.array_equal(first.probs, other.probs)
 
@@ -108,8 +108,8 @@ def test_methods_do_not_disturb_each_other(name: str) -> None:
     """The result is the same when every other method has been made and has run on the same checkpoint."""
     checkpoint = tiny_checkpoint()
     plan = plan_of(checkpoint, [*sentences(6)])
-    alone = METHODS.load(name)(checkpoint).predict(plan, seed=3)
-    methods = {other: METHODS.load(other)(checkpoint) for other in METHODS.names()}
+    alone = ready(name, checkpoint).predict(plan, seed=3)
+    methods = {other: ready(other, checkpoint) for other in METHODS.names()}
     for method in methods.values():
         method.predict(plan, seed=1)
     agree(alone, methods[name].predict(plan, seed=3))
@@ -120,7 +120,7 @@ def test_pairs_of_texts(name: str) -> None:
     """A model of text pairs gets both sides: swapping them changes the prediction."""
     checkpoint = tiny_checkpoint("bert")
     pairs = list(zip(sentences(5, seed=1), sentences(5, seed=2), strict=True))
-    method = METHODS.load(name)(checkpoint)
+    method = ready(name, checkpoint)
     straight = method.predict(plan_of(checkpoint, [*pairs]), seed=3)
     swapped = method.predict(plan_of(checkpoint, [(b, a) for a, b in pairs]), seed=3)
     well_formed(straight, 5, 2)
@@ -133,7 +133,7 @@ def test_long_texts_are_truncated_alike(name: str) -> None:
     checkpoint = tiny_checkpoint()
     plan = plan_of(checkpoint, ["the film was good " * 30, "bad"])
     assert plan.truncated == 1
-    well_formed(METHODS.load(name)(checkpoint).predict(plan, seed=3), 2, 2)
+    well_formed(ready(name, checkpoint).predict(plan, seed=3), 2, 2)
 
 
 @EVERY
@@ -143,9 +143,9 @@ def test_not_finite_logits_name_the_row(name: str) -> None:
     with torch.no_grad():
         checkpoint.module.get_input_embeddings().weight[4 + 1] = torch.nan
     plan = plan_of(checkpoint, ["the film", "good plot", "a film", "the a a a a a a"], token_budget=1000)
-    method = METHODS.load(name)
+    method = ready(name, checkpoint)
     with np.errstate(invalid="ignore"), pytest.raises(CalibenchError, match=r"not finite for row 102 "):
-        method(checkpoint).predict(plan, seed=3)
+        method.predict(plan, seed=3)
 
 
 @EVERY
@@ -420,6 +420,10 @@ def test_real_checkpoint(name: str, shared: Path) -> None:
     plan = planner.plan(data["sentence"], np.arange(100, dtype=np.int64))
     kind = METHODS.load(name)
     method: Method = kind(checkpoint, **({"passes": 3} if "passes" in parameters(kind) else {}))
+    if method.needs_train:
+        few = datasets.load_dataset(str(shared / "data" / "sst2"), split="train[:100]")
+        rows = np.arange(100, dtype=np.int64)
+        method.fit(LabelledPlan(planner.plan(few["sentence"], rows), np.array(few["label"])))
     predictive = method.predict(plan, seed=0)
     well_formed(predictive, 100, 2)
     assert (predictive.probs.argmax(axis=1) == data["label"]).mean() > 0.8
