@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from transformers.modeling_outputs import SequenceClassifierOutput
 
 from calibench import sharing
 from calibench.data.plan import Planner
@@ -20,7 +21,7 @@ from calibench.types import Method
 from calibench_methods.energy import Energy
 from calibench_methods.max_logit import MaxLogit
 from scenarios import disturbance, same
-from tiny_models import CONFIGS, MAX_LENGTH, plan_of, sentences, tiny_checkpoint
+from tiny_models import CONFIGS, MAX_LENGTH, plan_of, sentences, tiny_checkpoint, tiny_tokenizer, wrap
 
 ARCHITECTURES = pytest.mark.parametrize("architecture", sorted(CONFIGS))
 CPU = torch.device("cpu")
@@ -46,6 +47,19 @@ class Twist(nn.Module):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         return 1.5 * self.inner(features)
+
+
+class PerToken(nn.Module):
+    """Gives every token its logits, and takes those of the first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = nn.Embedding(30, 4)
+        self.classifier = nn.Linear(4, 2)
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> SequenceClassifierOutput:
+        del attention_mask
+        return SequenceClassifierOutput(logits=self.classifier(self.words(input_ids))[:, 0])
 
 
 # --- head and encoder --------------------------------------------------------------------------------------
@@ -103,13 +117,10 @@ def test_a_model_without_such_a_head_is_refused() -> None:
 
 def test_a_linear_layer_for_every_token_is_no_head() -> None:
     """A layer that gives each token its logits, of which the model takes one, is refused too."""
-    checkpoint = tiny_checkpoint()
-    module, linear = checkpoint.module, nn.Linear(16, 2)
-    module.pre_classifier = module.classifier = module.dropout = nn.Identity()
-    base = module.distilbert
-    base.register_forward_hook(lambda _, __, output: (linear(output[0]),))
-    module.config.hidden_act = "linear"
-    with pytest.raises(RefusedError, match="from one vector per text"):
+    checkpoint = wrap(PerToken(), tiny_tokenizer(), 2)
+    with pytest.raises(
+        RefusedError, match="tiny-PerToken does not make its logits .* from one vector per text"
+    ):
         find_head(checkpoint)
 
 
