@@ -119,7 +119,7 @@ def test_a_linear_layer_for_every_token_is_no_head() -> None:
     """A layer that gives each token its logits, of which the model takes one, is refused too."""
     checkpoint = wrap(PerToken(), tiny_tokenizer(), 2)
     with pytest.raises(
-        RefusedError, match="tiny-PerToken does not make its logits .* from one vector per text"
+        RefusedError, match=r"tiny-PerToken does not make its logits .* from one vector per text"
     ):
         find_head(checkpoint)
 

@@ -254,6 +254,19 @@ def test_a_training_text_is_its_own_neighbour(checkpoint: Checkpoint) -> None:
     assert score(Knn(checkpoint, k=1), train, train.features).max() < 1e-6
 
 
+def test_more_neighbours_than_a_class_has_are_noted() -> None:
+    """Beyond the smallest class the distance is that from other classes, and the record says so."""
+    checkpoint = tiny_checkpoint()
+    train, plan = labelled(checkpoint, 20), plan_of(checkpoint, ["the film"])
+    train.labels[:] = [0] * 14 + [1] * 6
+    notes = {}
+    for k in (6, 7):
+        method = Knn(checkpoint, k=k)
+        method.fit(train)
+        notes[k] = method.predict(plan, seed=0).notes
+    assert notes == {6: (), 7: ("k is 7, but the smallest class has only 6 training texts.",)}
+
+
 def test_more_neighbours_than_texts_are_refused(checkpoint: Checkpoint) -> None:
     """k above the number of training texts is an error that says both; k below 1 a usage error."""
     with pytest.raises(CalibenchError, match="k is 91, but there are only 90 training texts"):

@@ -108,7 +108,8 @@ def _file(checkpoint: Checkpoint, train: LabelledPlan) -> Path:
 
 def _read(file: Path) -> tuple[NDArray[np.float32], NDArray[np.float32], float] | None:
     try:
-        with np.load(file) as stored:
+        # Opened here: numpy leaves a file that it cannot read open.
+        with file.open("rb") as stream, np.load(stream) as stored:
             return stored["features"], stored["logits"], float(stored["seconds"])
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):  # absent, or damaged
         return None

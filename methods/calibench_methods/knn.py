@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -36,8 +37,10 @@ class Knn(FeatureScore):
 
     Args:
         checkpoint: the model.
-        k: which neighbour. The paper chooses it on a validation set, the larger the more training data: 50
-            for CIFAR-10, 200 for CIFAR-100, 1000 for ImageNet.
+        k: which neighbour. The paper chooses it on a validation set: 50 for CIFAR-10 with 5,000 images per
+            class, 200 for CIFAR-100 with 500, 1000 for ImageNet with 1,300, and 10 with 13 of these. It must
+            be smaller than the classes, or a text in the middle of its class has its k-th neighbour in
+            another; `notes` say where it is not.
 
     Raises:
         UsageError: `k` is below 1.
@@ -47,7 +50,7 @@ class Knn(FeatureScore):
 
     score: ClassVar[str] = "knn"
 
-    def __init__(self, checkpoint: Checkpoint, *, k: int = 50) -> None:
+    def __init__(self, checkpoint: Checkpoint, *, k: int = 10) -> None:
         super().__init__(checkpoint)
         self._k = at_least(1, "k", k)
         self._device = checkpoint.device
@@ -58,11 +61,18 @@ class Knn(FeatureScore):
                 f"k is {self._k}, but there are only {len(train.features)} training texts; set a smaller k "
                 "or take more training texts."
             )
+        self._smallest = int(np.unique(train.labels, return_counts=True)[1].min())
         self._bank = _unit(torch.from_numpy(train.features).to(self._device))
 
     @property
     def learnt(self) -> Mapping[str, Any]:
         return {"vectors": len(self._bank)}
+
+    def notes(self) -> tuple[str, ...]:
+        if self._k <= self._smallest:
+            return super().notes()
+        note = f"k is {self._k}, but the smallest class has only {self._smallest} training texts."
+        return (*super().notes(), note)
 
     def of_features(self, features: Tensor, probs: FloatArray) -> Mapping[str, FloatArray]:  # noqa: ARG002
         with torch.inference_mode():
