@@ -22,20 +22,23 @@ from calibench.data.hashing import weights_sha256
 from calibench.hub import quiet
 from calibench.models import Checkpoint
 from calibench.registry import METHODS
-from calibench.types import Method, Plan
+from calibench.types import LabelledPlan, Method, Plan
 from tiny_models import SPECIAL, WORDS, plan_of, sentences, tiny_tokenizer, wrap
 
 UNITS = 6
 P = 0.3
 
 
-def make(name: str, checkpoint: Checkpoint, **params: Any) -> Method:
-    """A registered method on a checkpoint, with what it cannot be made without.
+def make(name: str, checkpoint: Checkpoint, *, train: LabelledPlan | None = None, **params: Any) -> Method:
+    """A registered method on a checkpoint, with what it cannot be made without, fitted where it learns.
 
     Args:
+        train: what it is fitted on, instead of `labelled`.
         params: set above what is supplied.
     """
     method: Method = METHODS.load(name)(checkpoint, **{**needs(name, checkpoint), **params})
+    if method.needs_train:
+        method.fit(train or labelled(checkpoint))
     return method
 
 
@@ -116,6 +119,13 @@ class EnumerableModel(PreTrainedModel):
         features = self.features(input_ids, attention_mask)
         dropped = features * self.dropout(torch.ones(UNITS)) if self.shared else self.dropout(features)
         return SequenceClassifierOutput(logits=self.classifier(dropped))
+
+
+def labelled(checkpoint: Checkpoint, count: int = 80) -> LabelledPlan:
+    """Tiny sentences with labels at random; none holds the word "a", which a test makes a model answer NaN."""
+    texts = [" ".join(word for word in text.split() if word != "a") for text in sentences(count, seed=5)]
+    labels = np.random.default_rng(6).integers(0, len(checkpoint.labels), size=count)
+    return LabelledPlan(plan_of(checkpoint, [text or "the" for text in texts], token_budget=1024), labels)
 
 
 @dataclass(frozen=True, eq=False)

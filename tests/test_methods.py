@@ -17,7 +17,7 @@ from calibench.cells import parameters
 from calibench.errors import CalibenchError, RefusedError, UsageError
 from calibench.registry import METHODS
 from calibench.stochastic import seeded
-from calibench.types import Plan, Predictive
+from calibench.types import LabelledPlan, Plan, Predictive
 from calibench_methods.frequentist import Frequentist
 from calibench_methods.hf_pipeline_baal import HfPipelineBaal
 from calibench_methods.mc_dropout import McDropout
@@ -147,8 +147,9 @@ def test_not_finite_logits_name_the_row(name: str) -> None:
     with torch.no_grad():
         checkpoint.module.get_input_embeddings().weight[4 + 1] = torch.nan
     plan = plan_of(checkpoint, ["the film", "good plot", "a film", "the a a a a a a"], token_budget=1000)
+    method = make(name, checkpoint)
     with np.errstate(invalid="ignore"), pytest.raises(CalibenchError, match=r"not finite for row 102 "):
-        make(name, checkpoint).predict(plan, seed=3)
+        method.predict(plan, seed=3)
 
 
 @EVERY
@@ -421,7 +422,12 @@ def test_real_checkpoint(name: str, shared: Path) -> None:
     checkpoint = load_checkpoint(str(shared / "models" / "sst2-minilm"), device="cpu")
     planner = Planner.of(checkpoint)
     plan = planner.plan(data["sentence"], np.arange(100, dtype=np.int64))
-    method = make(name, checkpoint, **({"passes": 3} if "passes" in parameters(METHODS.load(name)) else {}))
+    few = datasets.load_dataset(str(shared / "data" / "sst2"), split="train[:100]")
+    train = LabelledPlan(
+        planner.plan(few["sentence"], np.arange(100, dtype=np.int64)), np.array(few["label"])
+    )
+    passes = {"passes": 3} if "passes" in parameters(METHODS.load(name)) else {}
+    method = make(name, checkpoint, train=train, **passes)
     predictive = method.predict(plan, seed=0)
     well_formed(predictive, 100, 2)
     assert (predictive.probs.argmax(axis=1) == data["label"]).mean() > 0.8

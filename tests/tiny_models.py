@@ -21,6 +21,7 @@ from transformers import (
     RobertaConfig,
 )
 
+from calibench.data.hashing import weights_sha256
 from calibench.data.plan import Planner
 from calibench.models import Checkpoint
 from calibench.types import Plan, Text
@@ -138,7 +139,7 @@ def wrap(module: torch.nn.Module, tokenizer: Any, classes: int) -> Checkpoint:
         labels=labels,
         name=f"tiny-{type(module).__name__}",
         revision=None,
-        sha256="0" * 64,
+        sha256=weights_sha256(module.state_dict()),
         source="folder",
         device=torch.device("cpu"),
         dtype=torch.float32,

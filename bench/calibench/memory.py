@@ -28,16 +28,21 @@ from calibench.types import LabelledPlan, Text
 if TYPE_CHECKING:
     import torch
 
-    from calibench.data.plan import Planner
+    from calibench.models import Checkpoint
 
 
 @dataclass(frozen=True)
 class TrainData:
-    """What a method is fitted on: texts, their rows and labels."""
+    """What a method is fitted on: texts, their rows and labels, and how they are put into batches.
+
+    The batches are those of the run, so that the features which it has made are found again.
+    """
 
     texts: Sequence[Text]
     rows: Sequence[int]
     labels: Sequence[int]
+    token_budget: int
+    batch_size: int | None
 
 
 @dataclass(frozen=True)
@@ -162,7 +167,7 @@ def _peak(task: MemoryTask) -> Peak:
     planner = Planner.of(checkpoint)
     rows = np.array(task.rows, dtype=np.int64)
     one_batch = [np.arange(len(rows), dtype=np.int64)]
-    train = _labelled(planner, task.train)
+    train = None if task.train is None else _labelled(checkpoint, task.train)
     factory = METHODS.load(task.method)
     # A method made and thrown away brings in the libraries that it imports, which are not its own memory.
     factory(checkpoint, **task.params)
@@ -188,9 +193,10 @@ def _texts(given: Sequence[Any]) -> list[Text]:
     return [text if isinstance(text, str) else (text[0], text[1]) for text in given]
 
 
-def _labelled(planner: Planner, train: TrainData | None) -> LabelledPlan | None:
-    if train is None:
-        return None
+def _labelled(checkpoint: Checkpoint, train: TrainData) -> LabelledPlan:
+    from calibench.data.plan import Planner
+
+    planner = Planner.of(checkpoint, token_budget=train.token_budget, batch_size=train.batch_size)
     plan = planner.plan(_texts(train.texts), np.array(train.rows, dtype=np.int64))
     return LabelledPlan(plan, np.array(train.labels, dtype=np.int64))
 

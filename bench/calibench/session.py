@@ -7,7 +7,7 @@ import hashlib
 import json
 import random
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -94,12 +94,6 @@ def session_name(setting: Setting, active: Sequence[Running]) -> str:
     if setting.suite.yardstick is not None:
         content.append(dataclasses.asdict(setting.suite.yardstick))
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
-
-
-def shared_by(runnings: Sequence[Running]) -> Iterator[Running]:
-    """One after the other, with forward passes shared."""
-    with sharing():
-        yield from runnings
 
 
 def _part(running: Running, split: CalibrationSplit) -> str:
@@ -278,13 +272,15 @@ class Session:
         draw.shuffle(turn)
         times: dict[str, Any] = {}
         outputs: dict[str, Predictive] = {}
-        for running, result in self._predictions(turn, block, repetition):
-            if result is not None:
-                predictive, timed = result
-                times[running.key] = timed.as_dict()
-                if not running.again:
-                    outputs[running.key] = predictive
-            self.progress.step(running.label)
+        with sharing():
+            for running in turn:
+                result = self._beside_others(running, block, repetition)
+                if result is not None:
+                    predictive, timed = result
+                    times[running.key] = timed.as_dict()
+                    if not running.again:
+                        outputs[running.key] = predictive
+                self.progress.step(running.label)
         positions = np.concatenate(self.setting.blocks[block])
         if repetition == 0:
             self.journal.save_outputs(block, outputs)
@@ -307,16 +303,13 @@ class Session:
             }
         )
 
-    def _predictions(
-        self, turn: Sequence[Running], block: int, repetition: int
-    ) -> Iterator[tuple[Running, tuple[Predictive, Timed] | None]]:
-        """Every method's prediction of a block; all but what is compared with share forward passes."""
-        with sharing():
-            for running in turn:
-                own = running.cell.reference or running.again
-                with alone() if own else nullcontext():
-                    result = self._predict_block(running, block, repetition)
-                yield running, result
+    def _beside_others(
+        self, running: Running, block: int, repetition: int
+    ) -> tuple[Predictive, Timed] | None:
+        """A method's prediction of a block, with passes that it shares unless others are compared with it."""
+        own = running.cell.reference or running.again
+        with alone() if own else nullcontext():
+            return self._predict_block(running, block, repetition)
 
     def _in_turn(self, repetition: int) -> list[Running]:
         return [
@@ -433,12 +426,13 @@ class Session:
             and (sets or running.cell.fits or running.key in bases)
         ]
         self.progress.stage("Calibration split", len(left))
-        for running in shared_by(left):
-            self.journal.append(
-                {"kind": "calibration", "cell": running.key, "data": split.dataset.sha256}
-                | self._predict_split(running, split)
-            )
-            self.progress.step(running.label)
+        with sharing():
+            for running in left:
+                self.journal.append(
+                    {"kind": "calibration", "cell": running.key, "data": split.dataset.sha256}
+                    | self._predict_split(running, split)
+                )
+                self.progress.step(running.label)
 
     def _predict_split(self, running: Running, split: CalibrationSplit) -> dict[str, Any]:
         # Where it fails, it is the rows with post-hoc steps that do, not the method's own.
@@ -463,12 +457,13 @@ class Session:
         for aside in self.setting.asides:
             left = [item for item in self._alive() if not item.again and (item.key, aside.key) not in done]
             self.progress.stage(aside.name.capitalize(), len(left))
-            for running in shared_by(left):
-                self.journal.append(
-                    {"kind": "aside", "cell": running.key, "aside": aside.key}
-                    | self._predict_once(running, aside.plan, "aside", _aside_part(running, aside))
-                )
-                self.progress.step(running.label)
+            with sharing():
+                for running in left:
+                    self.journal.append(
+                        {"kind": "aside", "cell": running.key, "aside": aside.key}
+                        | self._predict_once(running, aside.plan, "aside", _aside_part(running, aside))
+                    )
+                    self.progress.step(running.label)
 
     def aside_outputs(self, running: Running, aside: Aside) -> Predictive:
         """What a method predicted for a data set beside.
@@ -535,5 +530,11 @@ class Session:
         train = self.setting.train
         if train is None or not running.cell.factory.needs_train:
             return None
-        plan = train.labelled.plan
-        return memory.TrainData(plan.texts, plan.rows.tolist(), train.labelled.labels.tolist())
+        plan, planner = train.labelled.plan, self.setting.planner
+        return memory.TrainData(
+            plan.texts,
+            plan.rows.tolist(),
+            train.labelled.labels.tolist(),
+            planner.token_budget,
+            planner.batch_size,
+        )

@@ -27,6 +27,8 @@ MOST_BYTES = 512 * 2**20
 @dataclass(eq=False)
 class _Kept:
     results: dict[bytes, tuple[Any, float]] = field(default_factory=dict)
+    #: Held, so that no later module has the identity of one that is gone.
+    modules: list[nn.Module] = field(default_factory=list)
     bytes: int = 0
 
 
@@ -106,6 +108,7 @@ def shared(
     size = _bytes(result)
     if kept.bytes + size <= MOST_BYTES:
         kept.results[key] = (result, seconds)
+        kept.modules.append(module)
         kept.bytes += size
     return result
 
@@ -114,7 +117,7 @@ def _key(module: nn.Module, inputs: Mapping[str, Tensor]) -> bytes:
     digest = hashlib.blake2b(str(id(module)).encode(), digest_size=16)
     for name in sorted(inputs):
         digest.update(f"{name} {tuple(inputs[name].shape)}".encode())
-        digest.update(inputs[name].cpu().numpy().data)
+        digest.update(inputs[name].cpu().contiguous().numpy().data)
     return digest.digest()
 
 

@@ -21,7 +21,7 @@ from calibench.data.plan import map_batches
 from calibench.encoder import Encoder
 from calibench.errors import CalibenchError
 from calibench.models import Checkpoint
-from calibench.sharing import charge
+from calibench.sharing import alone, charge
 from calibench.types import Batch, IntArray, LabelledPlan
 
 #: Names another folder for the cache than the platform's own.
@@ -60,7 +60,8 @@ def train_features(checkpoint: Checkpoint, encoder: Encoder, train: LabelledPlan
     stored = _read(file)
     if stored is None:
         start = time.perf_counter()
-        both = _run(encoder, train)
+        with alone():
+            both = _run(encoder, train)
         stored = (*both, time.perf_counter() - start)
         _write(file, *stored)
     else:
@@ -98,6 +99,7 @@ def _file(checkpoint: Checkpoint, train: LabelledPlan) -> Path:
         "device": checkpoint.device.type,
         "attention": checkpoint.attention,
         "torch": torch.__version__,
+        "threads": torch.get_num_threads(),  # the seconds depend on it
         "texts": plan_sha256(train.plan),
     }
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]
@@ -106,9 +108,10 @@ def _file(checkpoint: Checkpoint, train: LabelledPlan) -> Path:
 
 def _read(file: Path) -> tuple[NDArray[np.float32], NDArray[np.float32], float] | None:
     try:
-        with np.load(file) as stored:
+        # Opened here: numpy leaves a file that it cannot read open.
+        with file.open("rb") as stream, np.load(stream) as stored:
             return stored["features"], stored["logits"], float(stored["seconds"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # absent, or cut off while written
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):  # absent, or damaged
         return None
 
 
