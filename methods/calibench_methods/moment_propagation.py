@@ -1,13 +1,14 @@
 """MC-Dropout without sampling: first-order variance of the log-odds, from one pass and its gradient.
 
-    g(m) ~ N(g(1), v),    v = sum_i p_i / (1 - p_i) (dg/dm_i)^2 at m = 1,
-    p(top | x) = E sigmoid(N(g(1), v)),    p(y | x) = (1 - p(top | x)) softmax(f)_y / (1 - softmax(f)_top),
+    g(m) ~ N(g(1) - h/2, V g),    p(top | x) = E sigmoid(g),    V a = sum_i p_i / (1 - p_i) (da/dm_i)^2 at m = 1,
+    h = V(u' f) with u_k = sqrt(q_k) s_k - q_k sum_j sqrt(q_j) s_j,
 
-with f the logits, top the class they favour, g = log softmax(f)_top - log(1 - softmax(f)_top) its log-odds, and
-m_i the mask of unit i over its mean: 0 with probability p_i, else 1 / (1 - p_i). After Postels et al.,
-"Sampling-free epistemic uncertainty estimation using approximated variance propagation" (ICCV 2019), and Wang and
-Manning, "Fast dropout training" (ICML 2013). They push variances forward, layer by layer; here derivatives are
-pulled back, so that correlations between units are kept.
+with f the logits, top the class they favour, g its log-odds log softmax(f)_top / (1 - softmax(f)_top), q the softmax of
+the other classes alone, s_k = 1, -1, 1, ... in order of q, and m_i the mask of unit i over its mean: 0 with probability
+p_i, else 1 / (1 - p_i). The other classes share 1 - p(top | x) in proportion to q. After Postels et al., "Sampling-free
+epistemic uncertainty estimation using approximated variance propagation" (ICCV 2019), and Wang and Manning, "Fast
+dropout training" (ICML 2013). They push variances forward, layer by layer; here derivatives are pulled back, so that
+correlations between units are kept.
 """
 
 from __future__ import annotations
@@ -40,14 +41,16 @@ NODES = 64
 
 
 class MomentPropagation(Method):
-    """One forward and one backward pass per text; nothing is drawn, and the seed has no effect.
+    """One forward pass and one backward pass per text, two for more than two classes; nothing is drawn.
 
     The variance is that of the additive part of the log-odds in the masks, taken at the deterministic pass:
-    exact where the log-odds are linear in the masks. What it misses:
+    exact where the log-odds are linear in the masks. Noise in the logits also favours the many classes that
+    are not predicted, as the log of a sum of exponentials is convex; h is its second-order mean, of which one
+    direction u with fixed signs is a probe (with random signs it would be unbiased). What is missed:
 
-    - The mean of the log-odds is that of the deterministic pass; MC-Dropout moves it, usually towards 0.
-    - The predicted class is always that of the deterministic pass.
-    - The classes that are not predicted share what is left in fixed proportions.
+    - Masks also move the mean of the logits, usually towards 0, and no part of that is seen. On sentences it
+      is most of what is left of the error.
+    - The classes that are not predicted keep their proportions.
 
     `scores` holds "standard_deviation", float64 [N]: of the predicted class's probability over masks. It
     says how much passes would differ, not how far `probs` are from their mean.
@@ -80,7 +83,9 @@ class MomentPropagation(Method):
         self._outputs: list[tuple[Tensor, float]] = []
         self._intercept = Intercept(self._pass_through)
         with self._intercept:
-            drawing = [site.name for site in measure_coverage(self._module, sites, inputs).sites if site.active]
+            drawing = [
+                site.name for site in measure_coverage(self._module, sites, inputs).sites if site.active
+            ]
         self._outputs.clear()
         if drawing:
             raise RefusedError(
@@ -121,13 +126,14 @@ class MomentPropagation(Method):
         """Probabilities and the predicted class's standard deviation: float64 [B, C + 1]."""
         logits, variance = self._moments(inputs)
         probs = checked_softmax(logits[None], rows)[0]
-        if not np.isfinite(variance).all():
+        finite = np.isfinite(variance).all(axis=0)
+        if not finite.all():
             raise CalibenchError(
-                f"The variance of the logits is not finite for row {rows[~np.isfinite(variance)].min()} of the "
-                "data set; run it with --dtype float32."
+                f"The variance of the logits is not finite for row {rows[~finite].min()} of the data set; "
+                "run it with --dtype float32."
             )
         log_odds, top = (value.numpy() for value in _log_odds(logits))
-        mean, deviation = sigmoid_moments(log_odds, variance)
+        mean, deviation = sigmoid_moments(log_odds - variance[1] / 2, variance[0])
         others = probs.copy()
         np.put_along_axis(others, top[:, None], 0.0, axis=1)
         left = others.sum(axis=1, keepdims=True)
@@ -138,27 +144,36 @@ class MomentPropagation(Method):
         return np.column_stack([result, deviation])
 
     def _moments(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, FloatArray]:
-        """Logits [B, C], float64 on the host, and the variance of the top class's log-odds, float64 [B]."""
+        """Logits [B, C], float64 on the host, and V g and h, float64 [2, B]."""
         self._outputs.clear()  # left over where a pass was interrupted
         with self._intercept:
             logits = self._module(**inputs).logits.double()
-        outputs, factors = zip(*self._outputs, strict=True)
+        variance = np.zeros((2, len(logits)))
+        variance[0] = self._variance(_log_odds(logits)[0], keep=logits.shape[1] > 2)
+        if logits.shape[1] > 2:
+            variance[1] = self._variance((_probe(logits.detach()) * logits).sum(dim=1), keep=False)
         self._outputs.clear()
-        gradients = torch.autograd.grad(_log_odds(logits)[0].sum(), outputs, allow_unused=True)
-        texts = len(logits)
-        variance = torch.zeros(texts, dtype=torch.float64, device=logits.device)
-        for values, gradient, factor in zip(outputs, gradients, factors, strict=True):
+        return logits.detach().cpu(), variance
+
+    def _variance(self, values: Tensor, *, keep: bool) -> FloatArray:
+        """First-order variance over masks of values [B], each a function of its own text: float64 [B]."""
+        outputs = [output for output, _ in self._outputs]
+        gradients = torch.autograd.grad(values.sum(), outputs, retain_graph=keep, allow_unused=True)
+        texts = len(values)
+        variance = torch.zeros(texts, dtype=torch.float64, device=values.device)
+        for (output, factor), gradient in zip(self._outputs, gradients, strict=True):
             if gradient is None:
                 continue
-            if texts > 1 and len(values) != texts:
+            if texts > 1 and len(output) != texts:
                 raise RefusedError(
-                    f"A dropout of {type(self._module).__name__} acts on a tensor of shape {tuple(values.shape)}, "
+                    f"A dropout of {type(self._module).__name__} acts on a tensor of shape {tuple(output.shape)}, "
                     f"whose first axis is not the batch of {texts}; use mc-dropout."
                 )
-            # A mask m multiplies a unit u of value 1 * u: dg/dm = u dg/du.
-            slopes = (values.detach() * gradient).float()
+            # A mask m multiplies a unit u: the derivative by m is u times that by what dropout returns.
+            slopes = (output.detach() * gradient).float()
             variance += factor * slopes.square_().reshape(texts, -1).sum(dim=1).double()
-        return logits.detach().cpu(), variance.cpu().numpy()
+        result: FloatArray = variance.cpu().numpy()
+        return result
 
     def _pass_through(self, values: Tensor, p: float) -> Tensor:
         """What dropout returns on average, as a tensor of its own that a derivative can be taken by."""
@@ -206,6 +221,18 @@ def _log_odds(logits: Tensor) -> tuple[Tensor, Tensor]:
     chosen = torch.nn.functional.one_hot(top, logits.shape[1]).bool()
     others = logits.masked_fill(chosen, -torch.inf).logsumexp(dim=1)
     return logits[chosen] - others, top
+
+
+def _probe(logits: Tensor) -> Tensor:
+    """The directions u in the logits, float64 [B, C], 0 for the class with the largest one."""
+    top = logits.argmax(dim=1, keepdim=True)
+    q = logits.scatter(1, top, -torch.inf).softmax(dim=1)
+    order = q.argsort(dim=1, descending=True, stable=True)
+    signs = torch.ones_like(q).scatter(
+        1, order, (1 - 2 * (torch.arange(q.shape[1], device=q.device) % 2)).to(q.dtype).expand_as(q)
+    )
+    probe = q.sqrt() * signs
+    return probe - q * probe.sum(dim=1, keepdim=True)
 
 
 def _freeze(module: nn.Module) -> None:
