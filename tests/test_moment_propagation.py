@@ -10,16 +10,17 @@ import torch
 from scipy import integrate, special, stats
 
 from calibench.errors import RefusedError, UsageError
+from calibench.types import FloatArray
 from calibench_methods.frequentist import Frequentist
 from calibench_methods.mc_dropout import McDropout
 from calibench_methods.moment_propagation import MomentPropagation, sigmoid_moments
-from scenarios import UNITS, P, enumerable
+from scenarios import UNITS, Known, P, enumerable
 from tiny_models import plan_of, sentences, tiny_checkpoint
 
 
-def enumerated(known: object) -> np.ndarray:
+def enumerated(known: Known) -> FloatArray:
     """Logits over all 64 masks of an enumerable model, [64, B, C], of its first batch."""
-    model, batch = known.checkpoint.module, known.plan.batches[0]  # type: ignore[attr-defined]
+    model, batch = known.checkpoint.module, known.plan.batches[0]
     masks = torch.tensor(list(itertools.product([0.0, 1.0], repeat=UNITS)))
     with torch.no_grad():
         features = model.features(**batch.inputs)
@@ -67,22 +68,23 @@ def test_known_answer(shared: bool) -> None:
     assert np.abs(deviation - known.deviation[:, 0]).max() < 0.06
 
 
-SMALL = {"hidden_dropout_prob": 0.02, "attention_probs_dropout_prob": 0.02, "classifier_dropout": 0.02}
 LIMIT = {
-    ("distilbert", "sdpa"): {"dropout": 0.02, "attention_dropout": 0.02, "seq_classif_dropout": 0.02},
-    ("distilbert", "eager"): {"dropout": 0.02, "attention_dropout": 0.02, "seq_classif_dropout": 0.02},
-    ("roberta", "sdpa"): SMALL,
-    ("electra", "eager"): SMALL,
-    ("deberta-v2", "eager"): SMALL | {"pooler_dropout": 0.02},
+    ("distilbert", "sdpa"): ("dropout", "attention_dropout", "seq_classif_dropout"),
+    ("electra", "eager"): ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"),
+    ("deberta-v2", "eager"): ("hidden_dropout_prob", "attention_probs_dropout_prob", "pooler_dropout"),
 }
 
 
 @pytest.mark.parametrize(("architecture", "attention"), LIMIT)
-def test_small_dropout_agrees_with_many_passes(architecture: str, attention: str) -> None:
-    """With p = 0.02, variances of the log-odds are within 30% of those of 600 passes, on average over texts."""
-    checkpoint = tiny_checkpoint(architecture, attention, **LIMIT[architecture, attention])
+def test_small_dropout_agrees_with_passes(architecture: str, attention: str) -> None:
+    """With p = 0.02 and small weights, log-odds vary as over 300 passes: within 25%, averaged over 6 texts.
+
+    A text's variance over passes is known to 15% or so, from few dropped units.
+    """
+    small = dict.fromkeys(LIMIT[architecture, attention], 0.02)
+    checkpoint = tiny_checkpoint(architecture, attention, initializer_range=0.1, **small)
     plan = plan_of(checkpoint, [*sentences(6)], token_budget=1000)
-    samples = McDropout(checkpoint, passes=600).predict(plan, seed=2).samples
+    samples = McDropout(checkpoint, passes=300).predict(plan, seed=2).samples
     assert samples is not None
     sampled = special.logit(samples[..., 0].astype(np.float64)).var(axis=0)
     method = MomentPropagation(checkpoint)
@@ -91,18 +93,19 @@ def test_small_dropout_agrees_with_many_passes(architecture: str, attention: str
     for position, index in enumerate(batch.index):
         one = {name: value[position : position + 1] for name, value in batch.inputs.items()}
         first_order[index] = method._moments(one)[1][0, 0]
-    assert abs(np.log(first_order / sampled).mean()) < np.log(1.3)
+    assert abs(np.log(first_order / sampled).mean()) < np.log(1.25)
 
 
-def test_many_classes_are_nearer_to_many_passes() -> None:
-    """With 30 classes and p = 0.05 the error against 600 passes is at most half the deterministic pass's."""
-    p = {"dropout": 0.05, "attention_dropout": 0.05, "seq_classif_dropout": 0.05}
-    checkpoint = tiny_checkpoint(classes=30, **p)
-    plan = plan_of(checkpoint, [*sentences(12)])
-    mean = McDropout(checkpoint, passes=600).predict(plan, seed=1).probs
+def test_many_classes_share_what_noise_gives_them() -> None:
+    """With 30 classes and one dropout of p = 0.2, the error of the top class is below half that without."""
+    off = {"dropout": 0.0, "attention_dropout": 0.0}
+    checkpoint = tiny_checkpoint(classes=30, seq_classif_dropout=0.2, **off)
+    plan = plan_of(checkpoint, [*sentences(8)], token_budget=1000)
     deterministic = Frequentist(checkpoint).predict(plan, seed=0).probs
-    moments = MomentPropagation(checkpoint).predict(plan, seed=0).probs
-    assert np.square(moments - mean).sum() < np.square(deterministic - mean).sum() / 4
+    top = np.arange(8), deterministic.argmax(axis=1)
+    mean = McDropout(checkpoint, passes=300).predict(plan, seed=1).probs[top]
+    moments = MomentPropagation(checkpoint).predict(plan, seed=0).probs[top]
+    assert np.square(moments - mean).sum() < np.square(deterministic[top] - mean).sum() / 4
 
 
 def test_neither_seed_nor_plan_matter() -> None:

@@ -2,9 +2,9 @@
 
     p(y | x) = 1/T sum_t softmax(f(x; M_t * W / (1 - p))), with M_t ~ Bernoulli(1 - p) for each weight.
 
-Mobiny et al., "DropConnect is effective in modeling uncertainty of Bayesian deep networks" (2019), on Wan et al.,
-"Regularization of neural networks using DropConnect" (ICML 2013), with the layer of Atighehchian et al., "Bayesian
-active learning for production" (2020).
+Mobiny et al., "DropConnect is effective in modeling uncertainty of Bayesian deep networks" (2019), on Wan et
+al., "Regularization of neural networks using DropConnect" (ICML 2013), with the layer of Atighehchian et al.,
+"Bayesian active learning for production" (2020).
 """
 
 from __future__ import annotations

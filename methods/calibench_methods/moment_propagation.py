@@ -1,14 +1,16 @@
 """MC-Dropout without sampling: first-order variance of the log-odds, from one pass and its gradient.
 
-    g(m) ~ N(g(1) - h/2, V g),    p(top | x) = E sigmoid(g),    V a = sum_i p_i / (1 - p_i) (da/dm_i)^2 at m = 1,
-    h = V(u' f) with u_k = sqrt(q_k) s_k - q_k sum_j sqrt(q_j) s_j,
+    g(m) ~ N(g(1) - h/2, V g),    p(top | x) = E sigmoid(g),
+    V a = sum_i p_i / (1 - p_i) (da/dm_i)^2 at m = 1,
+    h = V(u' f),    u_k = sqrt(q_k) s_k - q_k sum_j sqrt(q_j) s_j,
 
-with f the logits, top the class they favour, g its log-odds log softmax(f)_top / (1 - softmax(f)_top), q the softmax of
-the other classes alone, s_k = 1, -1, 1, ... in order of q, and m_i the mask of unit i over its mean: 0 with probability
-p_i, else 1 / (1 - p_i). The other classes share 1 - p(top | x) in proportion to q. After Postels et al., "Sampling-free
-epistemic uncertainty estimation using approximated variance propagation" (ICCV 2019), and Wang and Manning, "Fast
-dropout training" (ICML 2013). They push variances forward, layer by layer; here derivatives are pulled back, so that
-correlations between units are kept.
+with f the logits, top the class they favour, g its log-odds log (softmax(f)_top / (1 - softmax(f)_top)), q the
+softmax of the other classes alone, s_k = 1, -1, 1, ... in order of q, and m_i the mask of unit i: 0 with
+probability p_i, else 1 / (1 - p_i). The other classes share 1 - p(top | x) in proportion to q.
+
+After Postels et al., "Sampling-free epistemic uncertainty estimation using approximated variance propagation"
+(ICCV 2019), and Wang and Manning, "Fast dropout training" (ICML 2013). They push variances forward, layer by
+layer; here derivatives are pulled back, so that correlations between units are kept.
 """
 
 from __future__ import annotations
@@ -55,8 +57,8 @@ class MomentPropagation(Method):
     `scores` holds "standard_deviation", float64 [N]: of the predicted class's probability over masks. It
     says how much passes would differ, not how far `probs` are from their mean.
 
-    Every architecture whose dropout is `F.dropout` or attention dropout is covered, whatever its layers. Where a
-    mask has no batch axis (DeBERTa-v2's `pos_dropout`), texts are run one by one, and `notes` say so.
+    Every architecture whose dropout is `F.dropout` or attention dropout is covered, whatever its layers.
+    Where a mask has no batch axis (DeBERTa-v2's `pos_dropout`), texts are run one by one, and `notes` say so.
 
     Args:
         checkpoint: the model; the method works on a twin of it.
@@ -166,8 +168,8 @@ class MomentPropagation(Method):
                 continue
             if texts > 1 and len(output) != texts:
                 raise RefusedError(
-                    f"A dropout of {type(self._module).__name__} acts on a tensor of shape {tuple(output.shape)}, "
-                    f"whose first axis is not the batch of {texts}; use mc-dropout."
+                    f"A dropout of {type(self._module).__name__} acts on a tensor of shape "
+                    f"{tuple(output.shape)}, whose first axis is not the batch of {texts}; use mc-dropout."
                 )
             # A mask m multiplies a unit u: the derivative by m is u times that by what dropout returns.
             slopes = (output.detach() * gradient).float()
