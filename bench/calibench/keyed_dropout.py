@@ -61,7 +61,7 @@ class KeyedDropout(nn.Module):
         self._source = MaskSource(copies, independent=independent)
         self._running: list[str] = []
         self._draws: dict[str, int] = {}
-        self._intercept = _Intercept(self._dropout)
+        self._intercept = Intercept(self._dropout)
         self._install(sites)
         self.coverage = self._tried(sites, example_inputs)
 
@@ -149,7 +149,7 @@ class KeyedDropout(nn.Module):
         return (dropped.mul_(1 / (1 - p)) if p < 1 else dropped).view(values.shape)
 
 
-class _Intercept(TorchFunctionMode):
+class Intercept(TorchFunctionMode):
     """Answers what draws in train mode from `dropout(values, p)`, unless that returns None."""
 
     def __init__(self, dropout: Callable[[Tensor, float], Tensor | None]) -> None:
@@ -191,7 +191,7 @@ class _Intercept(TorchFunctionMode):
             return None
         if is_causal or enable_gqa:
             raise RefusedError(
-                "Stratified masks do not cover dropout in causal or grouped-query attention; use mc-dropout."
+                "Dropout in causal or grouped-query attention is not covered by this method; use mc-dropout."
             )
         scores = (query * (query.shape[-1] ** -0.5 if scale is None else scale)) @ key.transpose(-1, -2)
         if attn_mask is not None and attn_mask.dtype == torch.bool:
