@@ -1,0 +1,317 @@
+"""Laplace approximation of the last layer: a Gaussian over its weights, one pass, fitted on training texts.
+
+With phi = (h, 1) the features of a text, f = W phi, theta = vec(W) [M], p_n the softmax of training text n:
+
+    H = sum_n (diag p_n - p_n p_n^T) (x) phi_n phi_n^T,  theta ~ N(theta*, (H + delta I)^-1)
+    log Z(delta) = sum_n log p_n[y_n] - delta/2 |theta*|^2 + 1/2 sum_m log(delta / (e_m + delta))
+    f(x) ~ N(W* phi, S(x)),  S(x) = (I (x) phi)^T (H + delta I)^-1 (I (x) phi)
+    probit:   p(y | x) = softmax(f_y / sqrt(1 + pi/8 S_yy))
+    sampled:  p(y | x) = mean over draws z ~ N(0, I) of softmax(f + S^1/2 z)
+
+with e_m the eigenvalues of H, the generalised Gauss-Newton matrix of the cross-entropy. Since logits are
+linear in the weights, H is its Hessian, and the Gaussian of the logits is that of the weights.
+
+MacKay, "The Evidence Framework Applied to Classification Networks" (Neural Computation 1992); Ritter et al.,
+"A Scalable Laplace Approximation for Neural Networks" (ICLR 2018), for "kron"; Kristiadi et al., "Being
+Bayesian, Even Just a Bit, Fixes Overconfidence in ReLU Networks" (ICML 2020); Daxberger et al., "Laplace
+Redux" (NeurIPS 2021). The probit for many classes is Gibbs's (thesis, Cambridge 1997), as used there.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from scipy.optimize import brentq
+
+from calibench.data.plan import map_batches
+from calibench.encoder import Encoder
+from calibench.errors import CalibenchError, RefusedError, UsageError
+from calibench.models import Checkpoint
+from calibench.passes import at_least, checked_softmax
+from calibench.seeds import derived_seed
+from calibench.train_features import train_features
+from calibench.types import Batch, FloatArray, IntArray, LabelledPlan, Method, Plan, Predictive
+
+PREDICTIVES = ("probit", "sampled")
+#: Most parameters of a full posterior: its matrix then takes 128 MiB, and its eigenvectors the same again.
+MOST_FULL = 4096
+
+#: Maps eigenvalues of H, float64 [M], to the prior precision.
+Choose = Callable[[FloatArray], float]
+
+
+class LaplaceLast(Method):
+    """A Gaussian posterior over weights and bias of the last layer; encoder and mode stay the checkpoint's.
+
+    The mode is assumed, not sought: the checkpoint was trained with dropout, with a weight decay that is
+    unknown and perhaps stopped early, so that the gradient of the loss it is taken to minimise is not zero.
+    What that would add to the expansion is left out, as is customary. Features are those without dropout.
+    The texts that `fit` is given count as all that the layer was trained on: fewer give a wider posterior.
+
+    "probit" needs the diagonal of S alone, which costs M operations per text for "kron" and "diag". It scales
+    each logit by itself, so that it leaves out the correlation of logits, and changes if a constant is added
+    to all of them; "sampled" has neither flaw and is noisy instead.
+
+    Args:
+        checkpoint: the model.
+        structure: "full" for H itself; "kron" for sum_n (diag p_n - p_n p_n^T) (x) mean_n phi_n phi_n^T,
+            exact where the two are uncorrelated over training texts; "diag" for the diagonal of H.
+        predictive: "probit" or "sampled".
+        samples: draws for "sampled", at least 1, keyed by (seed, data set row): no batch plan changes them.
+        prior_precision: delta, above 0; 0 for the one that maximises log Z. As a function of log delta, log Z
+            is concave, with one maximum where delta |theta*|^2 = sum_m e_m / (e_m + delta).
+
+    Raises:
+        UsageError: a parameter is out of range, or `predict` comes before `fit`.
+        RefusedError: the logits are not the output of a linear layer of one vector per text, or the matrix of
+            a full posterior would be too large.
+    """
+
+    needs_train: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        *,
+        structure: str = "kron",
+        predictive: str = "probit",
+        samples: int = 100,
+        prior_precision: float = 0.0,
+    ) -> None:
+        super().__init__(checkpoint)
+        _one_of("structure", structure, tuple(STRUCTURES))
+        self._sampled = _one_of("predictive", predictive, PREDICTIVES) == "sampled"
+        self._samples = at_least(1, "samples", samples)
+        if not 0.0 <= prior_precision < math.inf:
+            raise UsageError(
+                f"prior_precision is {prior_precision:g}, but must be above 0, or 0 to choose it by the data."
+            )
+        self._stated = prior_precision
+        self._checkpoint = checkpoint
+        self._structure = STRUCTURES[structure]
+        self._encoder = Encoder(checkpoint)
+        linear = self._encoder.head.linear
+        self._biased = linear.bias is not None
+        count = linear.out_features * (linear.in_features + self._biased)
+        if structure == "full" and count > MOST_FULL:
+            raise RefusedError(
+                f"A full posterior over the last layer of {checkpoint.name} takes a matrix of {count} x "
+                f"{count}, and {MOST_FULL} parameters are the most it is made for; use structure=kron."
+            )
+        self._posterior: Posterior | None = None
+        self._evidence = math.nan
+
+    def fit(self, train: LabelledPlan) -> None:
+        found = train_features(self._checkpoint, self._encoder, train)
+        logits = found.logits.astype(np.float64)
+        log_probs = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
+        likelihood = float(np.take_along_axis(log_probs, found.labels[:, None], axis=1).sum())
+        tensors = self._encoder.head.linear.parameters()
+        norm = sum(float(value.detach().to("cpu").double().square().sum()) for value in tensors)
+
+        def choose(eigenvalues: FloatArray) -> float:
+            return self._stated or best_precision(eigenvalues, norm)
+
+        self._posterior = self._structure(self._phi(found.features), np.exp(log_probs), choose)
+        precision, eigenvalues = self._posterior.precision, self._posterior.eigenvalues
+        self._evidence = log_evidence(likelihood, norm, eigenvalues, precision)
+
+    @property
+    def learnt(self) -> Mapping[str, Any]:
+        """Prior precision, log Z, and the parameters that the data determine, sum_m e_m / (e_m + delta)."""
+        if self._posterior is None:
+            return {}
+        return {
+            "prior_precision": self._posterior.precision,
+            "log_marginal_likelihood": self._evidence,
+            "effective_parameters": effective(self._posterior.eigenvalues, self._posterior.precision),
+        }
+
+    def predict(self, plan: Plan, *, seed: int) -> Predictive:
+        posterior = self._posterior
+        if posterior is None:
+            raise UsageError("laplace-last learns from training data: call fit before predict.")
+
+        def probs(batch: Batch) -> FloatArray:
+            encoded = self._encoder(batch)
+            rows = plan.rows[batch.index]
+            checked_softmax(encoded.logits[None], rows)
+            logits = encoded.logits.to("cpu").double().numpy()
+            phi = self._phi(encoded.features.to("cpu").double().numpy())
+            if self._sampled:
+                normal = self._normal(rows, logits.shape[1], seed)
+                spread = logits + posterior.deviations(phi, normal)
+            else:
+                spread = (logits / np.sqrt(1 + np.pi / 8 * posterior.variances(phi)))[None]
+            mean: FloatArray = checked_softmax(torch.from_numpy(spread), rows).mean(axis=0)
+            return mean
+
+        return Predictive(map_batches(plan, probs), passes=np.ones(len(plan), dtype=np.int64))
+
+    def _phi(self, features: Any) -> FloatArray:
+        """Features [N, D] in float64, with the 1 that the bias multiplies: [N, P]."""
+        values = np.asarray(features, dtype=np.float64)
+        return np.pad(values, ((0, 0), (0, 1)), constant_values=1.0) if self._biased else values
+
+    def _normal(self, rows: IntArray, classes: int, seed: int) -> FloatArray:
+        """Standard normal draws [samples, B, C], for each text from its row."""
+        shape = (self._samples, classes)
+        keyed = (np.random.default_rng(derived_seed(seed, "laplace", int(row))) for row in rows)
+        return np.stack([generator.standard_normal(shape) for generator in keyed], axis=1)
+
+
+class Posterior(ABC):
+    """A Gaussian over W around the mode, [C, P]; all arrays are float64.
+
+    Args:
+        phi: [N, P], of training texts.
+        probs: [N, C], their softmax.
+        choose: the prior precision for the eigenvalues of this structure's H.
+    """
+
+    #: Of H, [M], with M = C P.
+    eigenvalues: FloatArray
+    precision: float
+
+    @abstractmethod
+    def __init__(self, phi: FloatArray, probs: FloatArray, choose: Choose) -> None: ...
+
+    @abstractmethod
+    def variances(self, phi: FloatArray) -> FloatArray:
+        """The diagonal of S, [B, C], for phi [B, P]."""
+
+    @abstractmethod
+    def deviations(self, phi: FloatArray, normal: FloatArray) -> FloatArray:
+        """S^1/2 z, [..., B, C], for phi [B, P] and z [..., B, C]."""
+
+
+class Kron(Posterior):
+    """H = G (x) A with G = U diag(g) U^T, [C, C], and A = V diag(a) V^T, [P, P].
+
+    S = U diag(q) U^T with q_i = sum_j (V^T phi)_j^2 / (g_i a_j + delta): no matrix grows with C P.
+    """
+
+    def __init__(self, phi: FloatArray, probs: FloatArray, choose: Choose) -> None:
+        g, self._u = _eigh(np.diag(probs.sum(axis=0)) - probs.T @ probs)
+        a, self._v = _eigh(phi.T @ phi / len(phi))
+        products = np.outer(g, a)
+        self.eigenvalues = products.ravel()
+        self.precision = choose(self.eigenvalues)
+        self._shrunk = 1 / (products + self.precision)
+
+    def _q(self, phi: FloatArray) -> FloatArray:
+        q: FloatArray = np.square(phi @ self._v) @ self._shrunk.T
+        return q
+
+    def variances(self, phi: FloatArray) -> FloatArray:
+        values: FloatArray = self._q(phi) @ np.square(self._u).T
+        return values
+
+    def deviations(self, phi: FloatArray, normal: FloatArray) -> FloatArray:
+        values: FloatArray = (normal * np.sqrt(self._q(phi))) @ self._u.T
+        return values
+
+
+class Full(Posterior):
+    """H as it is, [M, M]."""
+
+    def __init__(self, phi: FloatArray, probs: FloatArray, choose: Choose) -> None:
+        classes, width = probs.shape[1], phi.shape[1]
+        hessian = np.empty((classes, width, classes, width))
+        for c in range(classes):
+            for d in range(c + 1):
+                weights = probs[:, c] * ((c == d) - probs[:, d])
+                hessian[c, :, d] = hessian[d, :, c] = (phi * weights[:, None]).T @ phi
+        self.eigenvalues, vectors = _eigh(hessian.reshape(classes * width, -1))
+        self.precision = choose(self.eigenvalues)
+        covariance = (vectors / (self.eigenvalues + self.precision)) @ vectors.T
+        self._covariance = covariance.reshape(classes, width, classes, width)
+
+    def _between(self, phi: FloatArray, c: int, d: int) -> FloatArray:
+        """S_cd, [B]."""
+        values: FloatArray = ((phi @ self._covariance[c, :, d]) * phi).sum(axis=1)
+        return values
+
+    def variances(self, phi: FloatArray) -> FloatArray:
+        return np.stack([self._between(phi, c, c) for c in range(len(self._covariance))], axis=1)
+
+    def deviations(self, phi: FloatArray, normal: FloatArray) -> FloatArray:
+        classes = range(len(self._covariance))
+        s = np.stack([np.stack([self._between(phi, c, d) for d in classes], axis=1) for c in classes], axis=1)
+        values, vectors = np.linalg.eigh(s)
+        roots = np.sqrt(np.maximum(values, 0.0))
+        moved: FloatArray = np.einsum("bci,...bi->...bc", vectors * roots[:, None, :], normal)
+        return moved
+
+
+class Diag(Posterior):
+    """The diagonal of H: S is diagonal too."""
+
+    def __init__(self, phi: FloatArray, probs: FloatArray, choose: Choose) -> None:
+        diagonal = (probs * (1 - probs)).T @ np.square(phi)
+        self.eigenvalues = diagonal.ravel()
+        self.precision = choose(self.eigenvalues)
+        self._shrunk = 1 / (diagonal + self.precision)
+
+    def variances(self, phi: FloatArray) -> FloatArray:
+        values: FloatArray = np.square(phi) @ self._shrunk.T
+        return values
+
+    def deviations(self, phi: FloatArray, normal: FloatArray) -> FloatArray:
+        return normal * np.sqrt(self.variances(phi))
+
+
+STRUCTURES: Mapping[str, type[Posterior]] = {"kron": Kron, "full": Full, "diag": Diag}
+
+
+def log_evidence(likelihood: float, norm: float, eigenvalues: FloatArray, precision: float) -> float:
+    """log Z(delta) of the log likelihood at the mode, |theta*|^2 and the eigenvalues of H [M]."""
+    return likelihood - precision * norm / 2 - float(np.log1p(eigenvalues / precision).sum()) / 2
+
+
+def effective(eigenvalues: FloatArray, precision: float) -> float:
+    """MacKay's gamma, the number of parameters that the data determine."""
+    return float((eigenvalues / (eigenvalues + precision)).sum())
+
+
+def best_precision(eigenvalues: FloatArray, norm: float) -> float:
+    """The delta that maximises log Z, given |theta*|^2.
+
+    The derivative by log delta is (gamma - delta |theta*|^2) / 2, which falls: gamma does, and the rest too.
+
+    Raises:
+        CalibenchError: there is none, because all weights are zero or the layer is certain of every text.
+    """
+
+    def slope(log_precision: float) -> float:
+        precision = math.exp(log_precision)
+        return effective(eigenvalues, precision) - precision * norm
+
+    # At `high`, delta |theta*|^2 is M, which gamma stays below. At `low` it is below 1/2, and gamma above,
+    # by its largest term alone.
+    most = float(eigenvalues.max())
+    if not (norm > 0 and most > 0):
+        raise CalibenchError(
+            "The marginal likelihood has no maximum over the prior precision, because the last layer is zero "
+            "or certain of every training text; state prior_precision."
+        )
+    high = math.log(len(eigenvalues) / norm)
+    low = min(math.log(most), math.log(0.5 / norm)) - 1e-9
+    return math.exp(brentq(slope, low, high, xtol=1e-12))
+
+
+def _eigh(symmetric: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Eigenvalues, none below 0 by rounding, and eigenvectors of a positive semidefinite matrix."""
+    values, vectors = np.linalg.eigh(symmetric)
+    return np.maximum(values, 0.0), vectors
+
+
+def _one_of(name: str, value: str, choices: tuple[str, ...]) -> str:
+    if value not in choices:
+        raise UsageError(f"{name} is {value!r}: choose {', '.join(choices)}.")
+    return value
