@@ -53,6 +53,22 @@ class Predictions:
     posterior: FloatArray | None
     at_passes: Mapping[int, FloatArray]
 
+    def own_score(self, record: Mapping[str, Any]) -> FloatArray | None:
+        """The score by which the record's method ranks texts; None for the largest probability.
+
+        Raises:
+            CalibenchError: the method has a score, which is not among those stored.
+        """
+        name = record["method"].get("score")
+        if name is None:
+            return None
+        if name not in self.scores:
+            raise CalibenchError(
+                f"{record['method']['name']} ranks by {name!r}, and its stored predictions hold no such score; "
+                "run it again with --overwrite-strategy always."
+            )
+        return self.scores[name]
+
 
 def write_whole(path: Path, data: bytes) -> None:
     """Replace `path` with `data`, or leave it as it was."""
