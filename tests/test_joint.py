@@ -86,7 +86,7 @@ def test_shares_with_their_intervals() -> None:
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_score_of_the_method_s_own_is_thresholded(seed: int) -> None:
-    """On a monotone function of the largest probability the answers are the same; above it is out of scope."""
+    """A monotone function of the largest probability gives its answers; above is out of scope."""
     chosen_on, scored = (
         Evaluation(e.probs, e.labels, None, {"s": -np.exp(3.0 * e.probs.max(axis=1))}, "s")
         for e in (mixed(seed, 200), mixed(seed + 10, 300))

@@ -135,7 +135,7 @@ def test_entropy_orders_two_classes_as_the_largest_probability_does() -> None:
 
 
 def test_plain_names_go_by_the_score_of_the_method() -> None:
-    """With a score that knows every error the ranking is perfect; without one the largest probability ranks."""
+    """A score that knows every error ranks perfectly; without one the largest probability ranks."""
     base = simulated(5, 300, 3)
     wrong = 1.0 - top_label(base)[1]
     knowing = Evaluation(base.probs, base.labels, None, {"oracle": wrong}, "oracle")

@@ -95,6 +95,12 @@ class Pair:
         return self.same and bool(np.abs(self.score - self.reference_score).max() <= SAME * size)
 
 
+def paired(method: str, reference: Evaluation, evaluation: Evaluation) -> Pair:
+    """Two evaluations of the same examples as a pair."""
+    scores = [None if e.score is None else e.scores[e.score] for e in (reference, evaluation)]
+    return Pair(method, reference.probs, evaluation.probs, *scores)
+
+
 def ranked(probs: FloatArray, labels: IntArray, score: FloatArray | None) -> Evaluation:
     """Predictions of a method that ranks by a score of its own, or by its largest probability."""
     scores = {} if score is None else {"own": score}

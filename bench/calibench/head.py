@@ -47,9 +47,7 @@ def find_head(checkpoint: Checkpoint) -> Head:
     layers = dict(checkpoint.module.named_modules())
     for name, output in reversed(outputs.items()):
         layer = layers[name]
-        alike = output.shape == logits.shape and torch.allclose(
-            output, logits, rtol=0, atol=0, equal_nan=True
-        )
+        alike = output.shape == logits.shape and torch.allclose(output, logits, rtol=0, atol=0, equal_nan=True)
         if alike and isinstance(layer, nn.Linear):
             return Head(name, layer)
     raise RefusedError(

@@ -107,7 +107,7 @@ class Examples:
     Attributes:
         base, new: float64 [N, C].
         labels: int64 [N].
-        base_score, new_score: float64 [N], the scores by which the two rank; None for the largest probability.
+        base_score, new_score: float64 [N], by which the two rank texts; None for the largest probability.
     """
 
     base: FloatArray

@@ -64,7 +64,7 @@ class Predictions:
             return None
         if name not in self.scores:
             raise CalibenchError(
-                f"{record['method']['name']} ranks by {name!r}, and its stored predictions hold no such score; "
+                f"{record['method']['name']} ranks by {name!r}, which is not in its stored predictions; "
                 "run it again with --overwrite-strategy always."
             )
         return self.scores[name]

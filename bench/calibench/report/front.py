@@ -64,22 +64,20 @@ def _panel(axes: Axes, found: Tradeoff, metric: str, at: Sequence[int]) -> None:
     value = {i: found.points[i].metrics[metric]["value"] for i in at}
     cost = {i: found.points[i].ratio["value"] for i in at}
     axes.set_xscale("log")
-    for order, group in groupby(at, key=lambda i: found.points[i].entry.order):
+    for _, group in groupby(at, key=lambda i: found.points[i].entry.order):
         own = list(group)
-        tint, shape = style.colour(order), style.marker(order)
-        axes.plot([cost[i] for i in own], [value[i] for i in own], color=tint, linewidth=1.3)
+        entry = found.points[own[0]].entry
+        tint = style.colour(entry.family)
+        axes.plot(
+            [cost[i] for i in own],
+            [value[i] for i in own],
+            color=tint,
+            linewidth=1.3,
+            linestyle=style.dashes(entry),
+        )
         for i in own:
             whole = found.points[i].whole
-            axes.plot(
-                cost[i],
-                value[i],
-                color=tint,
-                marker=shape,
-                markersize=8 if whole else 4,
-                markeredgecolor=style.PAPER,
-                markeredgewidth=0.8 if whole else 0.4,
-                zorder=4 if whole else 3,
-            )
+            axes.plot(cost[i], value[i], **style.marked(entry, 8 if whole else 4), zorder=4 if whole else 3)
             if whole:
                 _region(axes, _box(found, metric, i), tint)
     _stairs(axes, [(cost[i], value[i]) for i in at])
@@ -91,7 +89,7 @@ def _panel(axes: Axes, found: Tradeoff, metric: str, at: Sequence[int]) -> None:
         axes,
         [(cost[i], value[i]) for i in named],
         [found.points[i].entry.label for i in named],
-        [style.colour(found.points[i].entry.order) for i in named],
+        [style.colour(found.points[i].entry.family) for i in named],
         [found.shares.get((metric.upper(), "time"), {}).get(i, 0.0) >= 0.5 for i in named],
     )
     axes.xaxis.set_major_locator(FixedLocator(_ticks(start, end)))

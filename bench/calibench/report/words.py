@@ -11,11 +11,26 @@ from calibench.report.numbers import fraction, significant
 
 #: More labels than this are counted instead of listed.
 _LABELS = 8
+#: More names than this are not listed, but these many and a count.
+_NAMED, _FEW = 5, 3
 
 
 def code(value: object) -> str:
     """A value as a code span, whatever is in it."""
     return "`" + " ".join(str(value).replace("`", "'").split()) + "`"
+
+
+def names(labels: Iterable[str]) -> str:
+    """Labels as code, `a`, `b` and `c`; of many the first few, and how many more there are."""
+    listed = [code(label) for label in labels]
+    if len(listed) > _NAMED:
+        listed = [*listed[:_FEW], f"{len(listed) - _FEW} others"]
+    return join(listed)
+
+
+def join(parts: Sequence[str]) -> str:
+    """`a, b and c`."""
+    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
 
 
 def title(section: Section) -> str:
