@@ -1,4 +1,4 @@
-"""A run folder with as many methods as are registered, some of which add a score alone: what reports must bear."""
+"""A run folder with as many methods as are registered, some of which add a score alone."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ MANY = (
 def build(
     folder: Path, specs: tuple[Spec, ...] = MANY, *, inside: int = 600, beyond: int = 200
 ) -> list[Record]:
-    """Write the run folder, the numbers of its records being those of its predictions; returns the records."""
+    """Write the run folder, with the numbers of its predictions; returns its records."""
     rng = np.random.default_rng(1)
     truth = 2.5 * rng.normal(size=(inside + beyond, CLASSES))
     truth[inside:] *= 0.45

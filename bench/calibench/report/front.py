@@ -46,7 +46,8 @@ def front_drawing(section: Section, found: Tradeoff) -> Drawing | None:
         axes.set_ylabel(_PANELS[name])
     grid[-1].set_xlabel("time per sentence, relative to the reference (log scale; left is cheaper)")
     curved = any(not found.points[i].whole for at in panels.values() for i in at)
-    _legend(figure, curved=curved)
+    steps = any(point.entry.variant for point in found.points)
+    _legend(figure, curved=curved, steps=steps)
     return Drawing(
         f"{section.slug}-front",
         figure,
@@ -145,7 +146,7 @@ def _ticks(start: float, end: float) -> list[float]:
     return inside or [float(f"{np.sqrt(start * end):.2g}")]
 
 
-def _legend(figure: Figure, *, curved: bool) -> None:
+def _legend(figure: Figure, *, curved: bool, steps: bool) -> None:
     handles: list[Line2D | Patch] = [
         Line2D([], [], color=style.MUTED, marker="o", markersize=8, linestyle="", label="a method"),
         Patch(facecolor=style.MUTED, edgecolor=style.MUTED, alpha=0.4, label="95% region"),
@@ -155,7 +156,11 @@ def _legend(figure: Figure, *, curved: bool) -> None:
         fewer = Line2D([], [], color=style.MUTED, marker="o", markersize=4, linewidth=1.3)
         fewer.set_label("the same with fewer passes")
         handles.insert(1, fewer)
-    figure.legend(handles=handles, loc="lower center", ncols=len(handles), columnspacing=1.6)
+    if steps:
+        step = Line2D([], [], color=style.MUTED, marker="o", markersize=8, linestyle="")
+        step.set(markerfacecolor=style.PAPER, markeredgewidth=1.2, label="with a post-hoc step")
+        handles.insert(1, step)
+    figure.legend(handles=handles, loc="lower center", ncols=len(handles), columnspacing=1.4)
 
 
 def _caption(found: Tradeoff, *, curved: bool) -> str:

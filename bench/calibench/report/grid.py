@@ -12,6 +12,9 @@ from calibench.report.tables import Cell, Column, Row, Table, note_letter, passe
 
 _INTERVAL = re.compile(r" (\[.*\])$")
 
+#: A heading may break over lines, but not before its arrow.
+_ARROW, _KEPT = re.compile(r" (?=[↑↓→])|(?<=→) "), "\u00a0"
+
 _SORTING = (
     "Press a heading to sort by it, again to turn the order round, and once more to restore it. The strip "
     "under a number shows its interval, on a scale that the column shares."
@@ -50,7 +53,7 @@ def grid(
     """
     head = "".join(
         f'<th scope="col"{"" if item.text else " class=number"} title="{escape(item.meaning)}">'
-        f'<button type="button">{escape(item.title)}</button></th>'
+        f'<button type="button">{escape(_ARROW.sub(_KEPT, item.title))}</button></th>'
         for item in heads
     )
     body = "".join(_row(row, heads, number == marked) for number, row in enumerate(rows))

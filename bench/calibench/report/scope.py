@@ -174,7 +174,7 @@ def detection_drawing(section: Section, folder: Path) -> Drawing | None:
         at, colour = curves[entry.order], entry in named
         found, alarms = at.found[0] / at.found[0, -1], at.alarms[0] / at.alarms[0, -1]
         precision = at.found[0] / (at.found[0] + at.alarms[0])
-        look = style.line(entry) if colour else style.BACKGROUND
+        look = style.line(entry, named) if colour else style.BACKGROUND
         left.plot(np.append(0.0, alarms), np.append(0.0, found), **look)
         right.plot(found, precision, **look)
         first = int((found >= TRUE_POSITIVE_RATE).argmax())

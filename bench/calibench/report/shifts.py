@@ -139,7 +139,7 @@ def _over_strength(section: Section, kind: str) -> Drawing:
             if entry not in named:
                 _background(axes, _points(entry, kind, name))
         for position, entry in enumerate(named):
-            _line(axes, entry, _points(entry, kind, name), position - (len(named) - 1) / 2)
+            _line(axes, entry, _points(entry, kind, name), position - (len(named) - 1) / 2, named)
         axes.set_title(title)
         axes.set_xlabel(f"strength of {kind}")
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: tick(value)))
@@ -182,7 +182,7 @@ def _background(axes: Axes, points: Sequence[Point]) -> None:
     axes.plot([at for at, _ in points], [block["value"] for _, block in points], **style.BACKGROUND)
 
 
-def _line(axes: Axes, entry: Entry, points: Sequence[Point], aside: float) -> None:
+def _line(axes: Axes, entry: Entry, points: Sequence[Point], aside: float, among: Sequence[Entry]) -> None:
     if not points:
         return
     tint, step = style.colour(entry.family), 0.006 * max(strength for strength, _ in points)
@@ -191,7 +191,7 @@ def _line(axes: Axes, entry: Entry, points: Sequence[Point], aside: float) -> No
         places,
         [block["value"] for _, block in points],
         **style.marked(entry, 4.5),
-        linestyle=style.dashes(entry),
+        linestyle=style.dashes(entry, among),
     )
     for place, (_, block) in zip(places, points, strict=True):
         if block.get("low") is not None and block.get("high") is not None:

@@ -62,7 +62,7 @@ VARIABLES = {
 }
 #: Colour is never the only difference: the markers run out of step with the colours.
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
-_FILLS = ("full", "none", "left", "top", "right", "bottom")
+_FILLS = ("full", "full", "left", "top", "right", "bottom")
 
 WIDTH = 9.0
 #: Characters of a label that leave room for three columns of a legend.
@@ -127,22 +127,29 @@ def marked(entry: Entry, size: float) -> dict[str, Any]:
         "marker": marker(entry.family),
         "markersize": size,
         "fillstyle": _FILLS[entry.variant % len(_FILLS)],
+        "markerfacecolor": PAPER if entry.variant == 1 else tint,
         "markerfacecoloralt": PAPER,
         "markeredgecolor": PAPER if filled else tint,
         "markeredgewidth": (0.1 if filled else 0.16) * size,
     }
 
 
-def dashes(entry: Entry) -> Any:
-    """How the entry's line is drawn: dashed for post-hoc steps, with dots where a colour is used again."""
+def dashes(entry: Entry, among: Sequence[Entry] = ()) -> Any:
+    """How the entry's line is drawn: dashed for post-hoc steps, with dots where a colour is used again.
+
+    Args:
+        among: the entries of the plot.
+    """
     if entry.variant:
         return (0, (4, 1.5))
-    return "-" if entry.family < len(COLOURS) else (0, (6, 1.5, 1, 1.5))
+    own = series(entry.family)
+    again = any(other.family < entry.family and series(other.family) == own for other in among)
+    return (0, (6, 1.5, 1, 1.5)) if again else "-"
 
 
-def handle(entry: Entry, size: float = 6.0) -> Line2D:
-    """The entry in a legend."""
-    return Line2D([], [], **marked(entry, size), linestyle=dashes(entry), label=entry.label)
+def handle(entry: Entry, among: Sequence[Entry]) -> Line2D:
+    """The entry in the legend of these entries."""
+    return Line2D([], [], **marked(entry, 6.0), linestyle=dashes(entry, among), label=entry.label)
 
 
 #: Curves in one plot that can be told apart.
@@ -151,9 +158,9 @@ NAMED = 8
 BACKGROUND: dict[str, Any] = {"color": RULE, "linewidth": 1.0, "zorder": 1.5}
 
 
-def line(entry: Entry) -> dict[str, Any]:
-    """How the entry's curve is drawn, without markers."""
-    return {"color": colour(entry.family), "linestyle": dashes(entry), "linewidth": 1.4}
+def line(entry: Entry, among: Sequence[Entry]) -> dict[str, Any]:
+    """How the entry's curve is drawn among these entries, without markers."""
+    return {"color": colour(entry.family), "linestyle": dashes(entry, among), "linewidth": 1.4}
 
 
 def with_legend(panels: int, named: Sequence[Entry], height: float) -> tuple[Figure, Sequence[Axes]]:
@@ -163,10 +170,10 @@ def with_legend(panels: int, named: Sequence[Entry], height: float) -> tuple[Fig
     tall = height + below
     figure = Figure(figsize=(WIDTH, tall))
     figure.subplots_adjust(
-        left=0.16 / panels, right=0.985, top=1 - 0.35 / tall, bottom=(0.75 + below) / tall, wspace=0.22
+        left=0.16 / panels, right=0.985, top=1 - 0.35 / tall, bottom=(0.66 + below) / tall, wspace=0.22
     )
     grid = figure.subplots(1, panels)
-    figure.legend(handles=[handle(entry) for entry in named], loc="lower center", ncols=columns)
+    figure.legend(handles=[handle(entry, named) for entry in named], loc="lower center", ncols=columns)
     return figure, list(grid)
 
 
