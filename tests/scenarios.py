@@ -122,7 +122,7 @@ class EnumerableModel(PreTrainedModel):
 
 
 def labelled(checkpoint: Checkpoint, count: int = 80) -> LabelledPlan:
-    """Tiny sentences with labels at random, without the word "a", for which a test makes models return NaN."""
+    """Tiny sentences with labels at random, none with the word "a", which a test makes models answer NaN."""
     texts = [" ".join(word for word in text.split() if word != "a") for text in sentences(count, seed=5)]
     labels = np.random.default_rng(6).integers(0, len(checkpoint.labels), size=count)
     return LabelledPlan(plan_of(checkpoint, [text or "the" for text in texts], token_budget=1024), labels)

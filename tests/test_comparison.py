@@ -13,10 +13,9 @@ from calibench.comparison import (
     compare,
     compare_pairs,
     contributions,
-    describe,
     holm,
-    joint_values,
 )
+from calibench.description import describe, joint_values
 from calibench.errors import CalibenchError
 from calibench.metrics.calibration import ECE, ECE_DEBIASED
 from calibench.metrics.goodness import CALIBRATION_KS_P
@@ -194,8 +193,8 @@ def test_descriptions_are_centred_on_the_observed_difference() -> None:
 def test_joint_values_are_paired_across_methods_and_metrics() -> None:
     """One method under two names gets equal values, and a metric's mean is near its value."""
     evaluation = simulated(9, 300)
-    methods = {"a": evaluation.probs, "b": evaluation.probs}
-    values = joint_values([ACCURACY, ECE_DEBIASED], methods, evaluation.labels, resamples=500, seed=1)
+    methods = {"a": evaluation, "b": evaluation}
+    values = joint_values([ACCURACY, ECE_DEBIASED], methods, resamples=500, seed=1)
     for metric in (ACCURACY, ECE_DEBIASED):
         assert (values["a", metric.name] == values["b", metric.name]).all()
     assert values["a", "accuracy"].mean() == pytest.approx(ACCURACY.evaluate(evaluation), abs=0.01)

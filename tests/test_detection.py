@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import norm
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
-from calibench.comparison import FAMILY, Pair, compare, compare_pairs, describe, family_of, holm
+from calibench.comparison import FAMILY, Pair, compare, compare_pairs, family_of, holm
 from calibench.contrast import contrasts
+from calibench.description import describe
 from calibench.errors import UsageError
 from calibench.evaluate import metric_values, select_metrics
 from calibench.metrics import detection
 from calibench.metrics.calibration import ECE
 from calibench.metrics.detection import OOS_AUPR, OOS_AUROC, OOS_FPR95, paired_auroc, placements
 from calibench.metrics.scoring import ACCURACY
+from calibench.metrics.selective import AURC
 from calibench.stats import bootstrap_interval
 from calibench.types import Evaluation, FloatArray
 from simulated import simulated, softmax
@@ -266,6 +270,47 @@ def test_a_record_has_detection_by_every_score() -> None:
     assert values["oos_auroc"]["low"] < values["oos_auroc"]["value"] < values["oos_auroc"]["high"]
     alone = metric_values(metrics[:2], scope, seed=0)
     assert {name: values[name] for name in alone} == alone
+
+
+def test_plain_names_go_by_the_score_of_the_method() -> None:
+    """Where there is one; the record says which, and keeps the largest probability beside it."""
+    plain = scored(mixed(9, 200, 50))
+    own = replace(plain, score="energy")
+    metrics = select_metrics(["oos_auroc", "oos_aupr"], posterior_known=False, out_of_scope=True)
+    values, others = metric_values(metrics, own, seed=0), metric_values(metrics, plain, seed=0)
+    assert list(values) == [
+        f"{kind}{score}"
+        for kind in ("oos_auroc", "oos_aupr")
+        for score in ("", ".max_probability", ".entropy")
+    ]
+    for kind in ("oos_auroc", "oos_aupr"):
+        assert values[kind] == others[f"{kind}.energy"]
+        assert values[f"{kind}.max_probability"] == others[kind]
+    assert values["oos_auroc"]["definition"]["score"] == "energy"
+    assert others["oos_auroc"]["definition"]["score"] == "max_probability"
+
+
+def test_verdicts_go_by_the_score_of_the_method() -> None:
+    """DeLong's test of its own score against the reference's largest probability, the probabilities same."""
+    evaluation = mixed(12, 300, 120)
+    beyond = evaluation.labels < 0
+    score = beyond + np.random.default_rng(0).normal(size=420)
+    pair = Pair("a", evaluation.probs, evaluation.probs.copy(), None, score)
+    found = {item.metric: item for item in compare_pairs([pair], evaluation.labels, resamples=20, seed=0)}
+    difference, error = paired_auroc(
+        placements(score, beyond), placements(1.0 - evaluation.probs.max(axis=1), beyond)
+    )
+    assert found["oos_auroc"].difference.value == pytest.approx(difference)
+    assert found["oos_auroc"].p_value == pytest.approx(2 * norm.sf(abs(difference) / error))
+    assert {found[metric.name].verdict for metric in FAMILY} == {"no difference shown"}
+    twin = replace(pair, reference_score=score * (1.0 + 1e-9))
+    itself = compare_pairs([twin], evaluation.labels, resamples=20, seed=0)[-1]
+    assert (itself.difference.value, itself.p_value, itself.detectable) == (0.0, 1.0, None)
+    rows = {row.metric.name: row for row in contrasts([pair], evaluation.labels, (OOS_AUPR, OOS_AUROC, AURC))}
+    own = Evaluation(evaluation.probs, evaluation.labels, None, {"s": score}, "s")
+    for metric in (OOS_AUPR, OOS_AUROC, AURC):
+        assert rows[metric.name].value == pytest.approx(metric.evaluate(metric.of(own)))
+        assert rows[metric.name].base == pytest.approx(metric.evaluate(metric.of(evaluation)))
 
 
 def test_metrics_about_texts_out_of_scope_need_some() -> None:

@@ -84,6 +84,32 @@ def test_shares_with_their_intervals() -> None:
         assert (fields[name]["low"], fields[name]["high"]) == pytest.approx((low, high))
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_score_of_the_method_s_own_is_thresholded(seed: int) -> None:
+    """A monotone function of the largest probability gives its answers; above is out of scope."""
+    chosen_on, scored = (
+        Evaluation(e.probs, e.labels, None, {"s": -np.exp(3.0 * e.probs.max(axis=1))}, "s")
+        for e in (mixed(seed, 200), mixed(seed + 10, 300))
+    )
+    fields = joint_fields(chosen_on, "dev", chosen_on)
+    plain = joint_fields(replace(chosen_on, score=None), "dev", replace(chosen_on, score=None))
+    assert (fields["score"], plain["score"]) == ("s", "max_probability")
+    for name in ("accuracy", "oos_recall", "in_scope_accuracy"):
+        assert fields[name] == plain[name]
+    assert chosen_on.scores["s"].min() < fields["threshold"] < chosen_on.scores["s"].max()
+    taken = scored.scores["s"] > fields["threshold"]
+    answers = np.where(taken, -1, scored.probs.argmax(axis=1))
+    found = joint_fields(chosen_on, "dev", scored)["accuracy"]["value"]
+    assert found == pytest.approx((answers == scored.labels).mean())
+
+
+def test_a_threshold_may_lie_beyond_every_score() -> None:
+    """Where all are in scope, or none is."""
+    probs, score = np.array([[0.9, 0.1]] * 3), np.array([1.0, 2.0, 4.0])
+    for labels, expected in ((np.zeros(3, dtype=int), 4.5), (np.full(3, -1), 0.5)):
+        assert choose_threshold(Evaluation(probs, labels, None, {"s": score}, "s")) == expected
+
+
 # --- whole runs ---------------------------------------------------------------------------------------------
 
 

@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from scipy.integrate import trapezoid
 
 from calibench.errors import CalibenchError
+from calibench.evaluate import metric_values
 from calibench.metrics import selective
 from calibench.metrics.inputs import top_label
+from calibench.metrics.scoring import ACCURACY
 from calibench.types import Evaluation, FloatArray
 from simulated import simulated
 
@@ -115,8 +117,6 @@ def test_a_method_s_own_score_is_used_by_name() -> None:
     base = simulated(3, 200)
     wrong = 1.0 - top_label(base)[1]
     evaluation = Evaluation(base.probs, base.labels, None, {"mutual_information": wrong})
-    names = [metric.name for metric in selective.by_every_score(evaluation)]
-    assert len(names) == len(set(names)) == 3 * len(selective.KINDS)
     assert selective.selective_metric("error_auroc", "mutual_information").evaluate(evaluation) == 1.0
     assert selective.ERROR_AUROC.evaluate(evaluation) < 1.0
     with pytest.raises(CalibenchError, match="entropy, max_probability, mutual_information"):
@@ -132,3 +132,33 @@ def test_entropy_orders_two_classes_as_the_largest_probability_does() -> None:
     for kind in selective.KINDS:
         by_entropy = selective.selective_metric(kind.name, selective.ENTROPY).evaluate(evaluation)
         assert by_entropy == pytest.approx(selective.selective_metric(kind.name).evaluate(evaluation))
+
+
+def test_plain_names_go_by_the_score_of_the_method() -> None:
+    """A score that knows every error ranks perfectly; without one the largest probability ranks."""
+    base = simulated(5, 300, 3)
+    wrong = 1.0 - top_label(base)[1]
+    knowing = Evaluation(base.probs, base.labels, None, {"oracle": wrong}, "oracle")
+    assert selective.ERROR_AUROC.evaluate(knowing) == 1.0
+    assert selective.AUGRC.evaluate(knowing) == pytest.approx(0.5 * wrong.mean() ** 2)
+    for kind in selective.KINDS:
+        plain = selective.selective_metric(kind.name)
+        assert plain.name == kind.name
+        (other,) = selective.by_largest_probability(plain, knowing)
+        assert other.name == f"{kind.name}.max_probability"
+        assert other.evaluate(knowing) == plain.evaluate(base)
+        assert selective.by_largest_probability(plain, base) == ()
+    half = np.arange(0, 300, 2)
+    assert selective.AURC.evaluate(knowing.take(half)) == selective.aurc(wrong[half], wrong[half])
+
+
+def test_a_record_says_which_score_it_went_by() -> None:
+    """The definition names it, and the largest probability stays beside it."""
+    base = simulated(6, 200, 3)
+    wrong = 1.0 - top_label(base)[1]
+    knowing = Evaluation(base.probs, base.labels, None, {"oracle": wrong}, "oracle")
+    values = metric_values([selective.ERROR_AUROC, ACCURACY], knowing, seed=0)
+    assert list(values) == ["error_auroc", "error_auroc.max_probability", "accuracy"]
+    assert [values[name]["definition"]["score"] for name in list(values)[:2]] == ["oracle", "max_probability"]
+    plain = metric_values([selective.ERROR_AUROC], base, seed=0)
+    assert plain["error_auroc"] == values["error_auroc.max_probability"]

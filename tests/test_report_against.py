@@ -18,7 +18,7 @@ from calibench.metrics.scoring import NLL
 from calibench.montecarlo import sd_over_passes, sd_over_seeds
 from calibench.records import Record, load_predictions, load_records, write_records
 from calibench.report import write_report
-from calibench.report.against import against, against_table, against_words, closing, footer
+from calibench.report.against import against, against_words, closing, details_table, footer
 from calibench.report.groups import Section, sections
 from calibench.report.html import write_html
 from calibench.types import Evaluation, FloatArray
@@ -42,7 +42,7 @@ def test_each_method_has_a_row_per_metric(folder: Path) -> None:
     section = first_section(folder)
     found = against(section, folder)
     assert found is not None
-    table = against_table(section, found, folder)
+    table = details_table(section, found, folder)
     assert [(row.entry.label, row.cells[0].text) for row in table.rows[:-1]] == [
         (name, metric.title) for name in ("mc-dropout", "blunt") for metric in (*FAMILY, ECE)
     ]
@@ -62,7 +62,7 @@ def test_ece_is_described_and_gets_no_verdict(folder: Path) -> None:
     section = first_section(folder)
     found = against(section, folder)
     assert found is not None
-    (row,) = [row for row in against_table(section, found, folder).rows[:5] if row.cells[0].text == ECE.title]
+    (row,) = [row for row in details_table(section, found, folder).rows[:5] if row.cells[0].text == ECE.title]
     assert [cell.text for cell in row.cells[2:5]] == ["-", "-", "-"]
     assert row.cells[1].span is not None
 
@@ -72,7 +72,7 @@ def test_words_say_what_could_have_been_shown(folder: Path) -> None:
     found = against(first_section(folder), folder)
     assert found is not None
     text = against_words(found)
-    assert "Differences from `frequentist` on the same 872 examples. The 8 verdicts" in text
+    assert "Differences from `frequentist` on the same 872 examples. The 8 verdicts (2 methods in 4" in text
     for metric in FAMILY:
         assert metric.title in footer(found)[0]
     assert "itself" not in footer(found)[-1]
@@ -114,11 +114,11 @@ def test_the_spread_over_seeds_is_that_of_the_records(tmp_path: Path) -> None:
     found = against(section, folder)
     assert found is not None
     values = [r["metrics"]["nll"]["value"] for r in load_records(folder) if not r["reference"]]
-    rows = against_table(section, found, folder).rows
+    rows = details_table(section, found, folder).rows
     cell = next(row.cells[5] for row in rows if row.cells[0].text == NLL.title)
     assert cell.sort == pytest.approx(np.std(values, ddof=1))
     write_records(folder, load_records(folder)[:4])
-    cells = [row.cells[5] for row in against_table(section, found, folder).rows]
+    cells = [row.cells[5] for row in details_table(section, found, folder).rows]
     assert {cell.reason for cell in cells} == {"needs 3 seeds: no standard error over passes"}
 
 
@@ -131,7 +131,7 @@ def test_one_seed_goes_by_the_standard_errors_over_passes(tmp_path: Path) -> Non
     pq.write_table(table.append_column("standard_error", pa.array(np.full(872, 0.02))), file)
     found = against(section, folder)
     assert found is not None
-    assert all((row.cells[5].sort or 0.0) > 0.0 for row in against_table(section, found, folder).rows)
+    assert all((row.cells[5].sort or 0.0) > 0.0 for row in details_table(section, found, folder).rows)
 
 
 def passes(posterior: FloatArray, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:

@@ -126,7 +126,7 @@ def test_page_shows_every_number_of_the_tables(folder: Path, page: Page) -> None
         for row in table.rows:
             assert row.entry.label in text
             assert [cell.text for cell in row.cells if cell.text not in text] == []
-    assert text.count("failed dropout p is 0 everywhere | nothing to draw") == 8
+    assert text.count("failed dropout p is 0 everywhere | nothing to draw") == 9
 
 
 def test_page_escapes_what_is_not_ours(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import report_example as example
 from calibench.records import Record, load_predictions, load_records, write_records
 from calibench.report import content, groups, style, write_html, write_report
 from calibench.report.numbers import interval
-from calibench.report.scope import detection_drawing, detection_table, joint_table
+from calibench.report.scope import detection_drawing, detection_table, joint_table, other_scores_table
 from calibench.report.terminal import terminal_table
 from calibench.run import run
 
@@ -46,17 +46,20 @@ def printed(records: list[Record]) -> str:
 
 
 def test_the_tables_are_the_records(finished: tuple[Path, list[Record]]) -> None:
-    """A row for every method and score, with the record's numbers; one for every method in the joint view."""
+    """A row for every method, with the record's numbers, and one for every further score; the joint view."""
     section = only_section(finished[1])
-    table = detection_table(section)
-    assert [(row.entry.label, row.cells[0].text) for row in table.rows if row.failure is None] == [
-        (name, score) for name in ("frequentist", "mc-dropout") for score in ("max probability", "entropy")
-    ]
+    table, others = detection_table(section, None), other_scores_table(section)
+    assert others is not None
     metrics = finished[1][1]["metrics"]
-    assert [cell.text for cell in table.rows[3].cells[1:]] == [
-        interval(metrics[f"{kind}.entropy"]) for kind in ("oos_auroc", "oos_aupr", "oos_fpr95")
-    ]
-    assert [row.failure for row in table.rows][4:] == ["out of luck"]
+    for shown, score, suffix in ((table, "max probability", ""), (others, "entropy", ".entropy")):
+        assert [(row.entry.label, row.cells[0].text) for row in shown.rows if row.failure is None] == [
+            ("frequentist", score),
+            ("mc-dropout", score),
+        ]
+        assert [cell.text for cell in shown.rows[1].cells[1:]] == [
+            interval(metrics[f"{kind}{suffix}"]) for kind in ("oos_auroc", "oos_aupr", "oos_fpr95")
+        ]
+    assert [row.failure for row in table.rows][2:] == ["out of luck"]
     joint = joint_table(section)
     assert joint is not None
     expected = finished[1][0]["joint"]
@@ -95,7 +98,7 @@ def test_reports_have_the_section(finished: tuple[Path, list[Record]]) -> None:
     page = write_html(folder).read_text()
     assert '<section id="out-of-scope">' in page
     lines = printed(records).splitlines()
-    head = next(i for i, line in enumerate(lines) if "AUROC out of scope" in line)
+    head = next(i for i, line in enumerate(lines) if "AUROC" in line)
     assert lines[head].split()[-3:] == ["joint", "accuracy", "recall"]
     assert interval(records[0]["metrics"]["oos_auroc"]) in lines[head + 1]
     assert sum("out of luck" in line for line in lines) == 1
@@ -117,5 +120,5 @@ def test_without_a_threshold_there_is_no_joint_view(tmp_path: Path) -> None:
     suite = oos_data.suite(data, "frequentist")
     records = run(replace(suite, data=replace(suite.data, threshold_split=None)), tmp_path / "run")
     assert joint_table(only_section(records)) is None
-    assert "AUROC out of scope" in printed(records)
+    assert "AUROC" in printed(records)
     assert "joint" not in printed(records)

@@ -23,7 +23,7 @@ from calibench.registry import METHODS
 from calibench.report import groups, style, write_html, write_report
 from calibench.report.numbers import interval
 from calibench.report.reproduce import command
-from calibench.report.shifts import shift_drawings, shift_table
+from calibench.report.shifts import shift_drawings, shift_matrix, shift_table
 from calibench.run import run
 from calibench.suites.loader import MethodSpec, ShiftSpec, Suite, load_suite
 from calibench.suites.overrides import Overrides, override
@@ -329,6 +329,14 @@ def test_the_report_shows_it(finished: tuple[Path, list[Record]]) -> None:
         interval(first[name]) for name in ("accuracy", "ece", "ece_noise_floor", "nll", "brier")
     ]
     assert table.rows[4].cells[0].text == "elsewhere.jsonl"
+    matrix = shift_matrix(section)
+    assert matrix is not None
+    assert [column.title for column in matrix.columns][:3] == ["As scored", "typos .2", "typos .5"]
+    assert [cell.text for cell in matrix.rows[0].cells[:2]] == [
+        interval(records[0]["metrics"]["nll"]),
+        interval(first["nll"]),
+    ]
+    assert len(matrix.rows) == 4
     with style.styled():
         drawings = shift_drawings(section)
     assert [drawing.name for drawing in drawings] == ["embedded-shift-typos", "embedded-shift-truncate"]

@@ -196,7 +196,13 @@ def cells_of(suite: Suite) -> list[Cell]:
 
 
 def _calibrated(cell: Cell, steps: Sequence[str]) -> list[Cell]:
-    """The cell with each post-hoc step; none where the method has one of its own."""
+    """The cell with each post-hoc step.
+
+    None where the method has one of its own, or adds a score alone: a step maps probabilities, and those of
+    such a method are the plain softmax's.
+    """
     for step in steps if cell.step is None else (cell.step,):
         POSTHOC.load(step)
-    return [] if cell.step else [replace(cell, reference=False, posthoc=step) for step in steps]
+    if cell.step or cell.factory.score_only:
+        return []
+    return [replace(cell, reference=False, posthoc=step) for step in steps]

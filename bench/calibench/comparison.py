@@ -30,13 +30,12 @@ from calibench.intervals import (
     mcnemar_p_value,
     mean_spread_skew,
     paired_shares,
-    quantiles,
     two_sided,
 )
 from calibench.metrics.calibration import ECE_DEBIASED
 from calibench.metrics.detection import OOS_AUROC, Placements, paired_auroc, placements, score_of
 from calibench.metrics.scoring import ACCURACY, BRIER, NLL
-from calibench.resampling import BLOCK, resampled_sums, resampled_together
+from calibench.resampling import BLOCK, resampled_sums
 from calibench.stats import Interval
 from calibench.types import Evaluation, FloatArray, IntArray, Metric
 
@@ -48,26 +47,64 @@ FAMILY: tuple[Metric, ...] = (ACCURACY, NLL, BRIER, ECE_DEBIASED)
 SAME = 1e-5
 #: Fewest examples for a verdict: the tests are of large samples.
 FEWEST = 30
-#: Resamples of a metric that is slow to resample: without moments, or with more than `WIDE` sums.
-SLOW_RESAMPLES = 1_000
-WIDE = 512
 
 Verdict = Literal["better", "worse", "no difference shown"]
 UNDECIDED: Verdict = "no difference shown"
 
 
 def family_of(labels: IntArray) -> tuple[Metric, ...]:
-    """`FAMILY`, and with examples out of scope how well the largest probability tells them; labels [N]."""
+    """`FAMILY`, and with examples out of scope how well the method's score tells them; labels [N]."""
     return FAMILY if (labels >= 0).all() else (*FAMILY, OOS_AUROC)
 
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """Probabilities of a method and of its reference, float64 [N, C], for the same examples in one order."""
+    """What a method and its reference say about the same examples in one order.
+
+    Attributes:
+        method: name.
+        reference, probs: float64 [N, C], the probabilities of either.
+        reference_score, score: float64 [N], by which either ranks texts, higher where less certain; None for
+            the largest probability.
+    """
 
     method: str
     reference: FloatArray
     probs: FloatArray
+    reference_score: FloatArray | None = None
+    score: FloatArray | None = None
+
+    def both(self, labels: IntArray) -> tuple[Evaluation, Evaluation]:
+        """The reference and the method, with their labels, int64 [N]."""
+        return (
+            ranked(self.reference, labels, self.reference_score),
+            ranked(self.probs, labels, self.score),
+        )
+
+    @property
+    def same(self) -> bool:
+        """Whether the probabilities are the same, as far as number formats let them be."""
+        return bool(np.abs(self.probs - self.reference).max() <= SAME)
+
+    @property
+    def same_ranks(self) -> bool:
+        """Whether probabilities and scores are."""
+        if self.score is None or self.reference_score is None:
+            return self.same and self.score is self.reference_score
+        size = max(1.0, float(np.abs(self.reference_score).max()))
+        return self.same and bool(np.abs(self.score - self.reference_score).max() <= SAME * size)
+
+
+def paired(method: str, reference: Evaluation, evaluation: Evaluation) -> Pair:
+    """Two evaluations of the same examples as a pair."""
+    scores = [None if e.score is None else e.scores[e.score] for e in (reference, evaluation)]
+    return Pair(method, reference.probs, evaluation.probs, *scores)
+
+
+def ranked(probs: FloatArray, labels: IntArray, score: FloatArray | None) -> Evaluation:
+    """Predictions of a method that ranks by a score of its own, or by its largest probability."""
+    scores = {} if score is None else {"own": score}
+    return Evaluation(probs, labels, None, scores, None if score is None else "own")
 
 
 @dataclass(frozen=True)
@@ -140,7 +177,7 @@ def compare_pairs(
     """
     inside = labels >= 0
     own: dict[int, list[FloatArray]] = {}
-    ranks: dict[int, Placements] = {}
+    ranks: dict[tuple[int, int], Placements] = {}
     columns: list[_Column] = []
     hypotheses: list[_Column | _Ranking] = []
     for pair in pairs:
@@ -149,12 +186,13 @@ def compare_pairs(
                 f"{pair.method} has probabilities of shape {pair.probs.shape} and the reference "
                 f"{pair.reference.shape}; a paired comparison needs the same examples and classes from both."
             )
-        for probs in (pair.reference, pair.probs):
-            if id(probs) not in own:
-                own[id(probs)] = contributions_of(probs[inside], labels[inside])
-                if not inside.all():
-                    ranks[id(probs)] = placements(score_of(Evaluation(probs, labels)), ~inside)
-        same = bool(np.abs(pair.probs - pair.reference).max() <= SAME)
+        places = (id(pair.reference), id(pair.reference_score)), (id(pair.probs), id(pair.score))
+        for place, evaluation in zip(places, pair.both(labels), strict=True):
+            if place[0] not in own:
+                own[place[0]] = contributions_of(evaluation.probs[inside], labels[inside])
+            if place not in ranks and not inside.all():
+                ranks[place] = placements(score_of(evaluation), ~inside)
+        same = pair.same
         new, base = id(pair.reference if same else pair.probs), id(pair.reference)
         means = [
             _Column(pair.method, metric, mine - theirs, same, position)
@@ -165,7 +203,9 @@ def compare_pairs(
         columns += means
         hypotheses += means
         if not inside.all():
-            hypotheses.append(_Ranking(pair.method, OOS_AUROC, ranks[new], ranks[base], same))
+            same = pair.same_ranks
+            new_ranks, base_ranks = ranks[places[0] if same else places[1]], ranks[places[0]]
+            hypotheses.append(_Ranking(pair.method, OOS_AUROC, new_ranks, base_ranks, same))
     if not columns:
         return ()
     table = np.stack([column.values for column in columns], axis=1)
@@ -363,109 +403,3 @@ def holm(p_values: FloatArray, level: float = 0.95) -> tuple[FloatArray, FloatAr
     levels = np.empty(m)
     levels[order] = 1.0 - (1.0 - level) / np.maximum(factors, m - rejected)
     return adjusted, levels
-
-
-def joint_values(
-    metrics: Sequence[Metric],
-    methods: Mapping[str, FloatArray],
-    labels: IntArray,
-    *,
-    resamples: int = 10_000,
-    seed: int,
-) -> dict[tuple[str, str], FloatArray]:
-    """Every metric of every method on the same resamples of the examples, float64 [resamples] each.
-
-    Args:
-        metrics: those with a moments form share one pass; each other one is evaluated on every resample.
-        methods: each method's probabilities, float64 [N, C].
-        labels: int64 [N]; -1 for examples out of scope, which only metrics about them are given.
-
-    Returns:
-        values by method and metric name.
-    """
-    everything = {name: Evaluation(probs, labels) for name, probs in methods.items()}
-    evaluations = {name: evaluation.in_scope() for name, evaluation in everything.items()}
-    forms = {
-        (name, metric.name): metric.moments(evaluation)
-        for name, evaluation in evaluations.items()
-        for metric in metrics
-        if metric.moments is not None
-    }
-    n = int((labels >= 0).sum())
-    drawn = resampled_together(
-        [form.features for form in forms.values()], resamples, np.random.default_rng(seed)
-    )
-    values = {key: form.finish(sums, n) for (key, form), sums in zip(forms.items(), drawn, strict=True)}
-    for metric in metrics:
-        if metric.bootstrap is not None:
-            for name, evaluation in everything.items():
-                rng = np.random.default_rng(seed)
-                values[name, metric.name] = metric.bootstrap(evaluation, resamples, rng)
-        elif metric.moments is None:
-            for name, evaluation in evaluations.items():
-                rng = np.random.default_rng(seed)
-                values[name, metric.name] = np.array(
-                    [metric.evaluate(evaluation.take(rng.integers(0, n, size=n))) for _ in range(resamples)]
-                )
-    return values
-
-
-def describe(
-    metrics: Sequence[Metric],
-    pairs: Sequence[Pair],
-    labels: IntArray,
-    *,
-    resamples: int = 10_000,
-    level: float = 0.95,
-    seed: int,
-) -> dict[tuple[str, str], Interval]:
-    """Paired differences in metrics that have no verdict, by method and metric name.
-
-    The interval is the basic bootstrap's (Davison and Hinkley 1997, section 5.2): resampled differences,
-    turned about the observed one. Resampling a plug-in error adds the bias that sampling has added already;
-    turned about, it is taken off instead of counted twice. The observed difference is never left out. It
-    describes the sample; for plug-in errors it is no test.
-
-    Args:
-        labels: int64 [N]; -1 for examples out of scope, which only metrics about them are given.
-    """
-    arrays = {id(probs): probs for pair in pairs for probs in (pair.reference, pair.probs)}
-    everyone = {str(key): probs for key, probs in arrays.items()}
-    resampled = [metric for metric in metrics if metric.no_interval is None]
-    slow = [metric for metric in resampled if _is_slow(metric, pairs, labels)]
-    quick = [metric for metric in resampled if metric not in slow]
-    few = min(resamples, SLOW_RESAMPLES)
-    drawn = joint_values(quick, everyone, labels, resamples=resamples, seed=seed)
-    for metric in slow:
-        drawn |= joint_values([metric], everyone, labels, resamples=few, seed=seed)
-    intervals = {}
-    for metric in metrics:
-        values = {
-            name: metric.evaluate(metric.of(Evaluation(probs, labels))) for name, probs in everyone.items()
-        }
-        for pair in pairs:
-            own, base = str(id(pair.probs)), str(id(pair.reference))
-            difference = values[own] - values[base]
-            spread = drawn[own, metric.name] - drawn[base, metric.name] if metric in resampled else None
-            intervals[pair.method, metric.name] = _turned(metric, difference, spread, level)
-    return intervals
-
-
-def _is_slow(metric: Metric, pairs: Sequence[Pair], labels: IntArray) -> bool:
-    if metric.bootstrap is not None:
-        return False
-    if metric.moments is None or not pairs:
-        return True
-    moments = metric.moments(metric.of(Evaluation(pairs[0].reference, labels)))
-    return bool(moments.features.shape[1] > WIDE)
-
-
-def _turned(metric: Metric, difference: float, resampled: FloatArray | None, level: float) -> Interval:
-    if not np.isfinite(difference) or not (resampled is None or np.isfinite(resampled).all()):
-        reason = f"{metric.name} is undefined on these examples or a resample of them"
-        return Interval(None, None, None, reason)
-    if resampled is None:
-        return Interval(difference, None, None, metric.no_interval)
-    low, high = quantiles(resampled, level)
-    ends = (2.0 * difference - high, 2.0 * difference - low)
-    return Interval(difference, min(ends[0], difference), max(ends[1], difference))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from calibench.comparison import Difference, Pair, compare_pairs, describe, family_of
+from calibench.comparison import Difference, Pair, compare_pairs, family_of
+from calibench.description import describe
 from calibench.stats import Interval
 from calibench.types import Evaluation, FloatArray, IntArray, Metric
 
@@ -40,12 +41,12 @@ def contrasts(
     Args:
         pairs: of probabilities for the same N examples.
         labels: int64 [N]; -1 for examples out of scope.
-        metrics: none that needs the true posterior or a method's own scores.
+        metrics: none that needs the true posterior.
 
     Raises:
         CalibenchError: where two of a pair have not the same shape.
     """
-    numbered = [Pair(str(number), pair.reference, pair.probs) for number, pair in enumerate(pairs)]
+    numbered = [replace(pair, method=str(number)) for number, pair in enumerate(pairs)]
     family = {metric.name for metric in family_of(labels)}
     chosen = {metric.name for metric in metrics}
     tested: dict[tuple[str, str], Difference] = {}
@@ -54,20 +55,22 @@ def contrasts(
         tested = {(item.method, item.metric): item for item in found if item.metric in chosen}
     others = [metric for metric in metrics if metric.name not in family]
     described = describe(others, numbered, labels, seed=seed) if others else {}
-    known: dict[tuple[int, str], float | None] = {}
+    known: dict[tuple[int, int, str], float | None] = {}
 
-    def value(metric: Metric, probs: FloatArray) -> float | None:
-        key = id(probs), metric.name
+    def value(metric: Metric, evaluation: Evaluation, score: FloatArray | None) -> float | None:
+        key = id(evaluation.probs), id(score), metric.name
         if key not in known:
-            found = metric.evaluate(metric.of(Evaluation(probs, labels)))
+            found = metric.evaluate(metric.of(evaluation))
             known[key] = float(found) if np.isfinite(found) else None
         return known[key]
 
     rows = []
     for pair, named in zip(pairs, numbered, strict=True):
+        reference, new = pair.both(labels)
         for metric in metrics:
             test = tested.get((named.method, metric.name))
             difference = described[named.method, metric.name] if test is None else test.difference
-            base, own = value(metric, pair.reference), value(metric, pair.probs)
+            base = value(metric, reference, pair.reference_score)
+            own = value(metric, new, pair.score)
             rows.append(Contrast(pair.method, metric, base, own, difference, test))
     return rows

@@ -7,6 +7,7 @@ from typing import Any
 
 from calibench.errors import UsageError
 from calibench.metrics.detection import by_other_scores
+from calibench.metrics.selective import by_largest_probability, own_score
 from calibench.registry import METRICS
 from calibench.stats import bootstrap_interval, noise_floor, pass_curve, running_means
 from calibench.types import Dataset, Evaluation, FloatArray, Metric, Predictive
@@ -46,31 +47,48 @@ def select_metrics(
     return [metric for metric in known if out_of_scope or not metric.needs_out_of_scope]
 
 
-def evaluation_of(predictive: Predictive, dataset: Dataset) -> Evaluation:
-    """What metrics see, examples out of scope included."""
-    return Evaluation(predictive.probs, dataset.labels, dataset.posterior, predictive.scores)
+def evaluation_of(predictive: Predictive, dataset: Dataset, score: str | None = None) -> Evaluation:
+    """What metrics see, examples out of scope included.
+
+    Args:
+        score: by which the method ranks texts; None for the largest probability.
+    """
+    return Evaluation(predictive.probs, dataset.labels, dataset.posterior, predictive.scores, score)
 
 
 def metric_values(metrics: Sequence[Metric], evaluation: Evaluation, seed: int) -> dict[str, dict[str, Any]]:
     """Value, interval over examples and definition of each metric, and the noise floor of ECE.
 
-    Detection is by every score that the method gives; the others are about the examples in scope.
+    Ranking metrics are by the method's own score under their plain names. Detection is by every other score
+    that there is too, selective prediction by the largest probability. All but detection is about the
+    examples in scope.
 
     Args:
         seed: of the resampling; the same for every method, so that all see the same resamples.
     """
     values: dict[str, dict[str, Any]] = {}
     scored = evaluation.in_scope()
-    for metric in (
-        one for chosen in metrics for one in (chosen, *by_other_scores(chosen, evaluation.scores))
-    ):
+    for metric in (one for chosen in metrics for one in _by_scores(chosen, evaluation)):
         about = evaluation if metric.needs_out_of_scope else scored
         interval = bootstrap_interval(metric, about, resamples=RESAMPLES, seed=seed)
-        values[metric.name] = interval.as_dict() | {"definition": dict(metric.definition)}
+        values[metric.name] = interval.as_dict() | {"definition": _definition(metric, evaluation)}
         if metric.name == "ece":
             floor = noise_floor(metric, scored.probs, draws=RESAMPLES, seed=seed)
             values["ece_noise_floor"] = floor.as_dict() | {"definition": dict(metric.definition)}
     return values
+
+
+def _by_scores(metric: Metric, evaluation: Evaluation) -> tuple[Metric, ...]:
+    others = (*by_other_scores(metric, evaluation), *by_largest_probability(metric, evaluation))
+    return (metric, *others)
+
+
+def _definition(metric: Metric, evaluation: Evaluation) -> dict[str, Any]:
+    """What fixes the estimator; a score of None is the method's own, which the record names."""
+    definition = dict(metric.definition)
+    if "score" in definition:
+        definition["score"] = definition["score"] or own_score(evaluation)
+    return definition
 
 
 def shift_values(evaluation: Evaluation, seed: int) -> dict[str, dict[str, Any]]:

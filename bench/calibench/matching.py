@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from calibench.comparison import Pair
 from calibench.errors import UsageError
 from calibench.naming import telling_parameters
 from calibench.records import Predictions, Record, load_predictions, load_records
@@ -102,12 +103,18 @@ class Examples:
     Attributes:
         base, new: float64 [N, C].
         labels: int64 [N].
-        base_predictions, new_predictions: as stored.
+        base_score, new_score: float64 [N], by which the two rank texts; None for the largest probability.
     """
 
     base: FloatArray
     new: FloatArray
     labels: IntArray
+    base_score: FloatArray | None = None
+    new_score: FloatArray | None = None
+
+    def pair(self, label: str) -> Pair:
+        """What a paired comparison takes, under a name."""
+        return Pair(label, self.base, self.new, self.base_score, self.new_score)
 
 
 def load_run(path: Path) -> Run:
@@ -222,10 +229,16 @@ def examples(base: Run, new: Run, pair: Match) -> Examples:
             f"The predictions of {pair.label} in {base.name} and {new.name} are about different examples "
             f"({where} differs), though their records name the same data; run one of them again."
         )
+    scores = [
+        None if (own := item.own_score(record)) is None else own[order]
+        for item, record, order in zip(stored, (pair.base, pair.new), orders, strict=True)
+    ]
     return Examples(
         base=stored[0].probs[orders[0]],
         new=stored[1].probs[orders[1]],
         labels=stored[0].label[orders[0]],
+        base_score=scores[0],
+        new_score=scores[1],
     )
 
 

@@ -27,7 +27,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from calibench.comparison import Difference, compare
+from calibench.comparison import Difference, compare_pairs, paired
 from calibench.metrics.scoring import correct
 from calibench.noninferiority import MARGIN, mean_difference, nll_difference
 from calibench.noninferiority import Difference as Bounds
@@ -121,9 +121,9 @@ def decide(reference: Row, rows: Sequence[Row], *, seed: int = 0) -> Decision:
     """Apply the rules of this module to rows about the same examples."""
     base = reference.evaluation
     every = reference.every or base
-    probs = {str(row.order): (row.every or row.evaluation).probs for row in rows}
+    pairs = [paired(str(row.order), every, row.every or row.evaluation) for row in rows]
     # Verdicts do not depend on the resamples, which are for intervals that are not looked at here.
-    found = compare(every.probs, probs, every.labels, resamples=100, seed=seed)
+    found = compare_pairs(pairs, every.labels, resamples=100, seed=seed)
     judged = []
     for row in rows:
         own = {item.metric: item for item in found if item.method == str(row.order)}

@@ -33,7 +33,7 @@ from calibench.session import Running, Session, again_key
 from calibench.setting import Setting
 from calibench.shared_time import SharedTime
 from calibench.summary import timing_values
-from calibench.types import Method, Metric, Predictive
+from calibench.types import Dataset, Evaluation, Method, Metric, Predictive
 from calibench.yardstick import error_fields
 
 
@@ -166,7 +166,7 @@ def _measured_fields(
         "passes": int(method.passes),
         "passes_used": {"mean": float(passes.mean()), "min": int(passes.min()), "max": int(passes.max())},
         "coverage": _coverage_fields(method),
-        "metrics": metric_values(metrics, evaluation_of(predictive, setting.dataset), seed),
+        "metrics": metric_values(metrics, _evaluation(outcome, predictive, setting.dataset), seed),
         "curve": curve,
         "timing": timed["timing"]
         | {
@@ -192,7 +192,9 @@ def _fit(own: Record | None, step: Fitted | None) -> Record | None:
     """What fitting took: the method's own fit, its post-hoc step's, or both together."""
     if step is None:
         return own
-    return step.fields if own is None else step.fields | {"seconds": own["seconds"] + step.fields["seconds"]}
+    if own is None:
+        return step.fields
+    return step.fields | {"seconds": own["seconds"] + step.fields["seconds"], "method": own}
 
 
 def _joint(session: Session, outcome: Outcome, predictive: Predictive) -> Record | None:
@@ -201,10 +203,15 @@ def _joint(session: Session, outcome: Outcome, predictive: Predictive) -> Record
     if aside is None:
         return None
     try:
-        chosen_on = evaluation_of(elsewhere(session, outcome, aside), aside.dataset)
+        chosen_on = _evaluation(outcome, elsewhere(session, outcome, aside), aside.dataset)
     except CalibenchError as error:
         return {"reason": str(error)}
-    return joint_fields(chosen_on, aside.dataset.split, evaluation_of(predictive, session.setting.dataset))
+    scored = _evaluation(outcome, predictive, session.setting.dataset)
+    return joint_fields(chosen_on, aside.dataset.split, scored)
+
+
+def _evaluation(outcome: Outcome, predictive: Predictive, dataset: Dataset) -> Evaluation:
+    return evaluation_of(predictive, dataset, outcome.running.cell.factory.score)
 
 
 def _shift(session: Session, outcome: Outcome, aside: Aside) -> Record:

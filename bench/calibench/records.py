@@ -56,6 +56,22 @@ class Predictions:
     at_passes: Mapping[int, FloatArray]
     sets: Mapping[str, NDArray[np.bool_]]
 
+    def own_score(self, record: Mapping[str, Any]) -> FloatArray | None:
+        """The score by which the record's method ranks texts; None for the largest probability.
+
+        Raises:
+            CalibenchError: the method has a score, which is not among those stored.
+        """
+        name = record["method"].get("score")
+        if name is None:
+            return None
+        if name not in self.scores:
+            raise CalibenchError(
+                f"{record['method']['name']} ranks by {name!r}, which is not in its stored predictions; "
+                "run it again with --overwrite-strategy always."
+            )
+        return self.scores[name]
+
 
 def write_whole(path: Path, data: bytes) -> None:
     """Replace `path` with `data`, or leave it as it was."""

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from calibench.comparison import Pair
 from calibench.contrast import Contrast, contrasts
 from calibench.errors import UsageError
 from calibench.evaluate import select_metrics
@@ -144,10 +143,7 @@ def _quality(matching: Matching, limits: Sequence[Limit]) -> dict[tuple[int, str
     metrics = select_metrics([limit.name for limit in limits], posterior_known=False, out_of_scope=True)
     found = {}
     for positions, held in grouped(matching):
-        pairs = [
-            Pair(matching.pairs[at].label, item.base, item.new)
-            for at, item in zip(positions, held, strict=True)
-        ]
+        pairs = [item.pair(matching.pairs[at].label) for at, item in zip(positions, held, strict=True)]
         rows = contrasts(pairs, held[0].labels, metrics)
         for row, contrast in enumerate(rows):
             at = positions[row // len(metrics)]

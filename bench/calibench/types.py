@@ -251,12 +251,14 @@ class Evaluation:
         labels: int64 [N]; -1 for an example out of scope, which only metrics that say so are given.
         posterior: float64 [N, C] true P(label | text), or None where it is unknown.
         scores: named scores, each float64 [N]; higher means less certain.
+        score: the one by which the method ranks texts; None for the largest probability.
     """
 
     probs: FloatArray
     labels: IntArray
     posterior: FloatArray | None = None
     scores: Mapping[str, FloatArray] = field(default_factory=dict)
+    score: str | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -273,6 +275,7 @@ class Evaluation:
             self.labels[index],
             None if self.posterior is None else self.posterior[index],
             {name: score[index] for name, score in self.scores.items()},
+            self.score,
         )
 
 

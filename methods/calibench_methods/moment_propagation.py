@@ -4,8 +4,8 @@
     V a = sum_i p_i / (1 - p_i) (da/dm_i)^2 at m = 1,
     h = V(u' f),    u_k = sqrt(q_k) s_k - q_k sum_j sqrt(q_j) s_j,
 
-with f the logits, top the class they favour, g its log-odds log (softmax(f)_top / (1 - softmax(f)_top)), q the
-softmax of the other classes alone, s_k = 1, -1, 1, ... in order of q, and m_i the mask of unit i: 0 with
+with f the logits, top the class they favour, g its log-odds log (softmax(f)_top / (1 - softmax(f)_top)), q
+the softmax of the other classes alone, s_k = 1, -1, 1, ... in order of q, and m_i the mask of unit i: 0 with
 probability p_i, else 1 / (1 - p_i). The other classes share 1 - p(top | x) in proportion to q.
 
 After Postels et al., "Sampling-free epistemic uncertainty estimation using approximated variance propagation"
@@ -160,7 +160,9 @@ class MomentPropagation(Method):
     def _variance(self, values: Tensor, *, keep: bool) -> FloatArray:
         """First-order variance over masks of values [B], each a function of its own text: float64 [B]."""
         outputs = [output for output, _ in self._outputs]
-        gradients = torch.autograd.grad(values.sum(), outputs, retain_graph=keep, allow_unused=True)
+        gradients: tuple[Tensor | None, ...] = torch.autograd.grad(
+            values.sum(), outputs, retain_graph=keep, allow_unused=True
+        )
         texts = len(values)
         variance = torch.zeros(texts, dtype=torch.float64, device=values.device)
         for (output, factor), gradient in zip(self._outputs, gradients, strict=True):

@@ -4,13 +4,16 @@ The positive class is out of scope, label -1, and a score is higher where the mo
 taken for out of scope where its score is at or above a threshold. Texts with equal scores fall on the same
 side of every threshold.
 
+A metric under its plain name goes by the score by which the method ranks texts, as those of selective
+prediction do: its own, or the largest probability where it names none.
+
 Intervals resample texts in scope and texts out of scope apart (stratified bootstrap). How many there are of
 either was decided by who made the data set and is no sample of anything, and precision depends on it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -18,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from calibench.metrics.selective import ENTROPY, MAX_PROBABILITY, uncertainty
+from calibench.metrics.selective import ENTROPY, MAX_PROBABILITY, own_score, uncertainty
 from calibench.resampling import blocks, resample_counts
 from calibench.types import Evaluation, FloatArray, Metric
 
@@ -27,8 +30,8 @@ Mask = NDArray[np.bool_]
 TRUE_POSITIVE_RATE = 0.95
 
 
-def score_of(evaluation: Evaluation, score: str = MAX_PROBABILITY) -> FloatArray:
-    """A score by name for all examples, in scope or not, float64 [N]; see `selective.uncertainty`."""
+def score_of(evaluation: Evaluation, score: str | None = None) -> FloatArray:
+    """A score for all examples, in scope or not, float64 [N]; see `selective.uncertainty`."""
     # A score does not depend on the label, and the checks of what does refuse a label of -1.
     return uncertainty(replace(evaluation, labels=np.zeros_like(evaluation.labels)), score)
 
@@ -113,8 +116,8 @@ KINDS = (
 )
 
 
-def detection_metric(kind: str, score: str = MAX_PROBABILITY) -> Metric:
-    """One of `KINDS` by the score of that name; other scores than the default are part of the name.
+def detection_metric(kind: str, score: str | None = None) -> Metric:
+    """One of `KINDS` by the score by which the method ranks texts, or by the one named, as `KIND.SCORE`.
 
     It is NaN without texts of both kinds.
     """
@@ -140,10 +143,9 @@ def detection_metric(kind: str, score: str = MAX_PROBABILITY) -> Metric:
             values.append(chosen.compute(operating(uncertain, beyond, counts)))
         return np.concatenate(values)
 
-    suffix = "" if score == MAX_PROBABILITY else f".{score}"
     return Metric(
-        name=f"{chosen.name}{suffix}",
-        title=chosen.title if not suffix else f"{chosen.title} ({score.replace('_', ' ')})",
+        name=chosen.name if score is None else f"{chosen.name}.{score}",
+        title=chosen.title if score is None else f"{chosen.title} ({score.replace('_', ' ')})",
         better=chosen.better,
         evaluate=evaluate,
         definition={"score": score, "positive": "out of scope", "interval": "bootstrap within either kind"},
@@ -152,12 +154,13 @@ def detection_metric(kind: str, score: str = MAX_PROBABILITY) -> Metric:
     )
 
 
-def by_other_scores(metric: Metric, scores: Iterable[str]) -> tuple[Metric, ...]:
-    """A metric of `KINDS` by the entropy and the scores of these names; none for any other metric."""
+def by_other_scores(metric: Metric, evaluation: Evaluation) -> tuple[Metric, ...]:
+    """A metric of `KINDS` by every score that there is but the method's own; none for any other metric."""
     if metric.name not in {kind.name for kind in KINDS}:
         return ()
-    others = dict.fromkeys((ENTROPY, *scores))
-    return tuple(detection_metric(metric.name, score) for score in others if score != MAX_PROBABILITY)
+    scores = dict.fromkeys((MAX_PROBABILITY, ENTROPY, *evaluation.scores))
+    own = own_score(evaluation)
+    return tuple(detection_metric(metric.name, score) for score in scores if score != own)
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,6 +3,9 @@
 Every number comes from a score, higher where the model is less certain, and the errors of the predicted
 class. Examples with equal scores are kept in every order equally often: the curve is the mean over orders, so
 that it does not depend on the order of the data set.
+
+A metric under its plain name goes by the score by which the method ranks texts: its own, or the largest
+probability where it names none. By any other score the name of the score is part of the metric's.
 """
 
 from __future__ import annotations
@@ -44,13 +47,22 @@ class RiskCoverage:
         return self.errors / np.arange(1.0, len(self.errors) + 1.0)
 
 
-def uncertainty(evaluation: Evaluation, score: str = MAX_PROBABILITY) -> FloatArray:
-    """A score by name, float64 [N]: one of the method's own, the largest probability or the entropy.
+def own_score(evaluation: Evaluation) -> str:
+    """The name of the score by which the method ranks texts."""
+    return evaluation.score or MAX_PROBABILITY
+
+
+def uncertainty(evaluation: Evaluation, score: str | None = None) -> FloatArray:
+    """A score by name, float64 [N]: one of the method's, the largest probability or the entropy.
+
+    Args:
+        score: None for the one by which the method ranks texts.
 
     Raises:
         CalibenchError: where the method gives no such score, naming those there are, or one that is not N
             finite numbers.
     """
+    score = score or own_score(evaluation)
     if score in evaluation.scores:
         values = evaluation.scores[score]
         if values.shape != (len(evaluation),) or not np.isfinite(values).all():
@@ -149,20 +161,20 @@ KINDS = (
 )
 
 
-def selective_metric(kind: str, score: str = MAX_PROBABILITY) -> Metric:
-    """One of `KINDS` by the score of that name; other scores than the default are part of the name."""
+def selective_metric(kind: str, score: str | None = None) -> Metric:
+    """One of `KINDS` by the score by which the method ranks texts, or by the one named, as `KIND.SCORE`."""
     chosen = next(item for item in KINDS if item.name == kind)
 
     def evaluate(evaluation: Evaluation) -> float:
         confidence, correct = top_label(checked(evaluation))
-        default = score == MAX_PROBABILITY and score not in evaluation.scores
-        uncertain = 1.0 - confidence if default else uncertainty(evaluation, score)
+        name = score or own_score(evaluation)
+        plain = name == MAX_PROBABILITY and name not in evaluation.scores
+        uncertain = 1.0 - confidence if plain else uncertainty(evaluation, name)
         return chosen.compute(uncertain, 1.0 - correct)
 
-    suffix = "" if score == MAX_PROBABILITY else f".{score}"
     return Metric(
-        name=f"{chosen.name}{suffix}",
-        title=chosen.title if not suffix else f"{chosen.title} ({score.replace('_', ' ')})",
+        name=chosen.name if score is None else f"{chosen.name}.{score}",
+        title=chosen.title if score is None else f"{chosen.title} ({score.replace('_', ' ')})",
         better=chosen.better,
         evaluate=evaluate,
         definition={"score": score, "ties": "mean over their orders"},
@@ -170,10 +182,11 @@ def selective_metric(kind: str, score: str = MAX_PROBABILITY) -> Metric:
     )
 
 
-def by_every_score(evaluation: Evaluation) -> tuple[Metric, ...]:
-    """Every kind by the largest probability, the entropy and each score that the method gives."""
-    scores = dict.fromkeys((MAX_PROBABILITY, ENTROPY, *evaluation.scores))
-    return tuple(selective_metric(kind.name, score) for score in scores for kind in KINDS)
+def by_largest_probability(metric: Metric, evaluation: Evaluation) -> tuple[Metric, ...]:
+    """A metric of `KINDS` by the largest probability, where the method ranks texts by another score."""
+    if own_score(evaluation) == MAX_PROBABILITY or metric.name not in {kind.name for kind in KINDS}:
+        return ()
+    return (selective_metric(metric.name, MAX_PROBABILITY),)
 
 
 AURC = selective_metric("aurc")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from rich.text import Text
 
-from calibench.comparison import FAMILY, Pair, family_of
+from calibench.comparison import FAMILY, UNDECIDED, family_of, paired
 from calibench.contrast import Contrast, contrasts
 from calibench.metrics.calibration import ECE
 from calibench.metrics.detection import OOS_AUROC
@@ -20,6 +20,7 @@ from calibench.report.examples import stored_predictions
 from calibench.report.groups import Entry, Record, Section, dig, sections
 from calibench.report.numbers import fraction, signed, significant, span
 from calibench.report.tables import ABSENT, Cell, Column, Table, build
+from calibench.report.tradeoff import evaluation_of
 from calibench.report.words import code
 from calibench.stats import Interval
 from calibench.types import Evaluation, Metric
@@ -55,8 +56,8 @@ def against(section: Section, folder: Path) -> Against | None:
     if reference is None or reference.order not in stored or len(stored) < 2:
         return None
     labels = stored[reference.order][1].label
-    base = stored.pop(reference.order)[1].probs
-    pairs = [Pair(entry.label, base, found.probs) for entry, found in stored.values()]
+    base = evaluation_of(*stored.pop(reference.order))
+    pairs = [paired(entry.label, base, evaluation_of(entry, found)) for entry, found in stored.values()]
     shown = (*family_of(labels), ECE)
     rows = contrasts(pairs, labels, shown)
     entries = [entry for entry, _ in stored.values() for _ in shown]
@@ -64,27 +65,66 @@ def against(section: Section, folder: Path) -> Against | None:
     return Against(reference, tuple(entries), tuple(rows), len(labels) - beyond, beyond)
 
 
-def against_table(section: Section, found: Against, folder: Path) -> Table:
+def against_table(section: Section, found: Against) -> Table:
+    """One row per method, failed methods last: the difference in each metric, and the verdict on it."""
+    rows: dict[int, Entry] = {}
+    for entry, contrast in zip(found.entries, found.contrasts, strict=True):
+        row = rows.setdefault(entry.order, replace(entry, record=_identity(entry.record) | {"contrasts": {}}))
+        row.record["contrasts"][contrast.metric.name] = contrast
+    shown = {contrast.metric.name: contrast.metric for contrast in found.contrasts}
+    columns = [_metric_column(metric) for metric in shown.values()]
+    return build("Against the reference", [*rows.values(), *_failed(section)], columns)
+
+
+def details_table(section: Section, found: Against, folder: Path) -> Table:
     """One row per method and metric, failed methods last; Monte-Carlo is of the method's own number."""
     stored = {entry.order: predictions for entry, predictions in stored_predictions(section, folder)}
     records = load_records(folder)
     rows = [
-        Entry(
-            _as_record(entry.record, contrast)
+        replace(
+            entry,
+            record=_as_record(entry.record, contrast)
             | {"monte_carlo": _monte_carlo(entry, contrast, stored, records)},
-            entry.label,
-            entry.order,
         )
         for entry, contrast in zip(found.entries, found.contrasts, strict=True)
     ]
-    failed = [entry for entry in section.entries if entry.failure is not None]
-    return build("Against the reference", [*rows, *failed], _COLUMNS)
+    return build("Every difference", [*rows, *_failed(section)], _COLUMNS)
+
+
+def _failed(section: Section) -> list[Entry]:
+    return [entry for entry in section.entries if entry.failure is not None]
+
+
+def _identity(record: Record) -> Record:
+    """What says which cell it is, without its results."""
+    return {key: record.get(key) for key in ("cell", "status", "method", "passes", "passes_used")}
+
+
+def _metric_column(metric: Metric) -> Column:
+    arrow = {"lower": "↓", "higher": "↑", "zero": "→ 0"}[metric.better]
+    tones = {"better": "right", "worse": "wrong"}
+
+    def read(record: Record) -> Cell:
+        contrast: Contrast = record["contrasts"][metric.name]
+        found, verdict = contrast.difference, contrast.tested and contrast.tested.verdict
+        if found.value is None:
+            return Cell(ABSENT)
+        extent = (found.low, found.high) if found.low is not None and found.high is not None else None
+        word = f" {verdict}" if verdict and verdict != UNDECIDED else ""
+        return Cell(signed(found.value) + word, found.value, span=extent, tone=tones.get(verdict or ""))
+
+    return Column(
+        f"{metric.title} {arrow}",
+        "The method's number less the reference's, on the same examples, and the verdict where there is one; "
+        "the strip is its 95% interval.",
+        read,
+    )
 
 
 def _as_record(record: Record, contrast: Contrast) -> Record:
     """What columns read: the cell's own name and passes, with the contrast in place of its results."""
     tested = contrast.tested
-    return {key: record.get(key) for key in ("cell", "status", "method", "passes", "passes_used")} | {
+    return _identity(record) | {
         "metric": contrast.metric.title,
         "difference": contrast.difference.as_dict(),
         "adjusted": tested and tested.adjusted.as_dict(),
@@ -102,7 +142,8 @@ def _monte_carlo(
     values = {record["seed"]: dig(record, "metrics", name, "value") for record in same}
     spread = sd_over_seeds([value for value in values.values() if value is not None])
     predictions = stored[entry.order]
-    if spread is None and predictions.standard_error is not None:
+    ranks = contrast.metric.needs_out_of_scope and entry.score is not None
+    if spread is None and predictions.standard_error is not None and not ranks:
         about = (predictions.label >= 0) | contrast.metric.needs_out_of_scope
         evaluation = Evaluation(predictions.probs[about], predictions.label[about])
         spread = sd_over_passes(contrast.metric, evaluation, predictions.standard_error[about])
@@ -177,12 +218,15 @@ _COLUMNS = (
 def against_words(found: Against) -> str:
     """How the table is to be read, and what this run could have shown."""
     verdicts = sum(contrast.tested is not None for contrast in found.contrasts)
+    count = len({entry.order for entry in found.entries})
+    methods = f"{count} {'method' if count == 1 else 'methods'}"
     beyond = f", and {found.beyond:,} out of scope" if found.beyond else ""
     sentences = [
         f"Differences from {code(found.reference.label)} on the same {found.examples:,} examples{beyond}. "
-        f"The {verdicts} verdicts hold together: with 95% probability none of them is a false alarm (Holm). "
-        "ECE itself gets none, because it reads less for sharper probabilities however well calibrated they "
-        "are.",
+        f"The {verdicts} verdicts ({methods} in {verdicts // count} metrics) hold together: with 95% "
+        "probability none of them is a false alarm (Holm). Where no word stands beside a difference, none is "
+        "shown. ECE itself gets no verdict, because it reads less for sharper probabilities however well "
+        "calibrated they are.",
         *footer(found),
     ]
     return " ".join(sentences)
@@ -211,7 +255,7 @@ def closing(records: Iterable[Record], folder: Path) -> Text:
     lines: list[str] = []
     for section in sections(records):
         if section.reference is not None and section.reference.record.get("self_check"):
-            found = against(section, folder)
+            found = against(section.distinct(), folder)
             lines += footer(found) if found is not None else []
     return Text("\n".join(lines))
 

@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from calibench.comparison import UNDECIDED, Pair
+from calibench.comparison import UNDECIDED
 from calibench.contrast import Contrast, contrasts
 from calibench.matching import Match, Matching, grouped, latency, throughput
 from calibench.regression import FINE, Finding
@@ -32,7 +32,7 @@ def comparison(matching: Matching, metrics: Sequence[Metric], *, timing: bool = 
     tables: dict[int, list[Contrast]] = {}
     verdicts = 0
     for positions, held in grouped(matching):
-        pairs = [Pair(str(at), item.base, item.new) for at, item in zip(positions, held, strict=True)]
+        pairs = [item.pair(str(at)) for at, item in zip(positions, held, strict=True)]
         rows = contrasts(pairs, held[0].labels, metrics)
         verdicts += sum(row.tested is not None for row in rows)
         for at, group in groupby(rows, key=lambda row: int(row.method)):

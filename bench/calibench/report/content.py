@@ -6,47 +6,65 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from calibench.detectors import Choice
 from calibench.report import matched, scope, sets, shifts, speed, tables
-from calibench.report.against import against, against_table, against_words
+from calibench.report.against import against, against_table, against_words, details_table
 from calibench.report.curves import curve_drawings
+from calibench.report.detectors import detector_choice, detector_words
 from calibench.report.figures import Drawing, has_predictions, reliability_diagrams
 from calibench.report.front import front_drawing, front_table, front_words
 from calibench.report.groups import Section
 from calibench.report.recommendation import recommendation
+from calibench.report.selective import selective_table, selective_words
 from calibench.report.tables import Table
 from calibench.report.tradeoff import Point, points, tradeoff
-from calibench.report.words import code
+from calibench.report.words import code, join
 
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """A heading with what stands under it: sentences, a table, drawings."""
+    """A heading with what stands under it: sentences, a table, drawings, and what is unfolded on demand.
+
+    Attributes:
+        text: paragraphs, with an empty line between them.
+        details: a table that few read, behind its title.
+    """
 
     title: str
     text: str = ""
     table: Table | None = None
     drawings: tuple[Drawing, ...] = ()
+    details: Table | None = None
 
 
 def parts(section: Section, folder: Path) -> list[Part]:
-    """The parts of a section; call and draw inside `style.styled()`."""
-    placed = points(section, folder)
+    """The parts of a section; call and draw inside `style.styled()`.
+
+    Methods that add a score alone stand where scores or costs are shown, and nowhere else.
+    """
+    everything = points(section, folder)
+    copies = {entry.order for entry in section.by_score_alone}
+    placed = [point for point in everything if point.entry.order not in copies]
+    choice = detector_choice(everything)
+    own = section.distinct()
+    selective = selective_table(section)
     found = [
-        Part("Recommendation", recommendation(section, placed)),
-        Part("Quality", _quality_words(section), tables.quality(section)),
-        _against(section, folder),
-        _reliability(section, folder),
-        *_scope(section, folder),
-        _sets(section),
-        _shift(section),
-        *_speed(section),
-        *_front(section, placed),
-        _matched(section, placed),
-        Part("Over the number of passes", drawings=tuple(curve_drawings(section))),
+        Part("Recommendation", _recommendation(section, placed, choice)),
+        Part("Quality", _quality_words(section), tables.quality(own)),
+        _against(own, folder),
+        _reliability(own, folder),
+        Part("Selective prediction", selective_words() if selective else "", selective),
+        *_scope(section, folder, choice),
+        _sets(own),
+        _shift(own),
+        *_speed(own),
+        *_front(own, placed),
+        _matched(own, placed),
+        Part("Over the number of passes", drawings=tuple(curve_drawings(own))),
         Part("Cost", "", tables.cost(section)),
         Part("Where the time goes", "Seconds for the whole data set, once.", tables.stages(section)),
         Part("Dropout coverage", "", tables.coverage(section)),
-        Part("Further metrics", "", tables.further(section)),
+        Part("Further metrics", "", tables.further(own)),
     ]
     return [part for part in found if part.table or part.drawings or part.text]
 
@@ -55,13 +73,29 @@ def _some(drawing: Drawing | None) -> tuple[Drawing, ...]:
     return () if drawing is None else (drawing,)
 
 
+def _recommendation(section: Section, placed: Sequence[Point], choice: Choice | None) -> str:
+    paragraphs = [recommendation(section.distinct(), placed)]
+    if choice is not None:
+        paragraphs.append(detector_words(section, choice))
+    return "\n\n".join(paragraphs)
+
+
 def _quality_words(section: Section) -> str:
     if not section.measured:
         return "No method finished, so there is nothing to compare."
-    return (
+    text = (
         "Brackets are 95% intervals over examples; those of the noise floor hold 95% of what a perfectly "
         "calibrated model would read. Rows share their examples: overlapping brackets do not mean that two "
         "methods are equal."
+    )
+    scores = section.by_score_alone
+    if not scores:
+        return text
+    are, their = ("is", "its") if len(scores) == 1 else ("are", "their")
+    return (
+        f"{text} Not here {are} {join([code(entry.label) for entry in scores])}: {their} probabilities are "
+        f"those of the plain softmax, and only {their} score is new. What that is worth is under selective "
+        f"prediction{' and out of scope' if tables.has_scope(section) else ''}."
     )
 
 
@@ -70,7 +104,8 @@ def _against(section: Section, folder: Path) -> Part:
     found = against(section, folder)
     if found is None:
         return Part(title)
-    return Part(title, against_words(found), against_table(section, found, folder))
+    table, details = against_table(section, found), details_table(section, found, folder)
+    return Part(title, against_words(found), table, details=details)
 
 
 def _reliability(section: Section, folder: Path) -> Part:
@@ -91,16 +126,17 @@ def _front(section: Section, placed: Sequence[Point]) -> tuple[Part, Part]:
     )
 
 
-def _scope(section: Section, folder: Path) -> list[Part]:
+def _scope(section: Section, folder: Path, choice: Choice | None) -> list[Part]:
     if not tables.has_scope(section):
         return []
     table = scope.joint_table(section)
     return [
         Part(
             "Out of scope",
-            scope.detection_words(section),
-            scope.detection_table(section),
+            scope.detection_words(section, choice),
+            scope.detection_table(section, choice),
             _some(scope.detection_drawing(section, folder)),
+            scope.other_scores_table(section),
         ),
         Part("In scope or not, and which class", scope.joint_words(section) if table else "", table),
     ]
@@ -114,10 +150,11 @@ def _sets(section: Section) -> Part:
 
 
 def _shift(section: Section) -> Part:
-    table = shifts.shift_table(section)
+    table = shifts.shift_matrix(section)
     if table is None:
         return Part("Under shift")
-    return Part("Under shift", shifts.shift_words(section), table, tuple(shifts.shift_drawings(section)))
+    drawings = tuple(shifts.shift_drawings(section))
+    return Part("Under shift", shifts.shift_words(section), table, drawings, shifts.shift_table(section))
 
 
 def _speed(section: Section) -> list[Part]:

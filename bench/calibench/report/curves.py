@@ -88,12 +88,12 @@ def _metric_panel(
         key: np.array([np.nan if point.get(key) is None else point[key] for point in points], dtype=float)
         for key in ("value", "low", "high", "order_low", "order_high")
     }
-    tint = style.colour(entry.order)
+    tint = style.colour(entry.family)
     axes.fill_between(passes, series["low"], series["high"], color=tint, alpha=_WIDE, linewidth=0)
     axes.fill_between(
         passes, series["order_low"], series["order_high"], color=tint, alpha=_NARROW, linewidth=0
     )
-    axes.plot(passes, series["value"], color=tint, marker=style.marker(entry.order), markersize=4.5)
+    axes.plot(passes, series["value"], **style.marked(entry, 4.5), linestyle=style.dashes(entry))
     level = dig(reference.record, "metrics", name, "value") if reference else None
     if level is not None:
         axes.axhline(level, **_REFERENCE)
@@ -155,9 +155,8 @@ def _time_over_passes(section: Section, timed: Sequence[Entry]) -> Drawing:
             continue
         axes.plot(
             *zip(*known, strict=True),
-            color=style.colour(entry.order),
-            marker=style.marker(entry.order),
-            markersize=5,
+            **style.marked(entry, 5),
+            linestyle=style.dashes(entry),
             label=entry.label,
         )
         words.append(f"{entry.label}: {significant(known[-1][1])} ms at {known[-1][0]}.")

@@ -11,7 +11,8 @@ from typing import Any
 
 from calibench.errors import UsageError
 from calibench.records import Record, load_records, records_file, write_whole
-from calibench.report.groups import Entry, Section, dig, sections
+from calibench.report.against import against
+from calibench.report.groups import Entry, Section, dig, is_copy, sections
 
 CSV = "report.csv"
 JSON = "report.json"
@@ -24,6 +25,8 @@ _IDENTITY: dict[str, tuple[str, ...]] = {
     "method": ("method", "name"),
     "params": ("method", "params"),
     "posthoc": ("method", "posthoc"),
+    "score": ("method", "score"),
+    "score_only": ("method", "score_only"),
     "passes": ("passes",),
     "reference": ("reference",),
     "seed": ("seed",),
@@ -38,6 +41,16 @@ _IDENTITY: dict[str, tuple[str, ...]] = {
     "device": ("model", "device"),
 }
 _ESTIMATE = ("value", "low", "high", "reason")
+#: The paired difference from the reference, with its own interval and with that of the verdict.
+_DIFFERENCE = (
+    "difference",
+    "difference_low",
+    "difference_high",
+    "adjusted_low",
+    "adjusted_high",
+    "p_holm",
+    "verdict",
+)
 #: Estimates that are no metrics, by the name of their row.
 _COSTS: dict[str, tuple[str, ...]] = {
     "cost_ratio": ("cost_ratio",),
@@ -53,10 +66,17 @@ _TYPES = {"brier": "brier_score"}
 def write_csv(folder: Path) -> Path:
     """Write `report.csv`: one row per cell and metric, costs among them; a failed cell has one row.
 
-    Columns: the cell's label and what identifies it, metric, value, low, high, reason, error. Numbers are
-    written so that they read back exactly; what could not be had is empty.
+    Columns: the cell's label and what identifies it, metric, value, low, high, reason, the difference from
+    the reference with its verdict where predictions are stored, error. Numbers are written so that they read
+    back exactly; what could not be had is empty.
     """
-    columns = ["label", *_IDENTITY, "metric", *_ESTIMATE, "error"]
+    columns = ["label", *_IDENTITY, "metric", *_ESTIMATE, *_DIFFERENCE, "error"]
+    target = records_file(folder).parent
+    differences = {
+        key: found
+        for section in sections(load_records(folder))
+        for key, found in _differences(section.distinct(), target)
+    }
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, columns, lineterminator="\n")
     writer.writeheader()
@@ -69,8 +89,22 @@ def write_csv(folder: Path) -> Path:
             writer.writerow(common | {"error": entry.failure})
             continue
         for name, estimate in _estimates(entry.record):
-            writer.writerow(common | {"metric": name} | {key: estimate.get(key) for key in _ESTIMATE})
+            own = {"metric": name} | {key: estimate.get(key) for key in _ESTIMATE}
+            writer.writerow(common | own | differences.get((entry.record["cell"], name), {}))
     return _write(folder, CSV, buffer.getvalue())
+
+
+def _differences(section: Section, folder: Path) -> Iterator[tuple[tuple[str, str], dict[str, Any]]]:
+    """What `_DIFFERENCE` holds, by cell and metric."""
+    found = against(section, folder)
+    if found is None:
+        return
+    for entry, contrast in zip(found.entries, found.contrasts, strict=True):
+        difference, tested = contrast.difference, contrast.tested
+        values: list[Any] = [difference.value, difference.low, difference.high, None, None, None, None]
+        if tested is not None:
+            values[3:] = [tested.adjusted.low, tested.adjusted.high, tested.adjusted_p, tested.verdict]
+        yield (entry.record["cell"], contrast.metric.name), dict(zip(_DIFFERENCE, values, strict=True))
 
 
 def _estimates(record: Record) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -109,6 +143,8 @@ def _flat(value: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
 
 def write_model_card(folder: Path) -> Path:
     """Write `model-card.md`: the Hugging Face model index with every method's metrics, as a metadata block.
+
+    Methods that add a score to the plain softmax have the metrics of that score alone.
 
     Paste it into the model's README.md. Valid by `huggingface_hub.ModelCard` and its
     `model_index_to_eval_results`. The method, its passes and the interval are in each metric's arguments.
@@ -154,7 +190,9 @@ def _card_metrics(entry: Entry) -> Iterator[dict[str, Any]]:
     record = entry.record
     common = {"method": entry.label, "passes": record.get("passes"), "seed": record.get("seed")}
     for name, estimate in (record.get("metrics") or {}).items():
-        if estimate.get("value") is None:
+        # Of a method that adds a score alone only rankings are its own, and those name their score.
+        copied = is_copy(record) and (estimate.get("definition") or {}).get("score") != entry.score
+        if estimate.get("value") is None or copied:
             continue
         args: dict[str, Any] = common | {"definition": estimate.get("definition") or None}
         if estimate.get("low") is not None and estimate.get("high") is not None:

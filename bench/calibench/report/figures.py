@@ -19,6 +19,8 @@ from calibench.report.groups import Entry, Section, dig
 from calibench.report.numbers import fraction, interval, tick
 
 _PER_ROW = 4
+#: More panels than this are drawn smaller, and more of them beside each other.
+_MANY, _PER_ROW_OF_MANY = 8, 5
 _BINS = 10
 _Z95 = 1.959963984540054
 
@@ -63,13 +65,16 @@ def reliability_diagrams(section: Section, folder: Path) -> Drawing | None:
         # A label of -1 is one the model cannot output; such examples are not part of any calibration metric.
         scored = predictions.label >= 0
         curves.append(reliability(predictions.probs[scored], predictions.label[scored], bins=bins))
-    rows, columns = style.shape(len(stored), _PER_ROW)
+    many = len(stored) > _MANY
+    rows, columns = style.shape(len(stored), _PER_ROW_OF_MANY if many else _PER_ROW)
     width = min(style.WIDTH, max(5.0, 3.0 * columns))
     titles = [style.title_of(entry.label, 0.92 * (width - 0.82) / columns) for entry in stored]
     above = style.TITLE_LINE * max(title.count("\n") for title in titles)
-    height = (3.15 + above) * rows + 0.35
+    height = ((2.2 if many else 3.15) + above) * rows + 0.35
     figure = Figure(figsize=(width, height))
-    grid = figure.add_gridspec(rows, columns, hspace=0.36 + above / 2.2, wspace=0.12)
+    grid = figure.add_gridspec(
+        rows, columns, hspace=(0.48 if many else 0.36) + above / (1.5 if many else 2.2), wspace=0.12
+    )
     grid.update(
         left=0.68 / width, right=1 - 0.14 / width, top=1 - (0.45 + above) / height, bottom=0.75 / height
     )
@@ -79,9 +84,9 @@ def reliability_diagrams(section: Section, folder: Path) -> Drawing | None:
         row, column = divmod(position, columns)
         inner = grid[row, column].subgridspec(2, 1, height_ratios=(3, 1), hspace=0.08)
         upper, lower = figure.add_subplot(inner[0]), figure.add_subplot(inner[1])
-        _accuracy_panel(upper, entry, curve)
+        _accuracy_panel(upper, entry, curve, room=not many)
         upper.set_title(titles[position], pad=16)
-        _count_panel(lower, curve, style.colour(entry.order), most)
+        _count_panel(lower, curve, style.colour(entry.family), most)
         for axes in (upper, lower):
             axes.set_xlim(start, 1)
             axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: tick(value)))
@@ -109,11 +114,11 @@ def has_predictions(entry: Entry, folder: Path) -> bool:
     return bool(named) and (folder / str(named)).is_file()
 
 
-def _accuracy_panel(axes: Axes, entry: Entry, curve: ReliabilityCurve) -> None:
+def _accuracy_panel(axes: Axes, entry: Entry, curve: ReliabilityCurve, *, room: bool) -> None:
     filled = curve.count > 0
     left, width = curve.edges[:-1][filled], np.diff(curve.edges)[filled]
     accuracy, confidence, count = curve.accuracy[filled], curve.confidence[filled], curve.count[filled]
-    tint = style.colour(entry.order)
+    tint = style.colour(entry.family)
     axes.bar(
         left, accuracy, width, align="edge", color=tint, alpha=0.75, edgecolor=style.PAPER, linewidth=0.8
     )
@@ -136,7 +141,7 @@ def _accuracy_panel(axes: Axes, entry: Entry, curve: ReliabilityCurve) -> None:
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: tick(value)))
     error = dig(entry.record, "metrics", "ece")
     if error and error.get("value") is not None:
-        axes.text(0, 1.03, f"ECE {interval(error)}", transform=axes.transAxes, fontsize=8.5)
+        axes.text(0, 1.03, f"ECE {interval(error)}", transform=axes.transAxes, fontsize=8.5 if room else 7.2)
 
 
 def _count_panel(axes: Axes, curve: ReliabilityCurve, tint: str, most: int) -> None:

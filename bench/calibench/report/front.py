@@ -46,7 +46,8 @@ def front_drawing(section: Section, found: Tradeoff) -> Drawing | None:
         axes.set_ylabel(_PANELS[name])
     grid[-1].set_xlabel("time per sentence, relative to the reference (log scale; left is cheaper)")
     curved = any(not found.points[i].whole for at in panels.values() for i in at)
-    _legend(figure, curved=curved)
+    steps = any(point.entry.variant for point in found.points)
+    _legend(figure, curved=curved, steps=steps)
     return Drawing(
         f"{section.slug}-front",
         figure,
@@ -64,22 +65,20 @@ def _panel(axes: Axes, found: Tradeoff, metric: str, at: Sequence[int]) -> None:
     value = {i: found.points[i].metrics[metric]["value"] for i in at}
     cost = {i: found.points[i].ratio["value"] for i in at}
     axes.set_xscale("log")
-    for order, group in groupby(at, key=lambda i: found.points[i].entry.order):
+    for _, group in groupby(at, key=lambda i: found.points[i].entry.order):
         own = list(group)
-        tint, shape = style.colour(order), style.marker(order)
-        axes.plot([cost[i] for i in own], [value[i] for i in own], color=tint, linewidth=1.3)
+        entry = found.points[own[0]].entry
+        tint = style.colour(entry.family)
+        axes.plot(
+            [cost[i] for i in own],
+            [value[i] for i in own],
+            color=tint,
+            linewidth=1.3,
+            linestyle=style.dashes(entry),
+        )
         for i in own:
             whole = found.points[i].whole
-            axes.plot(
-                cost[i],
-                value[i],
-                color=tint,
-                marker=shape,
-                markersize=8 if whole else 4,
-                markeredgecolor=style.PAPER,
-                markeredgewidth=0.8 if whole else 0.4,
-                zorder=4 if whole else 3,
-            )
+            axes.plot(cost[i], value[i], **style.marked(entry, 8 if whole else 4), zorder=4 if whole else 3)
             if whole:
                 _region(axes, _box(found, metric, i), tint)
     _stairs(axes, [(cost[i], value[i]) for i in at])
@@ -91,7 +90,7 @@ def _panel(axes: Axes, found: Tradeoff, metric: str, at: Sequence[int]) -> None:
         axes,
         [(cost[i], value[i]) for i in named],
         [found.points[i].entry.label for i in named],
-        [style.colour(found.points[i].entry.order) for i in named],
+        [style.colour(found.points[i].entry.family) for i in named],
         [found.shares.get((metric.upper(), "time"), {}).get(i, 0.0) >= 0.5 for i in named],
     )
     axes.xaxis.set_major_locator(FixedLocator(_ticks(start, end)))
@@ -147,7 +146,7 @@ def _ticks(start: float, end: float) -> list[float]:
     return inside or [float(f"{np.sqrt(start * end):.2g}")]
 
 
-def _legend(figure: Figure, *, curved: bool) -> None:
+def _legend(figure: Figure, *, curved: bool, steps: bool) -> None:
     handles: list[Line2D | Patch] = [
         Line2D([], [], color=style.MUTED, marker="o", markersize=8, linestyle="", label="a method"),
         Patch(facecolor=style.MUTED, edgecolor=style.MUTED, alpha=0.4, label="95% region"),
@@ -157,7 +156,11 @@ def _legend(figure: Figure, *, curved: bool) -> None:
         fewer = Line2D([], [], color=style.MUTED, marker="o", markersize=4, linewidth=1.3)
         fewer.set_label("the same with fewer passes")
         handles.insert(1, fewer)
-    figure.legend(handles=handles, loc="lower center", ncols=len(handles), columnspacing=1.6)
+    if steps:
+        step = Line2D([], [], color=style.MUTED, marker="o", markersize=8, linestyle="")
+        step.set(markerfacecolor=style.PAPER, markeredgewidth=1.2, label="with a post-hoc step")
+        handles.insert(1, step)
+    figure.legend(handles=handles, loc="lower center", ncols=len(handles), columnspacing=1.4)
 
 
 def _caption(found: Tradeoff, *, curved: bool) -> str:

@@ -7,9 +7,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
+from calibench.report.style import series
 from calibench.report.tables import Cell, Column, Row, Table, note_letter, passes
 
 _INTERVAL = re.compile(r" (\[.*\])$")
+
+#: A heading may break over lines, but not before its arrow.
+_ARROW, _KEPT = re.compile(r" (?=[↑↓→])|(?<=→) "), "\u00a0"
 
 _SORTING = (
     "Press a heading to sort by it, again to turn the order round, and once more to restore it. The strip "
@@ -49,7 +53,7 @@ def grid(
     """
     head = "".join(
         f'<th scope="col"{"" if item.text else " class=number"} title="{escape(item.meaning)}">'
-        f'<button type="button">{escape(item.title)}</button></th>'
+        f'<button type="button">{escape(_ARROW.sub(_KEPT, item.title))}</button></th>'
         for item in heads
     )
     body = "".join(_row(row, heads, number == marked) for number, row in enumerate(rows))
@@ -91,7 +95,8 @@ def records_table(table: Table) -> str:
 
 
 def _boxes(row: Row, table: Table, spans: Sequence[tuple[float, float] | None]) -> list[Box]:
-    swatch = f'<span class="swatch" style="background:var(--series-{row.entry.order % 10})"></span>'
+    hollow = " hollow" if row.entry.variant else ""
+    swatch = f'<span class="swatch{hollow}" style="--own:var(--series-{series(row.entry.family)})"></span>'
     asked = passes(row.entry.record)
     boxes = [
         Box(swatch + escape(row.entry.label), row.entry.label, heads=True),
@@ -105,6 +110,7 @@ def _boxes(row: Row, table: Table, spans: Sequence[tuple[float, float] | None]) 
 
 def _cell(cell: Cell, column: tuple[float, float] | None) -> str:
     text = _INTERVAL.sub(r' <span class="interval">\1</span>', escape(cell.text))
+    text = f'<span class="{cell.tone}">{text}</span>' if cell.tone else text
     if cell.span is None or cell.sort is None or column is None or column[0] == column[1]:
         return text
     low, value, high = (_share(at, column) for at in (cell.span[0], cell.sort, cell.span[1]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from calibench.naming import telling_parameters
@@ -23,12 +23,22 @@ class Entry:
         record: the record as it was read.
         label: the method's name, with the parameters that tell it from its namesakes in the section, and its
             post-hoc step.
-        order: position in the section, 0 for the reference; fixes colour and marker.
+        order: position in the section, 0 for the reference.
+        family: number of the method with its parameters, 0 for the reference; fixes colour and marker.
+        variant: 0 for the method itself, then one for each of its post-hoc steps, which share its colour.
     """
 
     record: Record
     label: str
     order: int
+    family: int = 0
+    variant: int = 0
+
+    @property
+    def score(self) -> str | None:
+        """The score by which the method ranks texts, None for the largest probability."""
+        name = self.record["method"].get("score")
+        return None if name is None else str(name)
 
     @property
     def failure(self) -> str | None:
@@ -62,9 +72,23 @@ class Section:
         """The entry costs are relative to, where it did not fail."""
         return next((entry for entry in self.measured if entry.record.get("reference")), None)
 
+    @property
+    def by_score_alone(self) -> tuple[Entry, ...]:
+        """The finished entries whose probabilities are those of the plain softmax."""
+        return tuple(entry for entry in self.measured if is_copy(entry.record))
+
+    def distinct(self) -> Section:
+        """The section without them: what there is to say about probabilities."""
+        return replace(self, entries=tuple(entry for entry in self.entries if not is_copy(entry.record)))
+
     def common(self, block: str) -> dict[str, Any]:
         """The first `data`, `model` or `plan` block that is there; empty where there is none."""
         return next((entry.record[block] for entry in self.entries if entry.record.get(block)), {})
+
+
+def is_copy(record: Record) -> bool:
+    """Whether its probabilities say nothing new; those of the reference do, whatever it is."""
+    return bool(record["method"].get("score_only")) and not record.get("reference")
 
 
 def dig(record: Record, *path: str) -> Any:
@@ -91,7 +115,8 @@ def sections(records: Iterable[Record]) -> list[Section]:
         slug = suite if taken[suite] == 1 else f"{suite}-{taken[suite]}"
         members.sort(key=lambda record: not record.get("reference"))
         labels = _labels(members)
-        entries = tuple(Entry(record, labels[i], i) for i, record in enumerate(members))
+        places = _places(members)
+        entries = tuple(Entry(record, labels[i], i, *places[i]) for i, record in enumerate(members))
         result.append(Section(slug, entries))
     return result
 
@@ -101,6 +126,22 @@ def _key(record: Record) -> str:
     parts += [dig(record, "data", key) for key in _DATA]
     parts += [dig(record, "model", key) for key in _MODEL]
     return json.dumps(parts)
+
+
+def _places(records: Sequence[Record]) -> list[tuple[int, int]]:
+    """(family, variant) of each record: post-hoc steps of one method and parameters are one family."""
+    families: dict[str, int] = {}
+    variants: dict[tuple[int, str], int] = {}
+    places = []
+    for record in records:
+        method = record["method"]
+        name = json.dumps([method["name"], method.get("params")], sort_keys=True)
+        family = families.setdefault(name, len(families))
+        step = method.get("posthoc")
+        own = [key for key in variants if key[0] == family]
+        variant = variants.setdefault((family, str(step)), len(own) + 1) if step else 0
+        places.append((family, variant))
+    return places
 
 
 def _slug(name: str) -> str:

@@ -138,7 +138,10 @@ def _anchor(title: str) -> str:
 
 def _part(part: Part) -> str:
     lines = [records_table(part.table)] if part.table else []
-    lines += [f"<p>{inline(part.text)}</p>"] if part.text else []
+    lines += [f"<p>{inline(text)}</p>" for text in part.text.split("\n\n") if text]
+    if part.details is not None:
+        inner = records_table(part.details)
+        lines += [f"<details><summary>{escape(part.details.title)}</summary>\n{inner}</details>"]
     lines += [_figure(drawing) for drawing in part.drawings]
     return "\n".join(lines)
 

@@ -94,6 +94,9 @@ def _section(section: Section, target: Path, *, several: bool) -> list[str]:
 def _part(part: Part, target: Path) -> list[str]:
     lines = [render(part.table)] if part.table else []
     lines += [part.text] if part.text else []
+    if part.details is not None:
+        head = f"<details>\n<summary>{escape(part.details.title)}</summary>"
+        lines += [head, render(part.details), "</details>"]
     for drawing in part.drawings:
         lines += [_image(drawing, target), f"*{drawing.caption}*"]
     return lines

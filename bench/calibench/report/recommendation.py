@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from calibench.comparison import FEWEST, Difference
 from calibench.noninferiority import MARGIN, nll_difference
@@ -12,7 +12,7 @@ from calibench.report.groups import Entry, Section, dig
 from calibench.report.matched import matches
 from calibench.report.numbers import bound, fraction, interval, significant
 from calibench.report.tradeoff import Point
-from calibench.report.words import code
+from calibench.report.words import code, join, names
 
 _NAMES = {
     "accuracy": "accuracy",
@@ -21,8 +21,6 @@ _NAMES = {
     "ece_debiased": "debiased ECE²",
     "oos_auroc": "AUROC of texts out of scope",
 }
-#: More names than this are counted instead of listed.
-_LISTED = 5
 
 
 def recommendation(section: Section, found: Sequence[Point]) -> str:
@@ -53,7 +51,7 @@ def recommendation(section: Section, found: Sequence[Point]) -> str:
     if reference is None or not rows:
         return (
             "**No recommendation**: it takes the stored predictions of the reference and of another method, "
-            f"and there are none for {_names(entry.label for entry in left_out)}; report on the run folder."
+            f"and there are none for {names(entry.label for entry in left_out)}; report on the run folder."
         )
     count = len(reference.evaluation)
     if count < FEWEST:
@@ -64,10 +62,10 @@ def recommendation(section: Section, found: Sequence[Point]) -> str:
     entries = {entry.order: entry for entry in section.measured}
     sentences = [*_advice(decision, entries), *_fewer_passes(decision, found), *_undecided(decision)]
     if left_out:
-        sentences.append(f"Left out, for lack of predictions: {_names(e.label for e in left_out)}.")
+        sentences.append(f"Left out, for lack of predictions: {names(e.label for e in left_out)}.")
     failed = [entry.label for entry in section.entries if entry.failure is not None]
     if failed:
-        sentences.append(f"Failed: {_names(failed)}.")
+        sentences.append(f"Failed: {names(failed)}.")
     return " ".join(sentences)
 
 
@@ -97,7 +95,7 @@ def _advice(decision: Decision, entries: dict[int, Entry]) -> list[str]:
 
 def _evidence(item: Judged, reference: str, entries: dict[int, Entry]) -> list[str]:
     shown = [_change(name, item.differences[name]) for name in item.shown("better")]
-    sentences = [f"On the same examples it is shown better than {reference} in {_join(shown)}."]
+    sentences = [f"On the same examples it is shown better than {reference} in {join(shown)}."]
     lost = max(0.0, -item.accuracy_floor)
     sentences.append(
         f"A loss of more than {_points(lost)} of accuracy is ruled out." if lost else "It loses no accuracy."
@@ -153,24 +151,22 @@ def _undecided(decision: Decision) -> list[str]:
     sentences = []
     if first is not None and decision.alike:
         alike = [item.row.label for item in decision.alike]
-        sentences.append(f"Not told apart from {code(first.row.label)} in NLL: {_names(alike)}.")
+        sentences.append(f"Not told apart from {code(first.row.label)} in NLL: {names(alike)}.")
     silent = [item for item in decision.judged if not item.shown("better") and not item.shown("worse")]
     if silent:
         widest = max(_half_width(item.differences["nll"]) for item in silent)
         sentences.append(
-            f"For {_names(item.row.label for item in silent)} no difference is shown; one of "
+            f"For {names(item.row.label for item in silent)} no difference is shown; one of "
             f"{fraction(widest, 3)} in NLL would have been."
         )
     if decision.slight:
-        slight = _names(item.row.label for item in decision.slight)
+        slight = names(item.row.label for item in decision.slight)
         sentences.append(f"Shown better, but by less than {fraction(MARGIN, 2)} in NLL: {slight}.")
     beyond = [item for item in decision.judged if item is not first and "oos_auroc" in item.shown("better")]
     if beyond:
-        sentences.append(
-            f"Shown better at telling texts out of scope: {_names(i.row.label for i in beyond)}."
-        )
+        sentences.append(f"Shown better at telling texts out of scope: {names(i.row.label for i in beyond)}.")
     worse = [item for item in decision.judged if item.shown("worse")]
-    sentences += [f"Shown worse in something: {_names(item.row.label for item in worse)}."] if worse else []
+    sentences += [f"Shown worse in something: {names(item.row.label for item in worse)}."] if worse else []
     risky = [
         item
         for item in decision.judged
@@ -179,7 +175,7 @@ def _undecided(decision: Decision) -> list[str]:
     if risky:
         sentences.append(
             f"Shown better, but a loss of more than {_points(ACCURACY_MARGIN)} of accuracy is not ruled out: "
-            f"{_names(item.row.label for item in risky)}."
+            f"{names(item.row.label for item in risky)}."
         )
     return sentences
 
@@ -194,12 +190,3 @@ def _half_width(difference: Difference) -> float:
 def _points(share: float) -> str:
     tenths = math.ceil(1000.0 * share - 1e-9) / 10.0
     return f"{tenths:g} percentage {'point' if tenths == 1.0 else 'points'}"
-
-
-def _names(labels: Iterable[str]) -> str:
-    listed = [code(label) for label in labels]
-    return _join(listed) if len(listed) <= _LISTED else f"{len(listed)} methods"
-
-
-def _join(parts: Sequence[str]) -> str:
-    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
+from calibench.detectors import Choice
 from calibench.metrics.detection import TRUE_POSITIVE_RATE, Operating, operating, score_of
 from calibench.metrics.selective import MAX_PROBABILITY
 from calibench.records import Predictions
@@ -18,50 +16,89 @@ from calibench.report import style
 from calibench.report.examples import stored_predictions
 from calibench.report.figures import Drawing
 from calibench.report.groups import Entry, Record, Section, dig
-from calibench.report.numbers import fraction, tick
+from calibench.report.numbers import fraction, signed, tick
+from calibench.report.selective import BY
 from calibench.report.tables import ABSENT, Cell, Column, Table, build, estimate, has_threshold
+from calibench.report.tradeoff import evaluation_of
 from calibench.report.words import code
-from calibench.types import Evaluation
 
 #: Points of a curve that are drawn: more cannot be told apart.
 _POINTS = 400
 
 
-def detection_words(section: Section) -> str:
+def detection_words(section: Section, found: Choice | None) -> str:
     """What the table is about."""
     data = section.common("data")
-    return (
+    text = (
         f"{data['out_of_scope']:,} of the {data['n']:,} texts belong to no class that the model knows; "
-        "quality elsewhere is about the rest. AUROC is the probability that such a text looks less certain "
+        "quality elsewhere is about the rest. Each method ranks by its own score, or by its largest "
+        "probability where it has none. AUROC is the probability that such a text looks less certain "
         "than one in scope, AUPR the mean precision over all recalls, FPR95 the share of texts in scope "
         "taken for out of scope where 95% of those are found. Brackets are 95% intervals over texts of "
         "either kind."
     )
+    if found is None:
+        return text
+    return (
+        f"{text} The last column says which methods are told apart from the best, by DeLong's paired test; "
+        f"with 95% probability none of its verdicts is a false alarm (Holm, over all {found.pairs} pairs of "
+        "methods)."
+    )
 
 
-def detection_table(section: Section) -> Table:
-    """One row per method and score, failed methods as they are."""
+def detection_table(section: Section, found: Choice | None) -> Table:
+    """One row per method, by the score by which it ranks, failed methods as they are."""
+    rows = [replace(entry, record=entry.record | {"by": None}) for entry in section.entries]
+    columns = (BY, *(_detected(kind) for kind in _HEADS))
+    if found is not None:
+        cells = {entry.record["cell"]: _less(found, entry.order) for entry in section.entries}
+        meaning = "AUROC less the best's, and whether a test tells the two apart."
+        columns = (
+            *columns,
+            Column("Less the best", meaning, lambda record: cells[record["cell"]], text=True),
+        )
+    return build("Out of scope", rows, columns)
+
+
+def other_scores_table(section: Section) -> Table | None:
+    """One row per method and each further score; None where there is none.
+
+    Of a method that adds a score alone, the others are those of the plain softmax and left out.
+    """
+    copies = {entry.order for entry in section.by_score_alone}
     rows = [
-        Entry(entry.record | {"score": score}, entry.label, entry.order)
-        for entry in section.entries
-        for score in (_scores(entry.record) if entry.failure is None else [MAX_PROBABILITY])
+        replace(entry, record=entry.record | {"by": score})
+        for entry in section.measured
+        if entry.order not in copies
+        for score in _others(entry.record)
     ]
-    return build("Out of scope", rows, _DETECTION)
+    if not rows:
+        return None
+    return build("Out of scope by other scores", rows, (BY, *(_detected(kind) for kind in _HEADS)))
 
 
-def _scores(record: Record) -> list[str]:
+def _others(record: Record) -> list[str]:
     prefix = "oos_auroc."
-    others = [name.removeprefix(prefix) for name in record["metrics"] if name.startswith(prefix)]
-    return [MAX_PROBABILITY, *others]
+    return [name.removeprefix(prefix) for name in record["metrics"] if name.startswith(prefix)]
 
 
 def _detected(kind: str) -> Column:
     def read(record: Record) -> Cell:
-        score = record["score"]
-        return estimate("metrics", kind if score == MAX_PROBABILITY else f"{kind}.{score}")(record)
+        score = record["by"]
+        return estimate("metrics", kind if score is None else f"{kind}.{score}")(record)
 
     title, meaning = _HEADS[kind]
     return Column(title, meaning, read)
+
+
+def _less(found: Choice, order: int) -> Cell:
+    if order == found.best.order:
+        return Cell("best", 0.0)
+    less = found.less.get(order)
+    if less is None:
+        return Cell(ABSENT)
+    word, tone = ("worse", "wrong") if less.shown else ("not told apart", None)
+    return Cell(f"{signed(less.value)} {word}", less.value, span=(less.low, less.high), tone=tone)
 
 
 _HEADS = {
@@ -69,15 +106,6 @@ _HEADS = {
     "oos_aupr": ("AUPR ↑", "Average precision, out of scope being positive."),
     "oos_fpr95": ("FPR95 ↓", "Share of texts in scope taken for out of scope where 95% of those are found."),
 }
-_DETECTION = (
-    Column(
-        "By",
-        "The score: the largest probability, the entropy, or one of the method's own.",
-        lambda record: Cell(record["score"].replace("_", " ")),
-        text=True,
-    ),
-    *(_detected(kind) for kind in _HEADS),
-)
 
 
 def joint_words(section: Section) -> str:
@@ -85,7 +113,8 @@ def joint_words(section: Section) -> str:
     joint = next(dig(e.record, "joint") for e in section.measured if dig(e.record, "joint", "threshold"))
     return (
         "Every text is answered with a class, or as out of scope where the largest probability falls below a "
-        f"threshold: for each method the one with the most right answers on {joint['examples']:,} texts of "
+        "threshold, or the method's own score lies above one: for each method the threshold with the most "
+        f"right answers on {joint['examples']:,} texts of "
         f"the split {code(joint['split'])}, {joint['out_of_scope']:,} of them out of scope. A split with a "
         "smaller share of them than the scored one makes for a lower threshold, and a lower recall. Brackets "
         "are 95% intervals over the scored texts, with the threshold held fixed."
@@ -111,7 +140,10 @@ def _joint(name: str) -> Column:
 
 def _threshold(record: Record) -> Cell:
     value = dig(record, "joint", "threshold")
-    return Cell(ABSENT) if value is None else Cell(fraction(value, 3), value)
+    if value is None:
+        return Cell(ABSENT)
+    side = "<" if dig(record, "joint", "score") in (None, MAX_PROBABILITY) else ">"
+    return Cell(f"{side} {fraction(value, 3)}", value)
 
 
 _SHARES = {
@@ -120,42 +152,34 @@ _SHARES = {
     "in_scope_accuracy": ("Accuracy in scope ↑", "Share of the texts in scope answered with their class."),
 }
 _JOINT = (
-    Column("Threshold", "On the largest probability; below it a text is out of scope.", _threshold),
+    Column(
+        "Out of scope where",
+        "The threshold: below it on the largest probability, above it on a score of the method's own.",
+        _threshold,
+    ),
     *(_joint(name) for name in _SHARES),
 )
 
 
 def detection_drawing(section: Section, folder: Path) -> Drawing | None:
-    """ROC and precision-recall curves by the largest probability; None without stored predictions."""
-    stored = [
-        (entry, found) for entry, found in stored_predictions(section, folder) if (found.label < 0).any()
-    ]
-    if not stored or (stored[0][1].label < 0).all():
+    """ROC and precision-recall curves by each method's score; None without stored predictions."""
+    stored = [(entry, found) for entry, found in stored_predictions(section, folder)]
+    if not stored or not (stored[0][1].label < 0).any() or (stored[0][1].label < 0).all():
         return None
-    curves = [(entry, _operating(found)) for entry, found in stored]
-    lines = -(-len(stored) // 3)
-    height = 4.0 + 0.22 * lines
-    figure = Figure(figsize=(style.WIDTH, height))
-    figure.subplots_adjust(
-        left=0.075, right=0.985, top=1 - 0.15 / height, bottom=(0.75 + 0.22 * lines) / height, wspace=0.2
-    )
-    left, right = figure.subplots(1, 2)
-    for entry, at in curves:
+    curves = {entry.order: _operating(entry, found) for entry, found in stored}
+    entries = [entry for entry, _ in stored]
+    named = style.picked(entries, lambda entry: dig(entry.record, "metrics", "oos_auroc", "value"))
+    figure, (left, right) = style.with_legend(2, named, height=4.0)
+    for entry in entries:
+        at, colour = curves[entry.order], entry in named
         found, alarms = at.found[0] / at.found[0, -1], at.alarms[0] / at.alarms[0, -1]
         precision = at.found[0] / (at.found[0] + at.alarms[0])
-        _line(left, entry, np.append(0.0, alarms), np.append(0.0, found))
-        _line(right, entry, found, precision)
+        look = style.line(entry, named) if colour else style.BACKGROUND
+        left.plot(np.append(0.0, alarms), np.append(0.0, found), **look)
+        right.plot(found, precision, **look)
         first = int((found >= TRUE_POSITIVE_RATE).argmax())
-        left.plot(
-            alarms[first],
-            found[first],
-            color=style.colour(entry.order),
-            marker=style.marker(entry.order),
-            markersize=6,
-            markeredgecolor=style.PAPER,
-            markeredgewidth=0.6,
-            zorder=4,
-        )
+        if colour:
+            left.plot(alarms[first], found[first], **style.marked(entry, 6), zorder=4)
     left.plot([0, 1], [0, 1], color=style.MUTED, linestyle=(0, (4, 3)), linewidth=1)
     share = float((stored[0][1].label < 0).mean())
     right.axhline(share, color=style.MUTED, linestyle=(0, (4, 3)), linewidth=1)
@@ -169,43 +193,25 @@ def detection_drawing(section: Section, folder: Path) -> Drawing | None:
         axes.set_ylim(0, 1.01)
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(FuncFormatter(lambda value, _: tick(value)))
-    figure.legend(handles=_handles([entry for entry, _ in curves]), loc="lower center", ncols=3)
+    others = len(entries) - len(named)
     return Drawing(
         f"{section.slug}-scope",
         figure,
         "ROC and precision-recall curves of the detection of texts out of scope. "
-        + " ".join(_words(entry) for entry, _ in curves),
-        "By the largest probability. Left: upper left is better; the markers stand where 95% of the texts "
-        "out of scope are found. Right: upper right is better. Dashed: guessing.",
+        + " ".join(_words(entry) for entry in entries),
+        "By each method's score. Left: upper left is better; the markers stand where 95% of the texts "
+        "out of scope are found. Right: upper right is better. Dashed and straight: guessing."
+        + (f" In grey the {others} methods with lower AUROCs." if others else ""),
     )
 
 
-def _operating(found: Predictions) -> Operating:
-    evaluation = Evaluation(found.probs, found.label)
-    at = operating(score_of(evaluation), found.label < 0)
+def _operating(entry: Entry, found: Predictions) -> Operating:
+    at = operating(score_of(evaluation_of(entry, found)), found.label < 0)
     chosen = np.unique(np.linspace(0, len(at.threshold) - 1, _POINTS).round().astype(int))
     # The exact place where 95% are found carries a marker.
     reached = at.found[0] / at.found[0, -1] >= TRUE_POSITIVE_RATE
     chosen = np.union1d(chosen, [int(reached.argmax())])
     return Operating(at.threshold[chosen], at.found[:, chosen], at.alarms[:, chosen])
-
-
-def _line(axes: Axes, entry: Entry, x: np.ndarray, y: np.ndarray) -> None:
-    axes.plot(x, y, color=style.colour(entry.order), linewidth=1.4)
-
-
-def _handles(entries: Sequence[Entry]) -> list[Line2D]:
-    return [
-        Line2D(
-            [],
-            [],
-            color=style.colour(entry.order),
-            marker=style.marker(entry.order),
-            markersize=6,
-            label=entry.label,
-        )
-        for entry in entries
-    ]
 
 
 def _words(entry: Entry) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
 from calibench.report import style
@@ -26,18 +25,49 @@ def shift_table(section: Section) -> Table | None:
     if not any(entry.record.get("shifts") for entry in section.measured):
         return None
     rows = [
-        Entry(entry.record | {"shift": shift}, entry.label, entry.order)
+        replace(entry, record=entry.record | {"shift": shift})
         for entry in section.entries
         for shift in (entry.record.get("shifts") or []) or [{}]
         if shift or entry.failure is not None
     ]
-    return build("Under shift", rows, _COLUMNS)
+    return build("Every metric under every shift", rows, _COLUMNS)
+
+
+def shift_matrix(section: Section) -> Table | None:
+    """One row per method: its NLL under each shift; None where there was none."""
+    shown: dict[tuple[str, str], str] = {}
+    for shift in _shifts(section):
+        strength = shift["strength"]
+        title = shift["name"] if strength is None else f"{shift['kind']} {tick(strength)}"
+        shown.setdefault(_shift_key(shift), title)
+    if not shown:
+        return None
+    columns = [
+        Column("As scored", "NLL on the scored data.", estimate("metrics", "nll")),
+        *(Column(title, f"NLL under {title}.", _read_nll(key)) for key, title in shown.items()),
+    ]
+    return build("NLL under shift", section.entries, columns)
+
+
+def _shift_key(shift: dict[str, Any]) -> tuple[str, str]:
+    return str(shift["kind"]), f"{shift['name']} {shift['split']} {shift['strength']}"
+
+
+def _read_nll(key: tuple[str, str]) -> Callable[[Record], Cell]:
+    def read(record: Record) -> Cell:
+        found = next((s for s in record.get("shifts") or [] if _shift_key(s) == key), None)
+        return Cell(ABSENT) if found is None else _metric("nll", "", "").read({"shift": found})
+
+    return read
 
 
 def shift_words(section: Section) -> str:
     """How the table is to be read."""
     shifts = _shifts(section)
-    sentences = ["Every method predicted these once, untimed. Brackets are 95% intervals over examples."]
+    sentences = [
+        "The table holds NLL, lower being better. Every method predicted these once, untimed. Brackets are "
+        "95% intervals over examples."
+    ]
     if any(shift["strength"] is not None for shift in shifts):
         sentences.append(
             "Corruptions are of the scored texts in scope, at each strength the same for all methods: it "
@@ -102,39 +132,29 @@ def shift_drawings(section: Section) -> list[Drawing]:
 
 def _over_strength(section: Section, kind: str) -> Drawing:
     entries = [entry for entry in section.measured if len(_points(entry, kind, "accuracy")) > 1]
-    lines = -(-len(entries) // 3)
-    height = 3.3 + 0.22 * lines
-    figure = Figure(figsize=(style.WIDTH, height))
-    figure.subplots_adjust(
-        left=0.06, right=0.99, top=1 - 0.35 / height, bottom=(0.75 + 0.22 * lines) / height, wspace=0.24
-    )
-    grid = figure.subplots(1, len(_PANELS))
+    named = style.picked(entries, lambda entry: _worth(entry, kind))
+    figure, grid = style.with_legend(len(_PANELS), named, height=3.3)
     for axes, (name, title) in zip(grid, _PANELS.items(), strict=True):
-        for position, entry in enumerate(entries):
-            _line(axes, entry, _points(entry, kind, name), position - (len(entries) - 1) / 2)
+        for entry in entries:
+            if entry not in named:
+                _background(axes, _points(entry, kind, name))
+        for position, entry in enumerate(named):
+            _line(axes, entry, _points(entry, kind, name), position - (len(named) - 1) / 2, named)
         axes.set_title(title)
         axes.set_xlabel(f"strength of {kind}")
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: tick(value)))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: tick(value)))
-    handles = [
-        Line2D(
-            [],
-            [],
-            color=style.colour(entry.order),
-            marker=style.marker(entry.order),
-            markersize=5,
-            label=entry.label,
-        )
-        for entry in entries
-    ]
-    figure.legend(handles=handles, loc="lower center", ncols=3)
+    others = len(entries) - len(named)
     return Drawing(
         f"{section.slug}-shift-{kind}",
         figure,
         f"Accuracy, ECE and NLL over the strength of {kind}. "
         + " ".join(_words(entry, kind) for entry in entries),
         "Strength 0 is the data as scored. Bars are 95% intervals over examples; methods are set side by "
-        "side a little, to tell their bars apart.",
+        "side a little, to tell their bars apart."
+        + (
+            f" In grey the {others} methods with a higher NLL where the shift is strongest." if others else ""
+        ),
     )
 
 
@@ -152,17 +172,26 @@ def _points(entry: Entry, kind: str, name: str) -> list[Point]:
     return [(strength, block) for strength, block in found if block and block.get("value") is not None]
 
 
-def _line(axes: Axes, entry: Entry, points: Sequence[Point], aside: float) -> None:
+def _worth(entry: Entry, kind: str) -> float | None:
+    """What the NLL is at the highest strength, the lower the better."""
+    points = _points(entry, kind, "nll")
+    return -float(points[-1][1]["value"]) if points else None
+
+
+def _background(axes: Axes, points: Sequence[Point]) -> None:
+    axes.plot([at for at, _ in points], [block["value"] for _, block in points], **style.BACKGROUND)
+
+
+def _line(axes: Axes, entry: Entry, points: Sequence[Point], aside: float, among: Sequence[Entry]) -> None:
     if not points:
         return
-    tint, step = style.colour(entry.order), 0.006 * max(strength for strength, _ in points)
+    tint, step = style.colour(entry.family), 0.006 * max(strength for strength, _ in points)
     places = [strength + aside * step for strength, _ in points]
     axes.plot(
         places,
         [block["value"] for _, block in points],
-        color=tint,
-        marker=style.marker(entry.order),
-        markersize=4.5,
+        **style.marked(entry, 4.5),
+        linestyle=style.dashes(entry, among),
     )
     for place, (_, block) in zip(places, points, strict=True):
         if block.get("low") is not None and block.get("high") is not None:

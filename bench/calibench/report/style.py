@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import io
+import math
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from calibench.report.groups import Entry
 
 INK = "#24292f"
 MUTED = "#6e7781"
@@ -55,8 +62,11 @@ VARIABLES = {
 }
 #: Colour is never the only difference: the markers run out of step with the colours.
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
+_FILLS = ("full", "full", "left", "top", "right", "bottom")
 
 WIDTH = 9.0
+#: Characters of a label that leave room for three columns of a legend.
+_LEGEND = 34
 #: Inches: mean width of a character of a title, with something to spare, and the height of a line.
 _TITLE_CHARACTER = 0.086
 TITLE_LINE = 0.155
@@ -93,14 +103,96 @@ _RC: dict[Any, Any] = {
 }
 
 
-def colour(order: int) -> str:
-    """The colour of the entry at a position of its section, 0 being the reference."""
-    return COLOURS[order % len(COLOURS)]
+def series(family: int) -> int:
+    """Which of `COLOURS` a family of entries has; grey is for the reference alone, 0."""
+    return 0 if family == 0 else 1 + (family - 1) % (len(COLOURS) - 1)
 
 
-def marker(order: int) -> str:
-    """The marker of the same."""
-    return MARKERS[order % len(MARKERS)]
+def colour(family: int) -> str:
+    """The colour of a family: a method, with its post-hoc steps."""
+    return COLOURS[series(family)]
+
+
+def marker(family: int) -> str:
+    """The marker of the same: no two of the first 99 families share both."""
+    return MARKERS[family % len(MARKERS)]
+
+
+def marked(entry: Entry, size: float) -> dict[str, Any]:
+    """How the entry's points are drawn: filled for a method itself, hollow for its first post-hoc step."""
+    tint = colour(entry.family)
+    filled = entry.variant == 0
+    return {
+        "color": tint,
+        "marker": marker(entry.family),
+        "markersize": size,
+        "fillstyle": _FILLS[entry.variant % len(_FILLS)],
+        "markerfacecolor": PAPER if entry.variant == 1 else tint,
+        "markerfacecoloralt": PAPER,
+        "markeredgecolor": PAPER if filled else tint,
+        "markeredgewidth": (0.1 if filled else 0.16) * size,
+    }
+
+
+def dashes(entry: Entry, among: Sequence[Entry] = ()) -> Any:
+    """How the entry's line is drawn: dashed for post-hoc steps, with dots where a colour is used again.
+
+    Args:
+        among: the entries of the plot.
+    """
+    if entry.variant:
+        return (0, (4, 1.5))
+    own = series(entry.family)
+    again = any(other.family < entry.family and series(other.family) == own for other in among)
+    return (0, (6, 1.5, 1, 1.5)) if again else "-"
+
+
+def handle(entry: Entry, among: Sequence[Entry]) -> Line2D:
+    """The entry in the legend of these entries."""
+    return Line2D([], [], **marked(entry, 6.0), linestyle=dashes(entry, among), label=entry.label)
+
+
+#: Curves in one plot that can be told apart.
+NAMED = 8
+#: How those are drawn that are not named.
+BACKGROUND: dict[str, Any] = {"color": RULE, "linewidth": 1.0, "zorder": 1.5}
+
+
+def line(entry: Entry, among: Sequence[Entry]) -> dict[str, Any]:
+    """How the entry's curve is drawn among these entries, without markers."""
+    return {"color": colour(entry.family), "linestyle": dashes(entry, among), "linewidth": 1.4}
+
+
+def with_legend(panels: int, named: Sequence[Entry], height: float) -> tuple[Figure, Sequence[Axes]]:
+    """Panels beside each other, `height` inches tall, over a legend of these entries."""
+    columns = 3 if all(len(entry.label) <= _LEGEND for entry in named) else 2
+    below = 0.22 * -(-len(named) // columns)
+    tall = height + below
+    figure = Figure(figsize=(WIDTH, tall))
+    figure.subplots_adjust(
+        left=0.16 / panels, right=0.985, top=1 - 0.35 / tall, bottom=(0.66 + below) / tall, wspace=0.22
+    )
+    grid = figure.subplots(1, panels)
+    figure.legend(handles=[handle(entry, named) for entry in named], loc="lower center", ncols=columns)
+    return figure, list(grid)
+
+
+def picked(entries: Sequence[Entry], worth: Callable[[Entry], float | None]) -> tuple[Entry, ...]:
+    """The entries to draw in colour: all of a few, else the reference and those worth most.
+
+    Args:
+        worth: what is best, higher; None where it is not known.
+    """
+    if len(entries) <= NAMED:
+        return tuple(entries)
+
+    def place(entry: Entry) -> tuple[bool, float]:
+        value = worth(entry)
+        return not entry.record.get("reference"), math.inf if value is None else -value
+
+    ranked = sorted(entries, key=place)
+    kept = {entry.order for entry in ranked[:NAMED]}
+    return tuple(entry for entry in entries if entry.order in kept)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from calibench.metrics.selective import KINDS
 from calibench.report.groups import Entry, Record, Section, dig
 from calibench.report.numbers import Format, bound, fraction, interval, memory, percent, seconds, significant
 
@@ -21,12 +22,14 @@ class Cell:
         sort: what sorting by this column compares, or None to stay at the end.
         reason: why there is no value, or None.
         span: the interval around the value, or None.
+        tone: "right" or "wrong" for what a page may tint so, or None.
     """
 
     text: str
     sort: float | None = None
     reason: str | None = None
     span: tuple[float, float] | None = None
+    tone: str | None = None
 
 
 @dataclass(frozen=True)
@@ -266,7 +269,36 @@ STAGES = (
     ),
     Column("Model load (s)", "Checkpoint to memory.", duration("timing", "model_load_s")),
 )
-FIT = Column("Fit (s)", "Learning from labelled data, before any prediction.", duration("fit", "seconds"))
+
+
+def _fitted_on(record: Record) -> Cell:
+    """The labelled examples that a method and its post-hoc step took, with their splits."""
+    step = record.get("fit")
+    parts = [part for part in (dig(record, "fit", "method"), step) if part and part.get("examples")]
+    if not parts:
+        return Cell(ABSENT)
+    text = " + ".join(
+        f"{part['examples']:,} ({part['split']})" if part.get("split") else f"{part['examples']:,}"
+        for part in parts
+    )
+    return Cell(text, sum(part["examples"] for part in parts))
+
+
+def _fit_memory(record: Record) -> Cell:
+    size = dig(record, "memory", "fit_bytes")
+    return Cell(ABSENT) if size is None else Cell(memory(size), size)
+
+
+FIT = (
+    Column(
+        "Fit (s)",
+        "Learning from labelled data, once, before any prediction; with predicting that data where it takes "
+        "that.",
+        duration("fit", "seconds"),
+    ),
+    Column("Fitted on", "Labelled examples that it takes, and their split.", _fitted_on),
+    Column("Fit memory", "High-water mark above the loaded model while learning.", _fit_memory),
+)
 
 _TITLES = {
     "ece_15": "ECE, 15 bins ↓",
@@ -274,8 +306,8 @@ _TITLES = {
     "mce": "Maximum CE ↓",
     "ece_classwise": "Classwise ECE ↓",
 }
-#: Metrics with a section of their own.
-_ELSEWHERE = "oos_"
+#: Metrics with a section of their own start like this.
+_ELSEWHERE = ("oos_", *(kind.name for kind in KINDS))
 _SHOWN = ("accuracy", "ece", "ece_noise_floor", "ece_debiased", "nll", "brier", "posterior_error", "ece_true")
 
 
@@ -300,14 +332,14 @@ def further(section: Section) -> Table | None:
 
 
 def cost(section: Section) -> Table:
-    """What each method costs, relative to the reference and absolutely."""
-    return build("Cost", section.entries, COST)
+    """What each method costs, relative to the reference and absolutely, and what it takes to be fitted."""
+    fitted = any(entry.record.get("fit") for entry in section.measured)
+    return build("Cost", section.entries, COST + (FIT if fitted else ()))
 
 
 def stages(section: Section) -> Table:
     """Where the time of one pass over the data went."""
-    fitted = any(entry.record.get("fit") for entry in section.measured)
-    return build("Where the time goes", section.entries, STAGES + ((FIT,) if fitted else ()))
+    return build("Where the time goes", section.entries, STAGES)
 
 
 def _kinds(active: bool) -> Callable[[Record], Cell]:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from calibench.report.groups import Record, Section, sections
+from calibench.metrics.selective import MAX_PROBABILITY
+from calibench.report.groups import Record, Section, dig, is_copy, sections
 from calibench.report.numbers import significant
 from calibench.report.sets import has_sets, sets_caption, sets_columns
 from calibench.report.tables import (
+    ABSENT,
+    Cell,
     Column,
     Row,
     build,
@@ -25,18 +29,25 @@ from calibench.report.tables import (
     sites,
 )
 
+
+def _own(read: Callable[[Record], Cell]) -> Callable[[Record], Cell]:
+    """A dash for methods whose probabilities are the plain softmax's."""
+    return lambda record: Cell(ABSENT) if is_copy(record) else read(record)
+
+
 _COLUMNS = (
     Column("sites", "Live of expected dropout sites.", sites),
-    Column("accuracy", "", estimate("metrics", "accuracy", end=None)),
-    Column("ECE", "", estimate("metrics", "ece")),
-    Column("floor", "", estimate("metrics", "ece_noise_floor", end=None)),
-    Column("NLL", "", estimate("metrics", "nll", end=None)),
+    Column("accuracy", "", _own(estimate("metrics", "accuracy", end=None))),
+    Column("ECE", "", _own(estimate("metrics", "ece"))),
+    Column("floor", "", _own(estimate("metrics", "ece_noise_floor", end=None))),
+    Column("NLL", "", _own(estimate("metrics", "nll", end=None))),
     Column("cost", "", estimate("cost_ratio", value=lambda value: f"{significant(value)}x", end=None)),
     Column("p50 ms", "", estimate("timing", "latency_ms", "p50", value=significant, end=None)),
     Column("memory", "", peak_memory),
 )
 _DETECTION = (
-    Column("AUROC out of scope", "", estimate("metrics", "oos_auroc")),
+    Column("by", "", lambda record: Cell(_score(record)), text=True),
+    Column("AUROC", "", estimate("metrics", "oos_auroc")),
     Column("AUPR", "", estimate("metrics", "oos_aupr", end=None)),
     Column("FPR95", "", estimate("metrics", "oos_fpr95", end=None)),
 )
@@ -45,6 +56,13 @@ _JOINT = (
     Column("recall", "", estimate("joint", "oos_recall", end=None)),
 )
 _LONG, _NAME, _ROOM = 12, 17, 8
+#: With fewer columns of numbers there is more room for names.
+_WIDE_NAME = 26
+
+
+def _score(record: Record) -> str:
+    name = str(dig(record, "metrics", "oos_auroc", "definition", "score") or MAX_PROBABILITY)
+    return "probability" if name == MAX_PROBABILITY else name.replace("_", " ")
 
 
 def terminal_table(records: Iterable[Record]) -> RenderableType:
@@ -71,13 +89,19 @@ def _section(section: Section) -> Iterator[RenderableType]:
             "ECE with its 95% interval; floor: what a perfectly calibrated model would read on this sample.",
             style="dim",
         )
+        scores = [entry.label for entry in section.by_score_alone]
+        if scores:
+            yield Text(
+                f"Probabilities of the plain softmax, with a score beside: {', '.join(scores)}.", style="dim"
+            )
     if has_scope(section):
         yield Text("")
         columns = (*_DETECTION, *_JOINT) if has_threshold(section) else _DETECTION
-        yield from _table(section, columns, failures=False)
+        yield from _table(section, columns, failures=False, name=_WIDE_NAME)
         beyond = section.common("data")["out_of_scope"]
         yield Text(
-            f"{beyond:,} examples out of scope, told by the largest probability; above are the others.",
+            f"{beyond:,} examples out of scope, told by each method's score: its own, or the largest "
+            "probability. The table above is about the others.",
             style="dim",
         )
 
@@ -87,16 +111,18 @@ def _section(section: Section) -> Iterator[RenderableType]:
         yield Text(sets_caption(section), style="dim")
 
 
-def _table(section: Section, columns: Sequence[Column], *, failures: bool) -> Iterator[RenderableType]:
+def _table(
+    section: Section, columns: Sequence[Column], *, failures: bool, name: int = _NAME
+) -> Iterator[RenderableType]:
     content = build("", section.entries, columns, room=_ROOM)
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     # Numbers are never cut: a long name goes on in the next line instead.
-    table.add_column("method", overflow="fold", max_width=_NAME)
+    table.add_column("method", overflow="fold", max_width=name)
     table.add_column("T", justify="right")
     for column in content.columns:
-        table.add_column(column.title, justify="right", no_wrap=True)
+        table.add_column(column.title, justify="left" if column.text else "right", no_wrap=True)
     for row in content.rows:
-        table.add_row(*_cells(row))
+        table.add_row(*_cells(row, name))
     yield table
     for row in content.rows:
         if failures and row.failure is not None:
@@ -105,11 +131,16 @@ def _table(section: Section, columns: Sequence[Column], *, failures: bool) -> It
         yield Text(f"({note_letter(index)}) {note}", style="dim")
 
 
-def _cells(row: Row) -> list[RenderableType]:
-    name = [Text(row.entry.label), Text(passes(row.entry.record).text)]
+def _cells(row: Row, width: int) -> list[RenderableType]:
+    name = [Text(_broken(row.entry.label, width)), Text(passes(row.entry.record).text)]
     if row.failure is not None:
         return [*name, Text("failed", style="bold red")]
     return [*name, *(Text(cell.text) for cell in row.cells)]
+
+
+def _broken(label: str, width: int) -> str:
+    """The label over several lines, broken after a hyphen or a space where there is one."""
+    return textwrap.fill(label, width, break_on_hyphens=True)
 
 
 def show_record(record: Record) -> RenderableType:

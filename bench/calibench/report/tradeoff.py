@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from calibench import front
+from calibench.comparison import ranked
 from calibench.front import Box
 from calibench.metrics.calibration import ECE, ECE_DEBIASED
 from calibench.metrics.scoring import NLL
@@ -82,6 +83,7 @@ def points(section: Section, folder: Path) -> list[Point]:
 
 def _whole(entry: Entry, predictions: Predictions | None) -> Point:
     record = entry.record
+    every = None if predictions is None else evaluation_of(entry, predictions)
     return Point(
         entry=entry,
         passes=dig(record, "passes_used", "mean") or record.get("passes") or 1,
@@ -89,9 +91,18 @@ def _whole(entry: Entry, predictions: Predictions | None) -> Point:
         metrics=record.get("metrics") or {},
         ratio=record.get("cost_ratio") or {},
         seconds=_inverse(dig(record, "timing", "throughput", "sentences_per_s") or {}),
-        evaluation=None if predictions is None else _scored(predictions.probs, predictions),
-        every=None if predictions is None else Evaluation(predictions.probs, predictions.label),
+        evaluation=None if every is None else every.in_scope(),
+        every=every,
     )
+
+
+def evaluation_of(entry: Entry, predictions: Predictions) -> Evaluation:
+    """What was stored of an entry, examples out of scope included, with the score by which it ranks.
+
+    Raises:
+        CalibenchError: that score is not stored.
+    """
+    return ranked(predictions.probs, predictions.label, predictions.own_score(entry.record))
 
 
 def _fewer_passes(entry: Entry, predictions: Predictions | None) -> list[Point]:

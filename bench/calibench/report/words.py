@@ -11,11 +11,26 @@ from calibench.report.numbers import fraction, significant
 
 #: More labels than this are counted instead of listed.
 _LABELS = 8
+#: More names than this are not listed, but these many and a count.
+_NAMED, _FEW = 5, 3
 
 
 def code(value: object) -> str:
     """A value as a code span, whatever is in it."""
     return "`" + " ".join(str(value).replace("`", "'").split()) + "`"
+
+
+def names(labels: Iterable[str]) -> str:
+    """Labels as code, `a`, `b` and `c`; of many the first few, and how many more there are."""
+    listed = [code(label) for label in labels]
+    if len(listed) > _NAMED:
+        listed = [*listed[:_FEW], f"{len(listed) - _FEW} others"]
+    return join(listed)
+
+
+def join(parts: Sequence[str]) -> str:
+    """`a, b and c`."""
+    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
 
 
 def title(section: Section) -> str:
@@ -129,6 +144,19 @@ _HOW_TO_READ = (
         "are adjusted together, so that with 95% probability none of them is a false alarm. No difference "
         "shown does not mean that there is none: this many examples did not show it.",
     ),
+    (
+        "A score of its own",
+        "is all that some methods add: their probabilities are those of the plain softmax. They "
+        "stand where texts are ranked, under selective prediction and out of scope, and under cost; a row "
+        "about probabilities would only repeat the softmax's.",
+    ),
+    (
+        "Out of scope",
+        "the method with the highest AUROC is the best by its estimate only. All pairs of methods are tested "
+        "(DeLong) and adjusted together (Holm): which one comes out best is a matter of chance too, so that "
+        "tests against it alone would promise too much. What is not told apart from the best is as good as "
+        "far as these texts can say, and the cheapest of these is recommended.",
+    ),
     ("NLL and Brier", "punish being wrong and being wrongly sure at once; lower is better."),
     (
         "Cost ratio",
@@ -164,7 +192,14 @@ _HOW_TO_READ = (
 def how_to_read(found: Sequence[Section]) -> list[tuple[str, str]]:
     """(what, explanation in plain words) for everything in the tables."""
     here = _noise_floor_here(found)
-    return [(what, text + here if what == "The noise floor" else text) for what, text in _HOW_TO_READ]
+    scores = any(section.by_score_alone for section in found)
+    beyond = any(dig(e.record, "metrics", "oos_auroc") for section in found for e in section.measured)
+    absent = {name for name, there in (("A score of its own", scores), ("Out of scope", beyond)) if not there}
+    return [
+        (what, text + here if what == "The noise floor" else text)
+        for what, text in _HOW_TO_READ
+        if what not in absent
+    ]
 
 
 def _noise_floor_here(found: Sequence[Section]) -> str:
