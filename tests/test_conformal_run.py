@@ -39,6 +39,7 @@ from calibench.suites.loader import (
     parse_suite,
 )
 from calibench.suites.overrides import Overrides, override
+from calibench.untimed import Untimed
 from calibench_methods.conformal import Conformal
 from tiny_models import tiny_checkpoint
 
@@ -223,7 +224,7 @@ def test_what_cannot_be_calibrated_is_said(tmp_path: Path, monkeypatch: pytest.M
     def broken(*_: Any) -> None:
         raise CalibenchError("the fan fell off")
 
-    monkeypatch.setattr(Session, "calibration_outputs", broken)
+    monkeypatch.setattr(Untimed, "calibration_outputs", broken)
     suite = small("frequentist", "conformal", calibration=CalibrationSpec("validation"), conformal=ALL)
     plain, own = run(suite, tmp_path, limit_to=LIMIT)
     assert plain["status"] == "ok"

@@ -24,7 +24,7 @@ from calibench.records import load_records
 from calibench.report.groups import sections
 from calibench.report.reproduce import command, provenance
 from calibench.run import run
-from calibench.session import Running
+from calibench.running import Running
 from calibench.suites.loader import MethodSpec, TimingSpec, load_suite, parse_suite
 from calibench.suites.overrides import Overrides, override
 from calibench.trajectory import checkpoints_in

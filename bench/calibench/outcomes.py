@@ -13,8 +13,9 @@ from calibench.asides import Aside
 from calibench.errors import CalibenchError
 from calibench.posthoc import Calibrator, cross_fit, log_of
 from calibench.registry import POSTHOC
+from calibench.running import Running
 from calibench.seeds import derived_seed
-from calibench.session import Running, Session
+from calibench.session import Session
 from calibench.setting import Setting
 from calibench.types import Dataset, FloatArray, IntArray, Predictive
 
@@ -147,7 +148,7 @@ def elsewhere(session: Session, outcome: Outcome, aside: Aside) -> Predictive:
     Raises:
         CalibenchError: it failed there.
     """
-    predictive = session.aside_outputs(outcome.source, aside)
+    predictive = session.untimed.aside_outputs(outcome.source, aside)
     check_usable(predictive, aside.dataset)
     if outcome.fitted is None:
         return predictive
@@ -213,7 +214,7 @@ def _cross_fitted(session: Session, step: str, source: Running, raw: Predictive)
 def _fitted_apart(session: Session, step: str, source: Running, raw: Predictive) -> tuple[FloatArray, Fitted]:
     split = session.setting.calibration
     assert split is not None
-    predictive, seconds = session.calibration_outputs(source, split)
+    predictive, seconds = session.untimed.calibration_outputs(source, split)
     calibrator: Calibrator = POSTHOC.load(step)()
     start = time.perf_counter()
     calibrator.fit(log_of(predictive.probs), split.dataset.labels)

@@ -161,7 +161,7 @@ def _fit(session: Session, outcome: Outcome, predictive: Predictive, recipe: Rec
         start = time.perf_counter()
         fitted = fit_crossed(recipe, predictive.probs, dataset.labels, uniform, fold, folds)
         return fitted, time.perf_counter() - start
-    raw, _ = session.calibration_outputs(outcome.source, split)
+    raw, _ = session.untimed.calibration_outputs(outcome.source, split)
     check_usable(raw, split.dataset)
     probs = _as_scored(session, outcome, raw.probs, split)
     uniform = uniforms(split.dataset.rows, _seed(outcome, split.dataset.split))

@@ -29,7 +29,8 @@ from calibench.paths import folders, scrubbed, without_paths
 from calibench.prediction_sets import with_sets
 from calibench.records import Record
 from calibench.registry import METHODS, distribution
-from calibench.session import Running, Session, again_key
+from calibench.running import Running, again_key
+from calibench.session import Session
 from calibench.setting import Setting
 from calibench.shared_time import SharedTime
 from calibench.summary import timing_values
@@ -242,7 +243,7 @@ def _shift(session: Session, outcome: Outcome, aside: Aside) -> Record:
 
 def _yardstick(session: Session, outcome: Outcome) -> Record:
     """The error against the yardstick's limit; none where a post-hoc step changes the limit."""
-    spec, references = session.setting.suite.yardstick, session.references
+    spec, references = session.setting.suite.yardstick, session.untimed.references
     if spec is None or references is None or outcome.fitted is not None:
         return {}
     source, setting = outcome.source, session.setting

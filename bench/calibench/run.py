@@ -14,7 +14,8 @@ from calibench.prediction_sets import lacks_sets, recipes_of
 from calibench.progress import Progress, Silent
 from calibench.recording import make_records
 from calibench.records import Record
-from calibench.session import Running, Session, once_more
+from calibench.running import Running, once_more
+from calibench.session import Session
 from calibench.setting import Setting, load_setting
 from calibench.suites.loader import Suite
 

@@ -9,7 +9,6 @@ import random
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,74 +16,16 @@ import numpy as np
 import torch
 
 from calibench import memory
-from calibench.asides import Aside
-from calibench.calibration import CalibrationSplit
-from calibench.cells import Cell, bind
 from calibench.errors import CalibenchError
 from calibench.journal import Journal
 from calibench.progress import Progress
-from calibench.registry import METHODS
+from calibench.running import Running
 from calibench.seeds import derived_seed
 from calibench.setting import Setting
 from calibench.sharing import alone, charges, sharing
 from calibench.timing import Timed, frozen_heap, time_prediction
-from calibench.types import FloatArray, IntArray, Method, Plan, Predictive
-
-
-@dataclass(eq=False)
-class Running:
-    """A cell while it is measured.
-
-    Attributes:
-        again: True for the reference raced against itself (A/A): timed like a method of its own, without
-            outputs, memory or a record; see `once_more`.
-        base: key of the cell that is measured in its place, where it is that cell with a post-hoc step.
-        setup_s: seconds from nothing to a method that can predict, fitting included.
-        fit: of a method that learns from training data what that took, as in a record; else None.
-        failure: why it stopped, once it has.
-        outputs: block number -> what it predicted in the first repetition.
-        replicates: for each later repetition, the same; of suites with a yardstick.
-    """
-
-    cell: Cell
-    key: str
-    again: bool = False
-    base: str | None = None
-    method: Method | None = None
-    setup_s: float = 0.0
-    fit: dict[str, Any] | None = None
-    failure: dict[str, str] | None = None
-    outputs: dict[int, Predictive] = field(default_factory=dict)
-    replicates: dict[int, dict[int, Predictive]] = field(default_factory=dict)
-
-    def seed(self, purpose: str, *numbers: int) -> int:
-        """What a prediction draws from; of a method that draws once, the same but for later replicates."""
-        if self.cell.factory.draws_once:
-            return derived_seed(self.cell.seed, "once", *numbers[1:])
-        return derived_seed(self.cell.seed, purpose, *numbers)
-
-    def fail(self, error: BaseException) -> None:
-        self.method = None
-        self.failure = {"type": type(error).__name__, "message": str(error) or type(error).__name__}
-
-    @property
-    def alive(self) -> bool:
-        return self.method is not None
-
-    @property
-    def label(self) -> str:
-        return "A/A" if self.again else self.cell.label
-
-
-def again_key(key: str) -> str:
-    """The key of the cell that repeats cell `key`."""
-    return f"{key}-again"
-
-
-def once_more(reference: Running) -> Running:
-    """The reference as a second cell, to be raced against the first."""
-    cell = dataclasses.replace(reference.cell, reference=False)
-    return Running(cell, again_key(reference.key), again=True)
+from calibench.types import IntArray, Method, Predictive
+from calibench.untimed import Untimed
 
 
 def session_name(setting: Setting, active: Sequence[Running]) -> str:
@@ -94,16 +35,6 @@ def session_name(setting: Setting, active: Sequence[Running]) -> str:
     if setting.suite.yardstick is not None:
         content.append(dataclasses.asdict(setting.suite.yardstick))
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
-
-
-def _part(running: Running, split: CalibrationSplit) -> str:
-    """What the journal calls a cell's predictions for the calibration split."""
-    return f"{running.key}-{split.dataset.sha256[:12]}"
-
-
-def _aside_part(running: Running, aside: Aside) -> str:
-    """What the journal calls a cell's predictions for a data set beside."""
-    return f"{running.key}-aside-{aside.dataset.sha256[:12]}"
 
 
 def _replicate(repetition: int, block: int) -> str:
@@ -135,10 +66,9 @@ class Session:
         self.timing = setting.suite.timing
         yardstick = setting.suite.yardstick
         self._replicates = 0 if yardstick is None else yardstick.replicates
-        #: float64 [2, N, C], once measured, of a suite with a yardstick.
-        self.references: FloatArray | None = None
         keep = bool(setting.suite.curve)
         self.journal = Journal(folder, session_name(setting, active), keep_samples=keep)
+        self.untimed = Untimed(setting, self.journal, progress)
 
     def measure(self) -> dict[str, memory.Peak]:
         """Set-up, warm-up, blocks, single sentences, calibration split, memory; returns peaks by cell key."""
@@ -146,11 +76,12 @@ class Session:
         with frozen_heap():
             self._warm_up()
             self._throughput()
-            self._references()
+            self.untimed.predict_references()
             self._curve_timing()
             self._latency()
-        self._calibration()
-        self._asides()
+        bases = {running.base for running in self.derived}
+        self.untimed.predict_calibration([item for item in self._alive() if not item.again], bases)
+        self.untimed.predict_asides([item for item in self._alive() if not item.again])
         return self._memory()
 
     def _failed(self, running: Running, error: Exception) -> None:
@@ -323,30 +254,6 @@ class Session:
             if running.key in outputs:
                 running.replicates.setdefault(repetition, {})[block] = outputs[running.key]
 
-    def _references(self) -> None:
-        """Two long references of the yardstick's limit, in runs that are journalled one by one."""
-        spec = self.setting.suite.yardstick
-        if spec is None:
-            return
-        seed = self.setting.suite.seeds[0]
-        each = -(-spec.reference_passes // spec.passes)
-        done = {entry["run"] for entry in self.journal.of_kind("reference")}
-        left = [run for run in range(2 * each) if run not in done]
-        self.progress.stage("Long references", len(left))
-        name = spec.reference or spec.method
-        factory = METHODS.load(name)
-        method = factory(self.setting.checkpoint, **bind(name, factory, {"passes": spec.passes}))
-        for run in left:
-            predictive = method.predict(self.setting.plan, seed=derived_seed(seed, "reference", run))
-            kept = dataclasses.replace(predictive, samples=None)
-            self.journal.save_outputs(f"reference-{run}", {"reference": kept})
-            self.journal.append({"kind": "reference", "run": run})
-            self.progress.step(f"{spec.passes} passes of {name}")
-        probs = np.stack(
-            [self.journal.load_outputs(f"reference-{run}")["reference"].probs for run in range(2 * each)]
-        )
-        self.references = probs.reshape(2, each, *probs.shape[1:]).mean(axis=1)
-
     def _reference_seconds(self) -> float:
         keys = [running.key for running in self.active if running.cell.reference and running.alive]
         if not keys:
@@ -409,91 +316,6 @@ class Session:
                     times[running.key] = result[1].end_to_end_s
             self.journal.append({"kind": "latency", "position": position, "cells": times})
             self.progress.step(f"{len(turn)} methods")
-
-    def _calibration(self) -> None:
-        """Run the methods that have something to fit over the calibration split, if there is one."""
-        split = self.setting.calibration
-        if split is None:
-            return
-        bases = {running.base for running in self.derived}
-        sets = bool(self.setting.suite.conformal.kinds)
-        done = {entry["cell"] for entry in self._calibration_entries(split)}
-        left = [
-            running
-            for running in self._alive()
-            if not running.again
-            and running.key not in done
-            and (sets or running.cell.fits or running.key in bases)
-        ]
-        self.progress.stage("Calibration split", len(left))
-        with sharing():
-            for running in left:
-                self.journal.append(
-                    {"kind": "calibration", "cell": running.key, "data": split.dataset.sha256}
-                    | self._predict_split(running, split)
-                )
-                self.progress.step(running.label)
-
-    def _predict_split(self, running: Running, split: CalibrationSplit) -> dict[str, Any]:
-        # Where it fails, it is the rows with post-hoc steps that do, not the method's own.
-        return self._predict_once(running, split.plan, "calibration", _part(running, split))
-
-    def _predict_once(self, running: Running, plan: Plan, purpose: str, part: str) -> dict[str, Any]:
-        """Predict a plan apart from the scored one, and keep the outputs as `part` of the journal."""
-        assert running.method is not None
-        groups = [batch.index for batch in plan.batches]
-        seed = running.seed(purpose)
-        try:
-            predictive, timed = time_prediction(running.method, self.setting.planner, plan, groups, seed=seed)
-        except Exception as error:
-            return {"failure": str(error) or type(error).__name__}
-        kept = dataclasses.replace(predictive, samples=None)
-        self.journal.save_outputs(part, {running.key: kept})
-        return {"failure": None, "seconds": timed.end_to_end_s}
-
-    def _asides(self) -> None:
-        """Run every method once over each data set beside; what fails there costs these numbers only."""
-        done = {(entry["cell"], entry["aside"]) for entry in self.journal.of_kind("aside")}
-        for aside in self.setting.asides:
-            left = [item for item in self._alive() if not item.again and (item.key, aside.key) not in done]
-            self.progress.stage(aside.name.capitalize(), len(left))
-            with sharing():
-                for running in left:
-                    self.journal.append(
-                        {"kind": "aside", "cell": running.key, "aside": aside.key}
-                        | self._predict_once(running, aside.plan, "aside", _aside_part(running, aside))
-                    )
-                    self.progress.step(running.label)
-
-    def aside_outputs(self, running: Running, aside: Aside) -> Predictive:
-        """What a method predicted for a data set beside.
-
-        Raises:
-            CalibenchError: it failed there.
-        """
-        entry = next(
-            item
-            for item in self.journal.of_kind("aside")
-            if (item["cell"], item["aside"]) == (running.key, aside.key)
-        )
-        if entry["failure"] is not None:
-            raise CalibenchError(f"it failed on {aside.name}: {entry['failure']}")
-        return self.journal.load_outputs(_aside_part(running, aside))[running.key]
-
-    def _calibration_entries(self, split: CalibrationSplit) -> list[dict[str, Any]]:
-        entries = self.journal.of_kind("calibration")
-        return [entry for entry in entries if entry["data"] == split.dataset.sha256]
-
-    def calibration_outputs(self, running: Running, split: CalibrationSplit) -> tuple[Predictive, float]:
-        """What a method predicted for the calibration split, and the seconds it took.
-
-        Raises:
-            CalibenchError: it failed there.
-        """
-        entry = next(item for item in self._calibration_entries(split) if item["cell"] == running.key)
-        if entry["failure"] is not None:
-            raise CalibenchError(f"{running.label} failed on the calibration split: {entry['failure']}")
-        return self.journal.load_outputs(_part(running, split))[running.key], entry["seconds"]
 
     def _memory(self) -> dict[str, memory.Peak]:
         done = {entry["cell"]: entry["peak"] for entry in self.journal.of_kind("memory")}

@@ -1,0 +1,67 @@
+"""A cell while it is measured."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+from calibench.cells import Cell
+from calibench.seeds import derived_seed
+from calibench.types import Method, Predictive
+
+
+@dataclass(eq=False)
+class Running:
+    """A cell while it is measured.
+
+    Attributes:
+        again: True for the reference raced against itself (A/A): timed like a method of its own, without
+            outputs, memory or a record; see `once_more`.
+        base: key of the cell that is measured in its place, where it is that cell with a post-hoc step.
+        setup_s: seconds from nothing to a method that can predict, fitting included.
+        fit: of a method that learns from training data what that took, as in a record; else None.
+        failure: why it stopped, once it has.
+        outputs: block number -> what it predicted in the first repetition.
+        replicates: for each later repetition, the same; of suites with a yardstick.
+    """
+
+    cell: Cell
+    key: str
+    again: bool = False
+    base: str | None = None
+    method: Method | None = None
+    setup_s: float = 0.0
+    fit: dict[str, Any] | None = None
+    failure: dict[str, str] | None = None
+    outputs: dict[int, Predictive] = field(default_factory=dict)
+    replicates: dict[int, dict[int, Predictive]] = field(default_factory=dict)
+
+    def seed(self, purpose: str, *numbers: int) -> int:
+        """What a prediction draws from; of a method that draws once, the same but for later replicates."""
+        if self.cell.factory.draws_once:
+            return derived_seed(self.cell.seed, "once", *numbers[1:])
+        return derived_seed(self.cell.seed, purpose, *numbers)
+
+    def fail(self, error: BaseException) -> None:
+        self.method = None
+        self.failure = {"type": type(error).__name__, "message": str(error) or type(error).__name__}
+
+    @property
+    def alive(self) -> bool:
+        return self.method is not None
+
+    @property
+    def label(self) -> str:
+        return "A/A" if self.again else self.cell.label
+
+
+def again_key(key: str) -> str:
+    """The key of the cell that repeats cell `key`."""
+    return f"{key}-again"
+
+
+def once_more(reference: Running) -> Running:
+    """The reference as a second cell, to be raced against the first."""
+    cell = dataclasses.replace(reference.cell, reference=False)
+    return Running(cell, again_key(reference.key), again=True)
