@@ -4,7 +4,7 @@
     V a = sum_i p_i / (1 - p_i) (da/dm_i)^2 at m = 1,
     h = V(u' f),    u_k = sqrt(q_k) s_k - q_k sum_j sqrt(q_j) s_j,
 
-with f the logits, top the class they favour, g its log-odds log (softmax(f)_top / (1 - softmax(f)_top)), q the
+with f the logits, top the class they favour, g its log-odds log softmax(f)_top / (1 - softmax(f)_top), q the
 softmax of the other classes alone, s_k = 1, -1, 1, ... in order of q, and m_i the mask of unit i: 0 with
 probability p_i, else 1 / (1 - p_i). The other classes share 1 - p(top | x) in proportion to q.
 
@@ -50,12 +50,14 @@ class MomentPropagation(Method):
     are not predicted, as the log of a sum of exponentials is convex; h is its second-order mean, of which one
     direction u with fixed signs is a probe (with random signs it would be unbiased). What is missed:
 
-    - Masks also move the mean of the logits, usually towards 0, and no part of that is seen. On sentences it
-      is most of what is left of the error.
+    - Masks also move the mean of the logits, usually towards 0, and no part of that is seen. On 251 sentences
+      of SST-2 it makes up most of the error that is left, which is that of about 10 independent passes, as
+      is that on 150 texts with CLINC150's 150 classes.
     - The classes that are not predicted keep their proportions.
 
-    `scores` holds "standard_deviation", float64 [N]: of the predicted class's probability over masks. It
-    says how much passes would differ, not how far `probs` are from their mean.
+    `scores` holds "standard_deviation", float64 [N]: of the probability of the class that the deterministic
+    pass favours, over masks. It says how much passes would differ, not how far `probs` are from their mean,
+    and is too small where that mean is nearer to 0 or 1 than it should be.
 
     Every architecture whose dropout is `F.dropout` or attention dropout is covered, whatever its layers.
     Where a mask has no batch axis (DeBERTa-v2's `pos_dropout`), texts are run one by one, and `notes` say so.
