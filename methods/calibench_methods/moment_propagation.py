@@ -162,12 +162,10 @@ class MomentPropagation(Method):
     def _variance(self, values: Tensor, *, keep: bool) -> FloatArray:
         """First-order variance over masks of values [B], each a function of its own text: float64 [B]."""
         outputs = [output for output, _ in self._outputs]
-        gradients = torch.autograd.grad(values.sum(), outputs, retain_graph=keep, allow_unused=True)
+        gradients = torch.autograd.grad(values.sum(), outputs, retain_graph=keep, materialize_grads=True)
         texts = len(values)
         variance = torch.zeros(texts, dtype=torch.float64, device=values.device)
         for (output, factor), gradient in zip(self._outputs, gradients, strict=True):
-            if gradient is None:
-                continue
             if texts > 1 and len(output) != texts:
                 raise RefusedError(
                     f"A dropout of {type(self._module).__name__} acts on a tensor of shape "
