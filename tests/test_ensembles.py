@@ -109,6 +109,16 @@ def test_equal_weights_are_refused(tmp_path: Path) -> None:
         DeepEnsemble(checkpoint, members=(*names, str(tmp_path / "copy")))
 
 
+def test_the_first_members_make_a_smaller_ensemble() -> None:
+    """`size` takes the first of those listed; more than there are is refused."""
+    checkpoint = tiny_checkpoint()
+    plan, names = plan_of(checkpoint, [*sentences(5)]), members_of(checkpoint)
+    two = DeepEnsemble(checkpoint, members=names, size=2).predict(plan, seed=0)
+    assert np.array_equal(two.probs, DeepEnsemble(checkpoint, members=names[:2]).predict(plan, seed=0).probs)
+    with pytest.raises(UsageError, match="size is 4, and 3 members are given"):
+        DeepEnsemble(checkpoint, members=names, size=4)
+
+
 @pytest.mark.parametrize("members", [(), ("",), ("one",)])
 def test_an_ensemble_has_two_members(members: tuple[str, ...]) -> None:
     """One member is no ensemble: the message says how to count the run's own checkpoint."""
@@ -366,7 +376,8 @@ def test_parameters_out_of_range_are_refused(method: Any, params: dict[str, Any]
 
 
 def ensemble_cell(*members: str) -> Cell:
-    (cell,) = identified([Cell("deep-ensemble", DeepEnsemble, {"members": members}, 0, False)])
+    params = {"members": members, "size": 0}
+    (cell,) = identified([Cell("deep-ensemble", DeepEnsemble, params, 0, False)])
     return cell
 
 
@@ -413,7 +424,7 @@ def test_an_optional_method_is_left_out_with_a_sentence() -> None:
     ]
     given = override(suite, Overrides(method_args=["deep-ensemble.members=a,b"]))
     assert [cell.name for cell in cells_of(given)] == ["frequentist", "deep-ensemble"]
-    assert cells_of(given)[1].params == {"members": ("a", "b")}
+    assert cells_of(given)[1].params == {"members": ("a", "b"), "size": 0}
     assert left_out(given) == []
     with pytest.raises(UsageError, match=r"needs 'members'; pass -a deep-ensemble.members=VALUE"):
         cells_of(override(suite, Overrides(methods=["deep-ensemble"])))
@@ -457,7 +468,7 @@ def test_a_run_records_members_without_paths(tmp_path: Path) -> None:
     assert told.said == ["snapshot is left out: it needs folder; pass -a snapshot.folder=VALUE."]
     assert [record["status"] for record in records] == ["ok"] * 4
     two, three, swag = records[1:]
-    assert two["method"]["params"] == {"members": ["checkpoint-1", "checkpoint-2"]}
+    assert two["method"]["params"] == {"members": ["checkpoint-1", "checkpoint-2"], "size": 0}
     assert [member["name"] for member in swag["method"]["members"]] == [Path(x).name for x in (a, b, c)]
     assert three["method"]["members"][2]["sha256"] == identify(c).sha256
     assert two["passes"] == 2
@@ -493,7 +504,7 @@ def test_a_method_that_draws_once_gets_one_seed() -> None:
 
 
 def test_names_tell_cells_apart() -> None:
-    """Lists by their length where that says which, else in full; by weights where nothing else differs."""
+    """By the number of members where that says which, else in full; by weights where nothing else differs."""
 
     def record(members: list[str], weights: str) -> dict[str, Any]:
         found = [{"name": name, "sha256": weights + name} for name in members]
@@ -503,7 +514,7 @@ def test_names_tell_cells_apart() -> None:
     assert telling_parameters(two, [two]) == []
     assert telling_parameters(two, [two, three]) == ["2 members"]
     assert telling_parameters(other, [two, three, other]) == ["members=a,c"]
-    assert telling_parameters(three, [two, three, other]) == ["3 members"]
+    assert telling_parameters(three, [two, three, other]) == ["members=a,b,c"]
     again = record(["a", "b"], "2")
     (first,), (second,) = telling_parameters(two, [two, again]), telling_parameters(again, [two, again])
     assert first.startswith("weights ")

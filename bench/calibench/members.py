@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from calibench.data.labels import match_labels
 from calibench.data.plan import map_batches
 from calibench.errors import RefusedError, UsageError
-from calibench.models import Checkpoint, identify, load_checkpoint
+from calibench.models import Checkpoint, identify, labels_of, load_checkpoint
 from calibench.passes import checked_softmax, standard_error
 from calibench.types import Batch, FloatArray, Plan, Predictive
 
@@ -99,7 +99,8 @@ def load_networks(names: Sequence[str], checkpoint: Checkpoint, *, tokenizer: An
                 f"{found[member.sha256].name} and {member.name} have the same weights; give each checkpoint "
                 "once."
             )
-        own = member.sha256 == checkpoint.sha256
+        # The weights alone do not say which output is which class.
+        own = member.sha256 == checkpoint.sha256 and labels_of(name) == checkpoint.labels
         found[member.sha256] = (
             fitted(checkpoint, checkpoint) if own else load_network(name, checkpoint, tokenizer=tokenizer)
         )

@@ -153,6 +153,15 @@ def identify(name: str) -> Member:
     return Member(shown, commit, weights_sha256(stored_weights(folder)))
 
 
+def labels_of(name: str) -> tuple[str, ...]:
+    """The class names of a checkpoint, in the order of its outputs; no model is made.
+
+    Args, Raises:
+        As `identify`; and UsageError where it is no single-label classifier.
+    """
+    return _labels(_locate(name, None)[0], name)
+
+
 def load_checkpoint(
     name: str,
     *,

@@ -17,6 +17,7 @@ import torch
 from calibench.errors import UsageError
 from calibench.members import load_networks, mean_of_models
 from calibench.models import Checkpoint
+from calibench.passes import at_least
 from calibench.types import Method, Plan, Predictive
 
 
@@ -34,16 +35,17 @@ class DeepEnsemble(Method):
     Args:
         checkpoint: whose tokenizer, labels, dtype and device the members are held to.
         members: two or more checkpoints, each a hub id or a folder.
+        size: how many of them, from the first; 0 for all.
 
     Raises:
-        UsageError: fewer than two members, no such checkpoint, or two with the same weights.
+        UsageError: fewer than two members or than `size`, no such checkpoint, or two with the same weights.
         RefusedError: a member has other labels or another tokenizer; on `predict`, a text is too long for it.
         CalibenchError: a member's files cannot be read.
     """
 
-    def __init__(self, checkpoint: Checkpoint, *, members: tuple[str, ...]) -> None:
+    def __init__(self, checkpoint: Checkpoint, *, members: tuple[str, ...], size: int = 0) -> None:
         super().__init__(checkpoint)
-        names = self.members({"members": members})
+        names = self.members({"members": members, "size": size})
         if len(names) < 2:
             raise UsageError(
                 f"An ensemble of {len(names)} was asked for; list two or more members, the run's own "
@@ -55,7 +57,10 @@ class DeepEnsemble(Method):
 
     @classmethod
     def members(cls, params: Mapping[str, Any]) -> Sequence[str]:
-        return [name for name in params["members"] if name]
+        given, size = [name for name in params["members"] if name], at_least(0, "size", params["size"])
+        if size > len(given):
+            raise UsageError(f"size is {size}, and {len(given)} members are given; list more, or lower size.")
+        return given[:size] if size else given
 
     def predict(self, plan: Plan, *, seed: int) -> Predictive:  # noqa: ARG002 - nothing is drawn
         for network in self._networks:

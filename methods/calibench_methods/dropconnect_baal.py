@@ -26,7 +26,10 @@ class DropConnectBaal(Method):
 
     A weight is kept with probability 1 - p and then divided by 1 - p, in each call of a layer anew; biases,
     embeddings and normalisation are left alone, and dropout is off. No training saw this noise: p is a free
-    parameter, and the checkpoint says nothing about it.
+    parameter, and the checkpoint says nothing about it. On 300 sentences of SST-2 (a DistilBERT of 6 layers,
+    5 passes, 10 at p = 0.5) accuracy and negative log-likelihood were .893 and .364 without noise, .900 and
+    .333 at p = 0.02, .893 and .309 at 0.05, .880 and .286 at 0.1, and .533 and .697, no better than guessing,
+    at 0.5. The default is the largest of these that costs no accuracy.
 
     BaaL's own `patch_module` is not used. It builds fresh layers and so throws the trained weights away, and
     gives a bias to layers without one. Here each `WeightDropLinear` holds the very parameters of the layer

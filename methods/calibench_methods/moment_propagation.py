@@ -50,12 +50,14 @@ class MomentPropagation(Method):
     are not predicted, as the log of a sum of exponentials is convex; h is its second-order mean, of which one
     direction u with fixed signs is a probe (with random signs it would be unbiased). What is missed:
 
-    - Masks also move the mean of the logits, usually towards 0, and no part of that is seen. On sentences it
-      is most of what is left of the error.
+    - Masks also move the mean of the logits, usually towards 0, and no part of that is seen. On 251 sentences
+      of SST-2 it makes up most of the error that is left, which is that of about 10 independent passes, as
+      is that on 150 texts with CLINC150's 150 classes.
     - The classes that are not predicted keep their proportions.
 
-    `scores` holds "standard_deviation", float64 [N]: of the predicted class's probability over masks. It
-    says how much passes would differ, not how far `probs` are from their mean.
+    `scores` holds "standard_deviation", float64 [N]: of the probability of the class that the deterministic
+    pass favours, over masks. It says how much passes would differ, not how far `probs` are from their mean,
+    and is too small where that mean is nearer to 0 or 1 than it should be.
 
     Every architecture whose dropout is `F.dropout` or attention dropout is covered, whatever its layers.
     Where a mask has no batch axis (DeBERTa-v2's `pos_dropout`), texts are run one by one, and `notes` say so.
@@ -160,14 +162,10 @@ class MomentPropagation(Method):
     def _variance(self, values: Tensor, *, keep: bool) -> FloatArray:
         """First-order variance over masks of values [B], each a function of its own text: float64 [B]."""
         outputs = [output for output, _ in self._outputs]
-        gradients: tuple[Tensor | None, ...] = torch.autograd.grad(
-            values.sum(), outputs, retain_graph=keep, allow_unused=True
-        )
+        gradients = torch.autograd.grad(values.sum(), outputs, retain_graph=keep, materialize_grads=True)
         texts = len(values)
         variance = torch.zeros(texts, dtype=torch.float64, device=values.device)
         for (output, factor), gradient in zip(self._outputs, gradients, strict=True):
-            if gradient is None:
-                continue
             if texts > 1 and len(output) != texts:
                 raise RefusedError(
                     f"A dropout of {type(self._module).__name__} acts on a tensor of shape "
