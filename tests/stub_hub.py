@@ -151,14 +151,14 @@ def write_data(folder: Path, config: str, examples: int) -> None:
         "label": ClassLabel(names=["negative", "positive"]),
         "idx": Value("int32"),
     }
-    content = {
-        "sentence": sentences(examples),
-        "label": [i % 2 for i in range(examples)],
-        "idx": list(range(examples)),
-    }
     splits = ("train", "validation")
     (folder / config).mkdir(parents=True)
-    for split in splits:
+    for seed, split in enumerate(reversed(splits)):
+        content = {
+            "sentence": sentences(examples, seed),
+            "label": [i % 2 for i in range(examples)],
+            "idx": list(range(examples)),
+        }
         Table.from_dict(content, features=Features(kinds)).to_parquet(folder / config / f"{split}-0.parquet")
     files = "".join(f"  - split: {split}\n    path: {config}/{split}-*\n" for split in splits)
     declared = "".join(f"- config_name: {name}\n  data_files:\n{files}" for name in (config, "another"))
