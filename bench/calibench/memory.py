@@ -7,6 +7,7 @@ imported once.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import dataclasses
 import gc
@@ -162,14 +163,9 @@ def _peak(task: MemoryTask) -> Peak:
 
 
 def _give_back_freed_memory() -> None:
-    """glibc only: return what was freed to the system, so that it cannot pass for memory the method never took.
-
-    Without it a third of the weights of a second model were hidden: the heap had kept room for them.
-    """
-    try:
+    """glibc only: return what was freed to the system, where the method would find room that nobody counts."""
+    with contextlib.suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
-    except (OSError, AttributeError, TypeError):
-        pass
 
 
 def _reset_high_water_mark() -> bool:
