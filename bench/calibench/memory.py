@@ -163,7 +163,7 @@ def _peak(task: MemoryTask) -> Peak:
 
 
 def _give_back_freed_memory() -> None:
-    """glibc only: return what was freed to the system, where the method would find room that nobody counts."""
+    """glibc only: return freed memory to the system, where the method would find room that nobody counts."""
     with contextlib.suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
 
