@@ -5,8 +5,7 @@
 
 A constant learning rate lets SGD wander around the optimum that it has found, which is what SWAG describes by
 a Gaussian. A cyclic one falls to zero along a cosine and starts anew, and a checkpoint is kept at the end of
-each
-cycle: a snapshot ensemble. The same seed, threads and versions give the same checkpoints.
+each cycle: a snapshot ensemble. The same seed, threads and versions give the same checkpoints.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +33,8 @@ from calibench.types import Batch, Dataset, IntArray
 POOL = 16
 
 
-def main() -> None:
-    options = _parser().parse_args()
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = _parser().parse_args(arguments)
     torch.manual_seed(options.seed)
     checkpoint = load_checkpoint(options.model, device=options.device)
     dataset = _data(options, checkpoint)

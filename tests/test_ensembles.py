@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import copy
 import dataclasses
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,10 @@ from calibench_methods.snapshot import Snapshot
 from calibench_methods.swag_diag import SwagDiag
 from scenarios import make, save, trajectory
 from tiny_models import plan_of, sentences, tiny_checkpoint, tiny_model, tiny_tokenizer
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+
+import train_trajectory
 
 
 def members_of(checkpoint: Checkpoint, count: int = 3) -> tuple[str, ...]:
@@ -535,6 +541,39 @@ class Told:
 
     def say(self, sentence: str) -> None:
         self.said.append(sentence)
+
+
+def trained(tmp_path: Path, name: str, *options: str) -> Path:
+    """A trajectory of four steps on the tiny model, kept after every second one."""
+    checkpoint = tiny_checkpoint()
+    start = save(checkpoint.module, checkpoint.tokenizer, tmp_path / "start")
+    rows = [f"{text},class {len(text) % 2}" for text in sentences(30)]
+    (tmp_path / "data.csv").write_text("\n".join(["text,label", *rows]))
+    given = ["--model", str(start), "--dataset", str(tmp_path / "data.csv"), "--learning-rate", "0.1"]
+    sizes = ["--steps", "4", "--save-every", "2", "--batch-size", "8", "-o", str(tmp_path / name)]
+    train_trajectory.main([*given, *sizes, *options])
+    return tmp_path / name
+
+
+def test_a_trajectory_is_trained_and_found_again(tmp_path: Path) -> None:
+    """The script leaves what the methods read, the same under one seed and another under another."""
+    first, again = trained(tmp_path, "first"), trained(tmp_path, "again")
+    other = trained(tmp_path, "other", "--seed", "1", "--dtype", "float16")
+    assert [Path(name).name for name in checkpoints_in(str(first))] == ["checkpoint-2", "checkpoint-4"]
+    hashes = [[identify(name).sha256 for name in checkpoints_in(str(run))] for run in (first, again, other)]
+    assert hashes[0] == hashes[1]
+    assert len({*hashes[0], *hashes[2], identify(str(tmp_path / "start")).sha256}) == 5
+    checkpoint = load_checkpoint(str(tmp_path / "start"), device="cpu")
+    for method in (Snapshot, SwagDiag):
+        method(checkpoint, folder=str(other)).predict(plan_of(checkpoint, ["the film"]), seed=0)
+
+
+def test_the_cyclic_rate_falls_along_a_cosine() -> None:
+    """From the given rate at the start of each cycle, through half of it, towards zero."""
+    options = argparse.Namespace(schedule="cyclic", learning_rate=0.4, save_every=4)
+    rates = [train_trajectory._rate(step, options) for step in range(1, 9)]
+    expected = [0.2 * (np.cos(np.pi * done / 4) + 1) for done in (0, 1, 2, 3)]
+    np.testing.assert_allclose(rates, expected * 2)
 
 
 @pytest.mark.shared

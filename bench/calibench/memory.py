@@ -3,6 +3,9 @@
 A process's high-water mark never falls, so methods that share one process would hide behind the largest. Run
 as a module, this file reads tasks from standard input and forks once for each, after the libraries have been
 imported once.
+
+On a host what counts is what is resident. Weights that are stored in the dtype they run in stay mapped to
+their file, and of those only the pages that were used: of an embedding the rows of the batch's words.
 """
 
 from __future__ import annotations
@@ -239,10 +242,7 @@ class _Meter:
 
 
 def _give_back_freed_memory() -> None:
-    """glibc only: return what was freed to the system, lest it pass for memory that the method never took.
-
-    Without it a third of the weights of a second model were hidden: the heap had kept room for them.
-    """
+    """glibc only: return freed memory to the system, where the method would find room that nobody counts."""
     with contextlib.suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
 
