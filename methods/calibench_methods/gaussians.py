@@ -96,4 +96,5 @@ class Whitening:
 def squared_distances(points: FloatArray, others: FloatArray) -> FloatArray:
     """Squared Euclidean distances [M, K] between points [M, R] and others [K, R], float64."""
     squares = (points**2).sum(axis=1)[:, None] - 2.0 * points @ others.T + (others**2).sum(axis=1)
-    return np.maximum(squares, 0.0)
+    positive: FloatArray = np.maximum(squares, 0.0)
+    return positive
