@@ -304,7 +304,7 @@ def test_predict_before_fit_is_an_error(method: Any, checkpoint: Checkpoint) -> 
 def test_classes_without_training_texts_are_noted(method: Any) -> None:
     """They take no part, and the record says how many they are; none is said where there are none."""
     checkpoint = tiny_checkpoint(classes=5)
-    train = labelled(checkpoint, 60)
+    train = labelled(checkpoint, 200)
     plan = plan_of(checkpoint, [*sentences(4)])
     chosen = method(checkpoint)
     chosen.fit(train)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +12,14 @@ import pytest
 from click.testing import CliRunner
 
 import oos_data
+from calibench import memory
 from calibench.cli import main
 from calibench.data.embedded import load
+from calibench.data.hashing import plan_sha256
+from calibench.models import load_checkpoint
 from calibench.records import Record, load_predictions, load_records
 from calibench.registry import METHODS
 from calibench.run import run
-from calibench.session import Session
 from calibench.suites.loader import Suite, TrainSpec, load_suite
 from calibench.suites.overrides import Overrides, override
 from calibench.types import LabelledPlan, Method
@@ -123,7 +125,7 @@ def small(data: Path, **changes: object) -> Suite:
 
 @pytest.mark.parametrize(
     ("split", "said"),
-    [("test", "is the one that is scored"), ("lessons", "has no split 'lessons'")],
+    [("test", "is the one that is scored"), ("lessons", "no split 'lessons'")],
 )
 def test_without_training_data_only_what_learns_from_them_fails(
     split: str, said: str, data: Path, tmp_path: Path
@@ -136,7 +138,7 @@ def test_without_training_data_only_what_learns_from_them_fails(
         "mahalanobis": "error",
     }
     message = records["mahalanobis"]["error"]["message"]
-    assert message.startswith("mahalanobis learns from training data, and there is none. The ")
+    assert message.startswith("mahalanobis learns from training data, and there is none. The")
     assert said in message
 
 
@@ -222,17 +224,23 @@ def test_memory_is_measured_on_the_batches_of_the_run(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The measuring process batches the training texts as the run did, and so finds their features again."""
+    tasks: list[memory.MemoryTask] = []
+
+    def measure(given: list[memory.MemoryTask]) -> list[memory.Peak]:
+        tasks.extend(given)
+        return [memory.Peak(1, "rss") for _ in given]
+
+    fitted: list[LabelledPlan] = []
+    fit = Mahalanobis.fit
+    monkeypatch.setattr(Mahalanobis, "fit", lambda self, train: fitted.append(train) or fit(self, train))
+    monkeypatch.setattr(memory, "measure", measure)
     suite = small(data)
-    suite = replace(suite, timing=replace(suite.timing, memory=True, latency=0))
-    seen = []
-    original = Session._train_data
-    monkeypatch.setattr(Session, "_train_data", lambda *given: seen.append(original(*given)) or seen[-1])
-    cache = tmp_path / "cache"
-    monkeypatch.setenv("CALIBENCH_CACHE", str(cache))
-    records = by_method(run(suite, tmp_path / "run", device="cpu"))
-    assert [train and train.token_budget for train in seen] == [None, None, 256]
-    assert len(list(cache.rglob("*.npz"))) == 1
-    assert records["mahalanobis"]["memory"]["fit_bytes"] >= 0
+    run(replace(suite, timing=replace(suite.timing, memory=True, latency=0)), tmp_path, device="cpu")
+    assert [task.method for task in tasks if task.train is not None] == ["mahalanobis"]
+    sent = memory.TrainData(**json.loads(json.dumps(asdict(tasks[2])))["train"])
+    found = memory._labelled(load_checkpoint("embedded", device="cpu"), sent)
+    assert plan_sha256(found.plan) == plan_sha256(fitted[0].plan)
+    assert found.labels.tolist() == fitted[0].labels.tolist()
 
 
 def test_training_data_make_another_cell(data: Path, tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ class Ddu(FeatureScore):
         """[B, K]: what the squares count too much along the directions of each class."""
         with torch.inference_mode():
             along = self._as_tensor(points) @ self._directions.flatten(0, 1).T
-            along = along.view(-1, *self._offsets.shape) - self._offsets
+            along = along.reshape(len(points), *self._offsets.shape) - self._offsets
             found: FloatArray = along.square().sum(dim=2).to("cpu", torch.float64).numpy()
         return found
 

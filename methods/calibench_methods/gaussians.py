@@ -96,5 +96,5 @@ class Whitening:
 def squared_distances(points: FloatArray, others: FloatArray) -> FloatArray:
     """Squared Euclidean distances [M, K] between points [M, R] and others [K, R], float64."""
     squares = (points**2).sum(axis=1)[:, None] - 2.0 * points @ others.T + (others**2).sum(axis=1)
-    distances: FloatArray = np.maximum(squares, 0.0)
-    return distances
+    positive: FloatArray = np.maximum(squares, 0.0)
+    return positive
