@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
 
 import oos_data
 from calibench.errors import UsageError
@@ -143,6 +144,29 @@ def test_every_row_has_the_joint_view(finished: tuple[Path, list[Record]]) -> No
     assert plain["joint"]["threshold"] != calibrated["joint"]["threshold"]
     assert calibrated["joint"] == own["joint"]
     assert load_records(folder) == records
+
+
+def test_a_score_alone_ranks_and_has_no_post_hoc_row(data: Path, tmp_path: Path) -> None:
+    """Its probabilities are the reference's, detection, threshold and selection are by its score."""
+    suite = oos_data.suite(data, "frequentist", "energy")
+    records = run(replace(suite, posthoc=("temperature",)), tmp_path)
+    assert [(r["method"]["name"], r["method"]["posthoc"]) for r in records] == [
+        ("frequentist", None),
+        ("frequentist", "temperature"),
+        ("energy", None),
+    ]
+    plain, energy = records[0]["metrics"], records[2]["metrics"]
+    stored = load_predictions(tmp_path, records[2])
+    expected = roc_auc_score(stored.label < 0, stored.scores["energy"])
+    assert energy["oos_auroc"]["value"] == pytest.approx(expected)
+    assert energy["oos_auroc"]["definition"]["score"] == energy["aurc"]["definition"]["score"] == "energy"
+    for name in ("oos_auroc", "aurc"):
+        assert energy[f"{name}.max_probability"]["value"] == pytest.approx(plain[name]["value"])
+    assert energy["nll"]["value"] == pytest.approx(plain["nll"]["value"])
+    joint = records[2]["joint"]
+    assert joint["score"] == "energy"
+    answers = np.where(stored.scores["energy"] > joint["threshold"], -1, stored.probs.argmax(axis=1))
+    assert joint["accuracy"]["value"] == pytest.approx((answers == stored.label).mean())
 
 
 def test_it_is_not_timed(finished: tuple[Path, list[Record]]) -> None:

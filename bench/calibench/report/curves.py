@@ -145,8 +145,9 @@ def _words(entry: Entry, name: str) -> str:
 
 
 def _time_over_passes(section: Section, timed: Sequence[Entry]) -> Drawing:
-    figure = Figure(figsize=(style.WIDTH, 3.6))
-    axes = figure.add_axes((0.085, 0.15, 0.62, 0.8))
+    height = max(3.6, 0.7 + 0.26 * len(timed))
+    figure = Figure(figsize=(style.WIDTH, height))
+    axes = figure.add_axes((0.085, 0.54 / height, 0.62, 1 - 0.72 / height))
     words = []
     for entry in timed:
         passes, seconds = entry.record["curve"]["passes"], entry.record["curve"]["seconds"]

@@ -116,9 +116,10 @@ def _block(name: str, heading: str, body: str) -> str:
 def _section(section: Section, target: Path, texts: dict[str, str] | None, *, several: bool) -> list[str]:
     lead = f'<p class="lead">{inline(words.heading(section))}</p>'
     bodies = [(part.title, _part(part)) for part in parts(section, target)]
-    found = examples.opinions(section, target)
+    own = section.distinct()
+    found = examples.opinions(own, target)
     if found is not None:
-        bodies.append(("Examples", examples_part(found, section, texts)))
+        bodies.append(("Examples", examples_part(found, own, texts)))
     remarks = words.remarks(section)
     if remarks:
         items = "".join(
