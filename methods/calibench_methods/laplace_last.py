@@ -53,13 +53,14 @@ class LaplaceLast(Method):
     What that would add to the expansion is left out, as is customary. Features are those without dropout.
     The texts that `fit` is given count as all that the layer was trained on: fewer give a wider posterior.
 
-    "probit" needs the diagonal of S alone, which for "kron" and "diag" costs about as much per text as one more
-    layer. It takes each logit by itself. S_yy therefore counts the variance along (1, ..., 1), which no softmax
-    sees and no data reduce: for "kron" and "full" that is |phi|^2 / (C delta), the prior's own. Where it is most of
-    S_yy, "probit" is in effect a temperature that grows with the features' norm, and "sampled", which is free
-    of this, changes little. On SST-2 (872 sentences, a 6-layer model 384 wide, "kron", 10,000 training
-    texts) the median S_yy is 5.2, of which .018 is left without that direction; the NLL is .366 without the
-    method, .295 with "probit" and .362 with "sampled".
+    "probit" needs the diagonal of S alone, which for "kron" and "diag" costs about as much per text as one
+    more layer. It takes each logit by itself, so that adding a constant to all of them changes it, and S_yy
+    counts the variance along (1, ..., 1), which no softmax sees and no data reduce: for "kron" and "full" it
+    is |phi|^2 / (C delta), the prior's own. Where that is most of S_yy, "probit" is in effect a temperature
+    that grows with the norm of the features, and "sampled", which is free of it, changes little. On SST-2
+    (872 sentences, a 6-layer model 384 wide, "kron", 10,000 training texts) the median S_yy is 5.2, of which
+    .018 is left without that direction; the NLL is .366 without the method, .295 with "probit" and .362 with
+    "sampled".
 
     Args:
         checkpoint: the model.
