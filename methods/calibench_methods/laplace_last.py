@@ -249,8 +249,10 @@ class Full(Posterior):
         classes = range(len(self._covariance))
         s = np.stack([np.stack([self._between(phi, c, d) for d in classes], axis=1) for c in classes], axis=1)
         values, vectors = np.linalg.eigh(s)
-        roots = np.sqrt(np.maximum(values, 0.0))
-        moved: FloatArray = np.einsum("bci,...bi->...bc", vectors * roots[:, None, :], normal)
+        scaled = vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :]
+        # The symmetric root: eigenvectors alone change sign with the last bit of S.
+        root = scaled @ vectors.transpose(0, 2, 1)
+        moved: FloatArray = np.einsum("bci,...bi->...bc", root, normal)
         return moved
 
 
