@@ -53,9 +53,14 @@ class LaplaceLast(Method):
     What that would add to the expansion is left out, as is customary. Features are those without dropout.
     The texts that `fit` is given count as all that the layer was trained on: fewer give a wider posterior.
 
-    "probit" needs the diagonal of S alone, which costs M operations per text for "kron" and "diag". It scales
-    each logit by itself, so that it leaves out the correlation of logits, and changes if a constant is added
-    to all of them; "sampled" has neither flaw and is noisy instead.
+    "probit" needs the diagonal of S alone, which for "kron" and "diag" costs about as much per text as one
+    more layer. It takes each logit by itself, so that adding a constant to all of them changes it, and S_yy
+    counts the variance along (1, ..., 1), which no softmax sees and no data reduce: for "kron" and "full" it
+    is |phi|^2 / (C delta), the prior's own. Where that is most of S_yy, "probit" is in effect a temperature
+    that grows with the norm of the features, and "sampled", which is free of it, changes little. On SST-2
+    (872 sentences, a 6-layer model 384 wide, "kron", 10,000 training texts) the median S_yy is 5.2, of which
+    .018 is left without that direction; the NLL is .366 without the method, .295 with "probit" and .362 with
+    "sampled".
 
     Args:
         checkpoint: the model.
@@ -244,8 +249,10 @@ class Full(Posterior):
         classes = range(len(self._covariance))
         s = np.stack([np.stack([self._between(phi, c, d) for d in classes], axis=1) for c in classes], axis=1)
         values, vectors = np.linalg.eigh(s)
-        roots = np.sqrt(np.maximum(values, 0.0))
-        moved: FloatArray = np.einsum("bci,...bi->...bc", vectors * roots[:, None, :], normal)
+        scaled = vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :]
+        # The symmetric root: eigenvectors alone change sign with the last bit of S.
+        root = scaled @ vectors.transpose(0, 2, 1)
+        moved: FloatArray = np.einsum("bci,...bi->...bc", root, normal)
         return moved
 
 
