@@ -19,7 +19,7 @@ from calibench.types import FloatArray, IntArray
 PILOT = 2
 #: Where texts may leave within the first stratum: a second look, before it is made whole.
 SECOND = 4
-# A priori, the predicted class's log-odds vary over passes by 1.5, and this is worth eight passes of evidence.
+# A priori, the predicted class's log-odds vary over passes by 1.5; this is worth eight passes of evidence.
 PRIOR_SPREAD, PRIOR_WEIGHT = 1.5, 8.0
 # From so many passes on, the spread of the probabilities themselves counts too.
 ENOUGH = 10
@@ -34,7 +34,7 @@ def rungs(stratum: int, most: int) -> list[int]:
     of a stratum, so that none is thrown away.
     """
     found = [min(PILOT, most)]
-    if SECOND < min(stratum, most):
+    if min(stratum, most) > SECOND:
         found.append(SECOND)
     size = max(stratum, PILOT)
     while size < most:

@@ -224,13 +224,14 @@ class _Intercept(TorchFunctionMode):
         dropped = self._answer(weights, dropout_p)
         if dropped is None:
             return None
-        seen = torch.bmm(dropped.view(texts * heads, *dropped.shape[2:]), v).view(texts, heads, -1, v.shape[-1])
+        seen = torch.bmm(dropped.view(scores.shape[0] * heads, *scores.shape[2:]), v)
+        seen = seen.view(texts, heads, -1, v.shape[-1])
         # Rows that nothing reads, so that the shape is what the model expects.
         return seen if seen.shape[2] == length else functional.pad(seen, (0, 0, 0, length - seen.shape[2]))
 
 
 def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """What to add to attention's scores. Finite, so that a query that may look nowhere does not become NaN."""
+    """What to add to attention's scores: finite, so that a query that may look nowhere is not made NaN."""
     if mask.dtype != torch.bool:
         return mask
     return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, torch.finfo(dtype).min)

@@ -182,7 +182,8 @@ class Stratum(_Law):
         count = self._few
         low = (words & _LOW).mul_(count).bitwise_right_shift_(UNIFORM_BITS)
         high = (words >> UNIFORM_BITS).bitwise_and_(_LOW).mul_(count).bitwise_and_(~_LOW)
-        return low.bitwise_or_(high).view(torch.int32)
+        found: Tensor = low.bitwise_or_(high).view(torch.int32)
+        return found
 
 
 class IndependentCopies(_Law):
