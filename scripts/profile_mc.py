@@ -2,8 +2,8 @@
 
     python scripts/profile_mc.py --model FOLDER --texts FILE [--tolerance 0.0115] [--limit 200]
 
-FILE is a parquet file, its column named by --column, or one text a line. One thread per --threads. Deterministic
-but for the clock; under two minutes for 200 sentences and a model of MiniLM's size.
+FILE is a parquet file, its column named by --column, or one text a line. Deterministic but for the clock; under
+two minutes for 200 sentences and a model of MiniLM's size.
 """
 
 from __future__ import annotations
@@ -29,7 +29,13 @@ from calibench_methods.mc_dropout_adaptive import McDropoutAdaptive
 # By what an operator is used for in these models; what is not named is the rest.
 KINDS = {
     "GEMM": {"addmm", "mm", "linear"},
-    "attention": {"bmm", "baddbmm", "_softmax", "masked_fill_", "_scaled_dot_product_flash_attention_for_cpu"},
+    "attention": {
+        "bmm",
+        "baddbmm",
+        "_softmax",
+        "masked_fill_",
+        "_scaled_dot_product_flash_attention_for_cpu",
+    },
     "masks": {
         *("bitwise_and", "bitwise_and_", "bitwise_or_", "bitwise_xor_", "bitwise_right_shift", "__rshift__"),
         *("bitwise_right_shift_", "ne", "addcmul", "bucketize", "mul_"),
@@ -47,7 +53,9 @@ GEMM = (4096, 384, 1536)
 @click.option("--tolerance", default=0.0115, show_default=True, help="Of mc-dropout-adaptive.")
 @click.option("--dtype", default="same", show_default=True)
 @click.option("--threads", default=0, help="0: torch's own choice.")
-def main(model: str, texts: Path, column: str, limit: int, tolerance: float, dtype: str, threads: int) -> None:
+def main(
+    model: str, texts: Path, column: str, limit: int, tolerance: float, dtype: str, threads: int
+) -> None:
     """Print the profile of one deterministic pass and of mc-dropout-adaptive."""
     if threads:
         torch.set_num_threads(threads)
@@ -55,17 +63,20 @@ def main(model: str, texts: Path, column: str, limit: int, tolerance: float, dty
     plan = Planner.of(checkpoint, token_budget=1024).plan(*_sample(texts, column, limit))
     methods: dict[str, Method] = {
         "one deterministic pass": Frequentist(checkpoint, dtype=dtype),
-        f"mc-dropout-adaptive, {tolerance:g}": McDropoutAdaptive(checkpoint, tolerance=tolerance, dtype=dtype),
+        f"mc-dropout-adaptive, {tolerance:g}": McDropoutAdaptive(
+            checkpoint, tolerance=tolerance, dtype=dtype
+        ),
     }
     rows = []
     for name, method in methods.items():
         shares, seconds, passes = _profiled(method, plan)
-        rows.append([name, f"{passes:.2f}", f"{seconds:.2f}", *(f"{shares[kind]:.1%}" for kind in (*KINDS, "rest"))])
+        kinds = [f"{shares[kind]:.1%}" for kind in (*KINDS, "rest")]
+        rows.append([name, f"{passes:.2f}", f"{seconds:.2f}", *kinds])
     print(tabulate(rows, ["", "passes", "seconds", *KINDS, "rest"], tablefmt="pipe", disable_numparse=True))
     rate = _gemm_rate(next(checkpoint.twin(dtype).parameters()).dtype)
     print(
-        f"\n{len(plan)} texts, {torch.get_num_threads()} threads; a product of {GEMM[0]} x {GEMM[1]} x {GEMM[2]} "
-        f"ran at {rate:.0f} GFLOP/s here. Seconds are without the profiler, the least of three."
+        f"\n{len(plan)} texts, {torch.get_num_threads()} threads; a product of {GEMM[0]} x {GEMM[1]} x "
+        f"{GEMM[2]} ran at {rate:.0f} GFLOP/s here. Seconds are without the profiler, the least of three."
     )
 
 
@@ -93,7 +104,9 @@ def _profiled(method: Method, plan: Plan) -> tuple[Counter[str], float, float]:
     times: Counter[str] = Counter()
     for event in profiler.key_averages():
         name = event.key.removeprefix("aten::")
-        times[next((kind for kind, names in KINDS.items() if name in names), "rest")] += event.self_cpu_time_total
+        times[next((kind for kind, names in KINDS.items() if name in names), "rest")] += (
+            event.self_cpu_time_total
+        )
     total = sum(times.values())
     return Counter({kind: value / total for kind, value in times.items()}), min(seconds), passes
 

@@ -27,8 +27,10 @@ from scenarios import disturbance, enumerable, same
 from tiny_models import EXACT, plan_of, sentences, tiny_checkpoint
 
 CPU = torch.device("cpu")
+
+
 def _present(name: str) -> bool:
-    """Whether what a method needs beside our dependencies is there; only trying tells of torch-uncertainty."""
+    """Whether what a method needs is there, which only trying tells of torch-uncertainty."""
     try:
         METHODS.load(name)(tiny_checkpoint("distilbert"))
     except RefusedError:
@@ -40,7 +42,9 @@ PRESENT = [name for name in METHODS.names() if name != "torch-uncertainty" or _p
 EVERY = pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=() if name in PRESENT else pytest.mark.skip(reason=f"no {name} that imports"))
+        pytest.param(
+            name, marks=() if name in PRESENT else pytest.mark.skip(reason=f"no {name} that imports")
+        )
         for name in METHODS.names()
     ],
 )

@@ -126,7 +126,9 @@ def _load_mc_dropout() -> Callable[..., nn.Module]:
     try:
         from torch_uncertainty.methods import mc_dropout
     except ModuleNotFoundError as error:
-        raise RefusedError(f"{error.name} is not installed, which torch-uncertainty needs; run: {line}") from error
+        raise RefusedError(
+            f"{error.name} is not installed, which torch-uncertainty needs; run: {line}"
+        ) from error
     except (ImportError, RuntimeError) as error:  # torchvision's operators, built for another torch
         raise RefusedError(
             f"torch-uncertainty cannot be imported ({error}); it needs the torchvision that was built for "

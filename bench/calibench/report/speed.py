@@ -215,8 +215,8 @@ def matched_error_words(section: Section) -> str:
     return (
         "Each number says how many times longer the row took than the column's method takes for the error of "
         f"{spec['passes']} independent passes; between settings its time is interpolated in logarithms. Rows "
-        "that keep a bias never come to that error: they stand with the time of the passes they made, and with "
-        "that bias beside."
+        "that keep a bias never come to that error: they stand with the time of the passes they made, and "
+        "with that bias beside."
     )
 
 
