@@ -2,8 +2,8 @@
 
     python scripts/profile_mc.py --model FOLDER --texts FILE [--tolerance 0.0115] [--limit 200]
 
-FILE is a parquet file, its column named by --column, or one text a line. Deterministic but for the clock; under
-two minutes for 200 sentences and a model of MiniLM's size.
+FILE is a parquet file, its column named by --column, or one text a line. Deterministic but for the clock;
+under two minutes for 200 sentences and a model of MiniLM's size.
 """
 
 from __future__ import annotations

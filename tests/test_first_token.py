@@ -67,7 +67,7 @@ def test_deberta_is_tried_and_answered() -> None:
 
 @pytest.mark.parametrize("architecture", ["distilbert", "bert", "roberta", "electra"])
 def test_only_the_first_token_looks_in_the_last_attention(architecture: str) -> None:
-    """Its number is that of the last layer; passes are what they are without, padded texts too."""
+    """Its number is that of the last layer; logits are what they are without, within 1e-5, padded texts too."""
     checkpoint = tiny_checkpoint(architecture, "sdpa")
     assert last_attention(checkpoint.module, example_inputs(checkpoint)) == 2
     batch = plan_of(checkpoint, [*sentences(6)], token_budget=10_000).batches[0]
@@ -77,7 +77,7 @@ def test_only_the_first_token_looks_in_the_last_attention(architecture: str) -> 
         )
         for first_token in (True, False)
     )
-    torch.testing.assert_close(short, full, rtol=0, atol=1e-6)
+    torch.testing.assert_close(short, full, rtol=0, atol=1e-5)
 
 
 def test_attention_that_is_not_a_function_is_not_seen() -> None:
