@@ -67,7 +67,7 @@ def test_deberta_is_tried_and_answered() -> None:
 
 @pytest.mark.parametrize("architecture", ["distilbert", "bert", "roberta", "electra"])
 def test_only_the_first_token_looks_in_the_last_attention(architecture: str) -> None:
-    """Its number is that of the last layer; logits are what they are without, within 1e-5, padded texts too."""
+    """Its number is that of the last layer; logits are the same within 1e-5, padded texts too."""
     checkpoint = tiny_checkpoint(architecture, "sdpa")
     assert last_attention(checkpoint.module, example_inputs(checkpoint)) == 2
     batch = plan_of(checkpoint, [*sentences(6)], token_budget=10_000).batches[0]
