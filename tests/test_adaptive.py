@@ -21,12 +21,15 @@ from tiny_models import EXACT, plan_of, sentences, tiny_checkpoint
 
 @given(st.integers(1, 31), st.integers(2, 400))
 def test_rungs_climb_to_the_last_pass_by_whole_strata(stratum: int, most: int) -> None:
-    """Rising, from the pilot to the maximum, whole strata between."""
+    """Rising, from the pilot to the maximum, a second look and whole strata between."""
     found = rungs(stratum, most)
     assert found[0] == 2
     assert found[-1] == most
     assert found == sorted(set(found))
-    assert all(rung % stratum == 0 for rung in found[1:-1]) or stratum == 1
+    between = found[2:-1] if 4 in found[:2] else found[1:-1]
+    assert all(rung % stratum == 0 for rung in between) or stratum == 1
+    if min(stratum, most) > 4:
+        assert found[1] == 4
 
 
 @given(st.floats(0.0001, 0.3), st.floats(1e-5, 0.5), st.integers(2, 40))
@@ -72,7 +75,7 @@ def test_a_text_has_the_same_answer_in_any_plan(architecture: str, attention: st
     """Alone or among others: the same passes, and probabilities within 1e-5 in float32."""
     checkpoint = tiny_checkpoint(architecture, attention)
     texts = [*sentences(12)]
-    method = McDropoutAdaptive(checkpoint, tolerance=0.01)
+    method = McDropoutAdaptive(checkpoint, tolerance=0.005)
     ones = method.predict(plan_of(checkpoint, texts, token_budget=1), seed=5)
     together = method.predict(plan_of(checkpoint, texts, token_budget=10_000), seed=5)
     np.testing.assert_array_equal(ones.passes, together.passes)

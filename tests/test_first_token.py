@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from calibench.first_token import keep_first_token
+from calibench.copies import Copies
+from calibench.first_token import keep_first_token, last_attention
 from calibench.stochastic import example_inputs
 from tiny_models import plan_of, sentences, tiny_checkpoint
 
@@ -52,6 +53,7 @@ def test_a_head_that_reads_every_token_is_left_alone() -> None:
     model = MeanHead(copy.deepcopy(checkpoint.module)).eval()
     assert not keep_first_token(model, example_inputs(checkpoint))
     assert not any(module._forward_pre_hooks for module in model.modules())
+    assert last_attention(model, example_inputs(checkpoint)) is None
 
 
 def test_deberta_is_tried_and_answered() -> None:
@@ -61,3 +63,24 @@ def test_deberta_is_tried_and_answered() -> None:
     keep_first_token(cut, inputs)
     with torch.no_grad():
         torch.testing.assert_close(cut(**inputs).logits, checkpoint.module(**inputs).logits)
+
+
+@pytest.mark.parametrize("architecture", ["distilbert", "bert", "roberta", "electra"])
+def test_only_the_first_token_looks_in_the_last_attention(architecture: str) -> None:
+    """Its number is that of the last layer; logits are the same within 1e-5, padded texts too."""
+    checkpoint = tiny_checkpoint(architecture, "sdpa")
+    assert last_attention(checkpoint.module, example_inputs(checkpoint)) == 2
+    batch = plan_of(checkpoint, [*sentences(6)], token_budget=10_000).batches[0]
+    short, full = (
+        Copies(checkpoint, stratum=10, independent=False, first_token=first_token).logits(
+            batch.inputs, batch.index, range(3), seed=1
+        )
+        for first_token in (True, False)
+    )
+    torch.testing.assert_close(short, full, rtol=0, atol=1e-5)
+
+
+def test_attention_that_is_not_a_function_is_not_seen() -> None:
+    """Eager attention is left whole."""
+    checkpoint = tiny_checkpoint("distilbert", "eager")
+    assert last_attention(checkpoint.module, example_inputs(checkpoint)) is None

@@ -144,6 +144,21 @@ def test_masks_do_not_depend_on_padding_or_on_other_rows(
     assert torch.equal(alone[0], padded[1, :, :length, :width])
 
 
+@EITHER
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_words_and_masks_say_what_draws_and_patterns_say(p: float, copies: int, dtype: torch.dtype) -> None:
+    """Two draws to a word, in whichever way they are ranked; a copy's mask is 1 where its bit is not set."""
+    words = torch.tensor([0, -1, 2**31, -(2**31), 2**63 - 1, -(2**63), 0x123456789ABCDEF, 2**32 - 1])
+    halves = torch.stack([words & (2**32 - 1), (words >> 32) & (2**32 - 1)], dim=-1)
+    for law in (Stratum(p, copies), IndependentCopies(p, min(copies, 16))):
+        ranks = law.ranks_of_words(words[:, None])
+        assert torch.equal(ranks.long(), law.ranks(halves).long())
+        kept = law.masks(ranks, dtype)
+        for copy in range(law.copies):
+            expected = 1 - ((law.table[ranks.long()] >> copy) & 1)
+            assert torch.equal(kept(copy), expected.to(dtype))
+
+
 def test_masks_are_fixed() -> None:
     """A key gives the same masks for ever: the digits of one, so that a change does not pass unnoticed."""
     patterns = MaskSource(10).patterns(3, torch.tensor([7]), (5,), 0.2)

@@ -17,8 +17,10 @@ from calibench.types import FloatArray, IntArray
 
 #: The first passes of every text: the fewest that show a spread.
 PILOT = 2
-# A priori, the predicted class's log-odds vary over passes by 1.5, and this is worth four passes of evidence.
-PRIOR_SPREAD, PRIOR_WEIGHT = 1.5, 4.0
+#: Where texts may leave within the first stratum: a second look, before it is made whole.
+SECOND = 4
+# A priori, the predicted class's log-odds vary over passes by 1.5; this is worth eight passes of evidence.
+PRIOR_SPREAD, PRIOR_WEIGHT = 1.5, 8.0
 # From so many passes on, the spread of the probabilities themselves counts too.
 ENOUGH = 10
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(21)
@@ -28,10 +30,12 @@ _WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
 def rungs(stratum: int, most: int) -> list[int]:
     """Numbers of passes after which it is decided which texts go on, ending at `most`.
 
-    A pilot, whole strata from then on, each twice the one before: the pilot's passes are the first of a
-    stratum, so that none is thrown away.
+    A pilot, a second look, whole strata from then on, each twice the one before: the first passes are those
+    of a stratum, so that none is thrown away.
     """
     found = [min(PILOT, most)]
+    if min(stratum, most) > SECOND:
+        found.append(SECOND)
     size = max(stratum, PILOT)
     while size < most:
         if size > found[-1]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from calibench.errors import CalibenchError, UsageError
-from calibench.first_token import keep_first_token
+from calibench.first_token import keep_first_token, last_attention
 from calibench.footprint import free_bytes, peak_bytes
 from calibench.keyed_dropout import KeyedDropout
 from calibench.models import Checkpoint
@@ -70,7 +70,14 @@ class Copies:
         sites = require_sites(checkpoint, inputs)
         twin = checkpoint.twin(dtype)
         self._first_token = first_token and keep_first_token(twin, inputs)
-        self.module = KeyedDropout(twin, sites, stratum, inputs, independent=independent)
+        self.module = KeyedDropout(
+            twin,
+            sites,
+            stratum,
+            inputs,
+            independent=independent,
+            first_row_at=last_attention(twin, inputs) if self._first_token else None,
+        )
         self.coverage = self.module.coverage
         self._measured_length = 0
         self._bytes_per_position = math.nan

@@ -6,11 +6,13 @@ other. Whether a model is one is tried, not looked up.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 
 from calibench.stochastic import Inputs
 
@@ -43,6 +45,43 @@ def keep_first_token(model: nn.Module, inputs: Inputs) -> bool:
         return False
     norm.register_forward_pre_hook(_cut)
     return True
+
+
+def last_attention(model: nn.Module, inputs: Inputs) -> int | None:
+    """The number of the last attention of a forward pass, from 1, if only its first token's output is read.
+
+    That is so where the logits stay the same, bit for bit, when the output for all other tokens is replaced
+    by noise. Only attention in `scaled_dot_product_attention` is seen.
+
+    Args:
+        model, inputs: as of `keep_first_token`.
+    """
+    with torch.inference_mode():
+        with _NoiseBehindAttention(None) as watched:
+            expected = model(**inputs).logits
+        if not watched.count:
+            return None
+        with _NoiseBehindAttention(watched.count):
+            seen = model(**inputs).logits
+    return watched.count if torch.equal(seen, expected) else None
+
+
+class _NoiseBehindAttention(TorchFunctionMode):
+    """Counts attentions, and replaces all rows but the first of one's output [B, H, L, D] by noise."""
+
+    def __init__(self, which: int | None) -> None:
+        super().__init__()
+        self.count = 0
+        self._which = which
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Any = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if func is not functional.scaled_dot_product_attention:
+            return result
+        self.count += 1
+        return result if self.count != self._which else _with_noise(result, 2)
 
 
 def _norm_behind_attention(model: nn.Module, inputs: Inputs) -> nn.LayerNorm | None:
@@ -84,8 +123,14 @@ def _with_hook(
 
 def _disturb(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
     values, *rest = args
-    noise = torch.linspace(-3, 3, values[:, 1:].numel(), dtype=values.dtype, device=values.device)
-    return torch.cat([values[:, :1], noise.view_as(values[:, 1:])], dim=1), *rest
+    return _with_noise(values, 1), *rest
+
+
+def _with_noise(values: Tensor, axis: int) -> Tensor:
+    """`values` with all but the first entry of an axis replaced."""
+    first, others = values.narrow(axis, 0, 1), values.narrow(axis, 1, values.shape[axis] - 1)
+    noise = torch.linspace(-3, 3, others.numel(), dtype=values.dtype, device=values.device)
+    return torch.cat([first, noise.view(others.shape)], dim=axis)
 
 
 def _cut(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -38,6 +38,8 @@ class KeyedDropout(nn.Module):
         copies: the size of a stratum, 1 to 31.
         example_inputs: keyword arguments of a forward pass, tensors [B, ...], to try it on.
         independent: whether the copies of a stratum are independent, instead of sharing out what they drop.
+        first_row_at: the number of an attention in a forward pass, from 1, of which only the first token's
+            output is read; see `calibench.first_token.last_attention`.
 
     Raises:
         UsageError: a stratum of this size is not possible for some site; see `calibench.masks.Stratum`.
@@ -52,6 +54,7 @@ class KeyedDropout(nn.Module):
         example_inputs: Inputs,
         *,
         independent: bool = False,
+        first_row_at: int | None = None,
     ) -> None:
         super().__init__()
         #: Names of the sites whose mask all rows of a forward pass share.
@@ -61,7 +64,7 @@ class KeyedDropout(nn.Module):
         self._source = MaskSource(copies, independent=independent)
         self._running: list[str] = []
         self._draws: dict[str, int] = {}
-        self._intercept = Intercept(self._dropout)
+        self._intercept = Intercept(self._dropout, first_row_at)
         self._install(sites)
         self.coverage = self._tried(sites, example_inputs)
 
@@ -137,24 +140,37 @@ class KeyedDropout(nn.Module):
                     f"the batch of {count * len(rows)}, so that its masks have no text; use mc-dropout."
                 )
         dropped = torch.empty_like(view, memory_format=torch.contiguous_format)
-        shape = (len(rows), *view.shape[1:])
-        size = self._source.copies
-        start = self._passes.start
+        if p == 1:
+            return dropped.zero_().view(values.shape)
+        law, size, start = self._source.stratum(p), self._source.copies, self._passes.start
+        zero, scale = view.new_zeros(()), 1 / (1 - p)
         for stratum, numbers in itertools.groupby(self._passes, lambda number: number // size):
             key = derived_seed(self._seed, "dropout mask", site, draw, stratum)
-            patterns = self._source.patterns(key, rows, shape[1:], p)
+            kept = law.masks(self._source.ranks(key, rows, tuple(view.shape[1:]), p), view.dtype)
             for number in numbers:
                 part = slice((number - start) * len(rows), (number - start + 1) * len(rows))
-                torch.mul(view[part], (patterns & (1 << (number % size))) == 0, out=dropped[part])
-        return (dropped.mul_(1 / (1 - p)) if p < 1 else dropped).view(values.shape)
+                # zero + scale * values * kept, in one pass over memory.
+                torch.addcmul(zero, view[part], kept(number % size), value=scale, out=dropped[part])
+        return dropped.view(values.shape)
 
 
 class Intercept(TorchFunctionMode):
-    """Answers what draws in train mode from `dropout(values, p)`, unless that returns None."""
+    """Answers what draws in train mode from `dropout(values, p)`, unless that returns None.
 
-    def __init__(self, dropout: Callable[[Tensor, float], Tensor | None]) -> None:
+    Of the attention numbered `first_row_at`, from 1 on in each pass, only the first token looks.
+    """
+
+    def __init__(
+        self, dropout: Callable[[Tensor, float], Tensor | None], first_row_at: int | None = None
+    ) -> None:
         super().__init__()
         self._answer = dropout
+        self._first_row_at = first_row_at
+
+    def __enter__(self) -> Intercept:
+        self._attentions = 0
+        super().__enter__()  # type: ignore[no-untyped-call] # torch leaves its modes untyped
+        return self
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Any = None
@@ -187,18 +203,37 @@ class Intercept(TorchFunctionMode):
         scale: float | None = None,
         enable_gqa: bool = False,
     ) -> Tensor | None:
+        self._attentions += 1
         if dropout_p == 0:
             return None
         if is_causal or enable_gqa:
             raise RefusedError(
                 "Dropout in causal or grouped-query attention is not covered by this method; use mc-dropout."
             )
-        scores = (query * (query.shape[-1] ** -0.5 if scale is None else scale)) @ key.transpose(-1, -2)
-        if attn_mask is not None and attn_mask.dtype == torch.bool:
-            # Finite, so that a padded query that may look nowhere does not turn into NaN.
-            scores = scores.masked_fill(~attn_mask, torch.finfo(scores.dtype).min)
-        elif attn_mask is not None:
-            scores = scores + attn_mask
+        texts, heads, length, width = query.shape
+        if self._attentions == self._first_row_at:
+            query = query[:, :, :1]
+            if attn_mask is not None and attn_mask.shape[-2] > 1:
+                attn_mask = attn_mask[..., :1, :]
+        # Queries, keys and values come as transposed views: laid out once here, not again in each product.
+        q, k, v = (part.reshape(texts * heads, -1, part.shape[-1]) for part in (query, key, value))
+        scores = torch.baddbmm(
+            q.new_empty(()), q, k.transpose(1, 2), beta=0, alpha=width**-0.5 if scale is None else scale
+        ).view(texts, heads, *q.shape[1:2], *k.shape[1:2])
+        if attn_mask is not None:
+            scores += _additive(attn_mask, scores.dtype)
         weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(value.dtype)
         dropped = self._answer(weights, dropout_p)
-        return None if dropped is None else dropped @ value
+        if dropped is None:
+            return None
+        seen = torch.bmm(dropped.view(scores.shape[0] * heads, *scores.shape[2:]), v)
+        seen = seen.view(texts, heads, -1, v.shape[-1])
+        # Rows that nothing reads, so that the shape is what the model expects.
+        return seen if seen.shape[2] == length else functional.pad(seen, (0, 0, 0, length - seen.shape[2]))
+
+
+def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """What to add to attention's scores: finite, so that a query that may look nowhere is not made NaN."""
+    if mask.dtype != torch.bool:
+        return mask
+    return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, torch.finfo(dtype).min)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -25,6 +26,7 @@ MOST_COPIES = 31
 MOST_PATTERNS = 2**16
 
 UNIFORM_BITS = 32
+_LOW = 2**UNIFORM_BITS - 1
 # Units along an axis, and axes of a unit's number: three axes of 2**20 fit the 64 bits of a counter.
 AXIS_BITS = 20
 MOST_AXES = 3
@@ -42,15 +44,81 @@ _FIRST, _SECOND = _signed(0xBF58476D1CE4E5B9), _signed(0x94D049BB133111EB)
 
 def _mix_(values: Tensor) -> Tensor:
     """The finaliser of splitmix64, in place, of an int64 tensor."""
+    shifted = torch.empty_like(values)
     for shift, factor in ((30, _FIRST), (27, _SECOND), (31, 1)):
         # int64 shifts carry the sign along: mask it off for the logical shift of the definition.
-        values ^= (values >> shift) & ((1 << (64 - shift)) - 1)
+        torch.bitwise_right_shift(values, shift, out=shifted)
+        values ^= shifted.bitwise_and_((1 << (64 - shift)) - 1)
         if factor != 1:
             values *= factor
     return values
 
 
-class Stratum:
+class _Law:
+    """In which of T copies a unit is dropped: one of the patterns of a table, by its number, its rank.
+
+    Attributes:
+        p: drop probability.
+        copies: T.
+        table: int32 [n], the patterns; bit t is set where copy t drops the unit.
+    """
+
+    p: float
+    copies: int
+    table: Tensor
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[torch.device, torch.dtype], Tensor] = {}
+        # Where each unit is dropped in one copy, the rank is that copy.
+        self._one_each = torch.equal(self.table, 1 << torch.arange(len(self.table), dtype=torch.int32))
+
+    def ranks(self, uniform: Tensor) -> Tensor:
+        """Which row of `table` each draw stands for.
+
+        Args:
+            uniform: int64, any shape, 0 to 2**32 - 1.
+        """
+        raise NotImplementedError
+
+    def ranks_of_words(self, words: Tensor) -> Tensor:
+        """The ranks of the two halves of each word, the lower half first.
+
+        Args:
+            words: int64 [..., n], uniform in all their bits.
+
+        Returns:
+            int32 [..., 2 n].
+        """
+        return self.ranks(words.view(torch.int32).to(torch.int64).bitwise_and_(_LOW)).to(torch.int32)
+
+    def masks(self, ranks: Tensor, dtype: torch.dtype) -> Callable[[int], Tensor]:
+        """What a copy keeps, as numbers to multiply with.
+
+        Args:
+            ranks: int32, any shape.
+            dtype: of the numbers.
+
+        Returns:
+            From a copy's number to 0 where it drops the unit and 1 elsewhere, of the shape of `ranks`. Each
+            call overwrites what the one before returned.
+        """
+        if self._one_each:  # up to 31 is exact in every dtype
+            numbers = ranks.to(dtype)
+            found = torch.empty_like(numbers)
+            return lambda copy: torch.ne(numbers, float(copy), out=found)
+        kept, index = self._kept_in(ranks.device, dtype), ranks.reshape(-1)
+        flat = torch.empty(len(index), dtype=dtype, device=ranks.device)
+        return lambda copy: torch.index_select(kept[copy], 0, index, out=flat).view(ranks.shape)
+
+    def _kept_in(self, device: torch.device, dtype: torch.dtype) -> Tensor:
+        """[T, n]: 0 where a copy drops the unit under a pattern, and 1 elsewhere."""
+        if (device, dtype) not in self._kept:
+            bits = (self.table >> torch.arange(self.copies, dtype=torch.int32)[:, None]) & 1
+            self._kept[device, dtype] = (1 - bits).to(device, dtype)
+        return self._kept[device, dtype]
+
+
+class Stratum(_Law):
     """In which of T copies a unit is dropped, from 32 uniform bits, for one drop probability.
 
     Only integer arithmetic is used, so that the answer is the same on every device. Each of the n patterns
@@ -93,13 +161,10 @@ class Stratum:
         self._cut = 2**UNIFORM_BITS - round(rest * 2**UNIFORM_BITS)
         self._low = _scaling(self._cut, counts[0])
         self._high = _scaling(2**UNIFORM_BITS - self._cut, counts[1])
+        super().__init__()
 
     def ranks(self, uniform: Tensor) -> Tensor:
-        """Which row of `table` each draw stands for.
-
-        Args:
-            uniform: int64, any shape, 0 to 2**32 - 1.
-        """
+        """As in `_Law`."""
         factor, shift = self._low
         low = (uniform * factor) >> shift
         if self._cut == 2**UNIFORM_BITS:
@@ -109,14 +174,19 @@ class Stratum:
         high = (((uniform - self._cut).clamp_(min=0) * factor) >> shift) + self._few
         return torch.where(uniform < self._cut, low, high)
 
-    def patterns(self, uniform: Tensor) -> Tensor:
-        """Bit t is set where copy t drops the unit: int32 of the shape of `uniform`, which see `ranks`."""
-        if self.table.device != uniform.device:
-            self.table = self.table.to(uniform.device)
-        return torch.take(self.table, self.ranks(uniform))
+    def ranks_of_words(self, words: Tensor) -> Tensor:
+        """As in `_Law`."""
+        if self._cut < 2**UNIFORM_BITS:
+            return super().ranks_of_words(words)
+        # (u n) >> 32 of each half u, which `_scaling` amounts to; what is left of the upper half stays there.
+        count = self._few
+        low = (words & _LOW).mul_(count).bitwise_right_shift_(UNIFORM_BITS)
+        high = (words >> UNIFORM_BITS).bitwise_and_(_LOW).mul_(count).bitwise_and_(~_LOW)
+        found: Tensor = low.bitwise_or_(high).view(torch.int32)
+        return found
 
 
-class IndependentCopies:
+class IndependentCopies(_Law):
     """In which of T independent copies a unit is dropped, from 32 uniform bits: one draw for all of them.
 
     Each of the 2**T patterns has its probability to within 2**-32.
@@ -140,16 +210,13 @@ class IndependentCopies:
         shares = itertools.accumulate(p**count * (1 - p) ** (copies - count) for count in drops)
         ends = [round(share * 2**UNIFORM_BITS) for share in shares]
         self._ends = torch.tensor(ends[:-1], dtype=torch.int64)
+        super().__init__()
 
     def ranks(self, uniform: Tensor) -> Tensor:
-        """Which row of `table` each draw stands for: as `Stratum.ranks`."""
+        """As in `_Law`."""
         if self._ends.device != uniform.device:
             self._ends = self._ends.to(uniform.device)
         return torch.bucketize(uniform, self._ends, right=True)
-
-    def patterns(self, uniform: Tensor) -> Tensor:
-        """Bit t is set where copy t drops the unit: int32 of the shape of `uniform`, which see `ranks`."""
-        return self.ranks(uniform).to(torch.int32)
 
 
 def _scaling(draws: int, patterns: int) -> tuple[int, int]:
@@ -185,7 +252,23 @@ class MaskSource:
         return self._strata[p]
 
     def patterns(self, key: int, rows: Tensor, shape: tuple[int, ...], p: float) -> Tensor:
-        """In which copies of one stratum each unit is dropped.
+        """In which copies of one stratum each unit is dropped: the patterns that `ranks` numbers.
+
+        Args:
+            key, rows, shape, p: as of `ranks`.
+
+        Returns:
+            int32 [B, *shape]; bit t is set where copy t drops the unit.
+
+        Raises:
+            CalibenchError, UsageError: as of `ranks`.
+        """
+        ranks = self.ranks(key, rows, shape, p)
+        table = self.stratum(p).table.to(rows.device)
+        return table.index_select(0, ranks.reshape(-1)).view(ranks.shape)
+
+    def ranks(self, key: int, rows: Tensor, shape: tuple[int, ...], p: float) -> Tensor:
+        """Which pattern of `stratum(p)` each unit has.
 
         Args:
             key: int64, a hash of seed, site, draw and stratum: what tells this draw from others beside row
@@ -196,7 +279,7 @@ class MaskSource:
             p: drop probability.
 
         Returns:
-            int32 [B, *shape]; bit t is set where copy t drops the unit.
+            int32 [B, *shape], rows of the `table` of `stratum(p)`.
 
         Raises:
             CalibenchError: the shape has more axes, or longer ones.
@@ -207,8 +290,7 @@ class MaskSource:
         counter = self._counter(shape, rows.device)
         bits = _mix_(counter + base.view(-1, *[1] * len(shape)))
         # One hash serves two neighbours on the last axis; the second of an odd length's last pair is unused.
-        halves = bits.view(torch.int32)[..., : shape[-1]]
-        return stratum.patterns(halves.to(torch.int64) & (2**UNIFORM_BITS - 1))
+        return stratum.ranks_of_words(bits)[..., : shape[-1]]
 
     def _counter(self, shape: tuple[int, ...], device: torch.device) -> Tensor:
         """splitmix64's counter of each pair of units: a fixed stride per axis, whatever the shape."""

@@ -31,7 +31,7 @@ POSITIONS = {"cpu": (2048, 4096), "cuda": (16_384, 131_072), "mps": (2048, 16_38
 
 
 class McDropoutAdaptive(Method):
-    """Passes in rungs of 2, 10, 20, 40, ...; after each, the texts that are done leave.
+    """Passes in rungs of 2, 4, 10, 20, 40, ...; after each, the texts that are done leave.
 
     Those that stay are packed anew, texts of one length together, so that next to nothing is padding. Masks
     are keyed by (seed, data set row, site, unit, stratum), and a text's number of passes depends on no other

@@ -194,7 +194,10 @@ def matched_error_table(section: Section) -> Table | None:
         )
         for (name, dtype), family in near.items()
     ]
-    return build("Time at the matched error", rows, columns) if columns else None
+    if not columns:
+        return None
+    # Beside the time, as a row that keeps a bias does not come to the matched error.
+    return build("Time at the matched error", rows, [Column("Own bias ↓", "As above.", _bias), *columns])
 
 
 def _reader(ratios: Mapping[str, Ratio | None]) -> Callable[[Record], Cell]:
@@ -212,7 +215,8 @@ def matched_error_words(section: Section) -> str:
     return (
         "Each number says how many times longer the row took than the column's method takes for the error of "
         f"{spec['passes']} independent passes; between settings its time is interpolated in logarithms. Rows "
-        "that keep a bias never come to that error: they stand with the time of the passes they made."
+        "that keep a bias never come to that error: they stand with the time of the passes they made, and "
+        "with that bias beside."
     )
 
 
