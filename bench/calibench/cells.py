@@ -140,14 +140,25 @@ def lacking(spec: MethodSpec) -> list[str]:
     ]
 
 
-def left_out(suite: Suite) -> list[str]:
-    """A sentence for each optional method of the suite that cannot be run as it stands."""
-    return [
-        f"{spec.name} is left out: it needs {' and '.join(missing)}; pass "
-        f"{' '.join(f'-a {spec.name}.{key}=VALUE' for key in missing)}."
-        for spec in suite.method
-        if spec.optional and (missing := lacking(spec))
-    ]
+def left_out(suite: Suite, device: str = "auto") -> list[str]:
+    """A sentence for each optional method of the suite that cannot be run as it stands on the device."""
+    return [sentence for spec in suite.method if (sentence := _obstacle(spec, device)) is not None]
+
+
+def _obstacle(spec: MethodSpec, device: str) -> str | None:
+    """Why an optional method is left out; None where it can be run, or was not optional."""
+    if not spec.optional:
+        return None
+    missing = lacking(spec)
+    if missing:
+        needed = " ".join(f"-a {spec.name}.{key}=VALUE" for key in missing)
+        return f"{spec.name} is left out: it needs {' and '.join(missing)}; pass {needed}."
+    if spec.params.get("dtype") == "bfloat16":
+        from calibench.models import find_device, has_bfloat16_instructions
+
+        if find_device(device).type == "cpu" and not has_bfloat16_instructions():
+            return f"{spec.name} in bfloat16 is left out: this CPU has no instructions for it."
+    return None
 
 
 def identified(cells: Sequence[Cell]) -> list[Cell]:
@@ -170,13 +181,13 @@ def identified(cells: Sequence[Cell]) -> list[Cell]:
     return found
 
 
-def cells_of(suite: Suite) -> list[Cell]:
+def cells_of(suite: Suite, device: str = "auto") -> list[Cell]:
     """The cells of a suite in table order, the reference among them even where it was not asked for.
 
-    A method comes before the same with each post-hoc step. Optional methods that lack a parameter are left
-    out.
+    A method comes before the same with each post-hoc step. Optional methods that cannot be run as they stand
+    on the device are left out; see `left_out`.
     """
-    methods = [spec for spec in suite.method if not (spec.optional and lacking(spec))]
+    methods = [spec for spec in suite.method if _obstacle(spec, device) is None]
     if all(spec.name != suite.reference for spec in methods):
         methods.insert(0, MethodSpec(suite.reference))
     cells: list[Cell] = []

@@ -111,12 +111,12 @@ def dtype_notes(checkpoint: Checkpoint, dtype: str) -> tuple[str, ...]:
         No sentence, or one where bfloat16 runs on a CPU that PyTorch says has no instructions for it.
     """
     target = checkpoint.dtype if dtype == "same" else DTYPES[dtype]
-    if target != torch.bfloat16 or checkpoint.device.type != "cpu" or _has_bfloat16_instructions():
+    if target != torch.bfloat16 or checkpoint.device.type != "cpu" or has_bfloat16_instructions():
         return ()
     return ("This CPU has no bfloat16 instructions, so bfloat16 is not expected to be faster here.",)
 
 
-def _has_bfloat16_instructions() -> bool:
+def has_bfloat16_instructions() -> bool:
     """Whether the CPU multiplies in bfloat16; True as well where PyTorch is too old to tell."""
     if not hasattr(torch.cpu, "get_capabilities"):
         return True

@@ -49,8 +49,8 @@ def run(
         CalibenchError: data or model could not be loaded, or the folder not be written.
     """
     progress = progress or Silent()
-    cells = identified(cells_of(suite))
-    for sentence in left_out(suite):
+    cells = identified(cells_of(suite, device))
+    for sentence in left_out(suite, device):
         progress.say(sentence)
     sets = recipes_of(suite.conformal)
     existing = _existing(folder, overwrite)

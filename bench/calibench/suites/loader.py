@@ -61,7 +61,8 @@ class MethodSpec:
     Attributes:
         replicates: of a suite with a yardstick, how many of its replicates this method takes part in; None
             for all. For slow methods.
-        optional: left out of a run, saying so, where a parameter that it needs is not given.
+        optional: left out of a run, saying so, where a parameter that it needs is not given, or where it is
+            in bfloat16 and the CPU has no instructions for that.
     """
 
     name: str
