@@ -60,7 +60,7 @@ class LaplaceLast(Method):
     that grows with the norm of the features, and "sampled", which is free of it, changes little. On SST-2
     (872 sentences, a 6-layer model 384 wide, "kron", 10,000 training texts) the median S_yy is 5.2, of which
     .018 is left without that direction; the NLL is .366 without the method, .295 with "probit" and .362 with
-    "sampled".
+    "sampled". With 150 intents (CLINC, 15,000 training texts) both are far too unsure: NLL .169, .772, .550.
 
     Args:
         checkpoint: the model.
