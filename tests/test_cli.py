@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from calibench.cli import main
+from calibench.display import Display
 from calibench.records import RECORDS, load_records
 from stub_hub import StubHub
 
@@ -123,6 +124,13 @@ def test_an_unreachable_hub_is_one_sentence(tmp_path: Path) -> None:
     assert result.returncode == 1
     assert "--dataset" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_a_sentence_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    """Brackets are no markup, and a long sentence is one line for whoever searches a log."""
+    sentence = 'It is not installed; run: pip install "calibench[peers]" ' + "and wait " * 20
+    Display(quiet=False, verbose=False).say(sentence)
+    assert capsys.readouterr().err == f"{sentence}\n"
 
 
 def test_debug_shows_the_traceback() -> None:

@@ -22,11 +22,11 @@ class Display:
         self._verbose = verbose and not quiet
         self._console = Console(stderr=True, highlight=False)
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[detail]}"),
+            TextColumn("{task.fields[detail]}", markup=False),
             console=self._console,
             transient=True,
             disable=quiet or not self._console.is_terminal,
@@ -48,19 +48,23 @@ class Display:
             self._progress.remove_task(self._task)
         self._task = self._progress.add_task(name, total=steps, detail="")
         if self._verbose:
-            self._console.print(f"{name} ({steps})")
+            self._print(f"{name} ({steps})")
 
     def step(self, detail: str) -> None:
         """One step is done."""
         if self._task is not None:
             self._progress.update(self._task, advance=1, detail=detail)
         if self._verbose:
-            self._console.print(f"  {detail}")
+            self._print(f"  {detail}")
 
     def say(self, sentence: str) -> None:
         """Something the user should know."""
         if not self._quiet:
-            self._console.print(sentence)
+            self._print(sentence)
+
+    def _print(self, text: str) -> None:
+        # A bracket is a bracket, as in `pip install "calibench[peers]"`, and a sentence is one line.
+        self._console.print(text, markup=False, soft_wrap=True)
 
     def print(self, renderable: Any) -> None:
         """Print to standard output, wide enough for the table where that is no terminal."""
@@ -72,4 +76,4 @@ def printed(renderable: Any) -> None:
     output = Console(highlight=False)
     if not output.is_terminal:
         output = Console(highlight=False, width=100)
-    output.print(renderable)
+    output.print(renderable, markup=False)
