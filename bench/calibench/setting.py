@@ -86,13 +86,48 @@ def load_setting(
         UsageError: what the suite names is not there, or does not fit together.
         CalibenchError: it could not be loaded.
     """
-    data, timing = suite.data, suite.timing
+    refuse_unknown(suite.shift)
+    dataset, checkpoint, notes, limit_to = _matched(suite, device, limit_to, progress, post_hoc=post_hoc)
+    timing, labels = suite.timing, checkpoint.labels
+    budget = timing.token_budget or TOKEN_BUDGET[checkpoint.device.type]
+    planner = Planner.of(checkpoint, token_budget=budget, batch_size=timing.batch_size)
+    plan = planner.plan(dataset.texts, dataset.rows)
+    calibration = calibration_split(suite, dataset, labels, planner, limit_to) if post_hoc else None
+    train, train_missing = None, None
+    if learning:
+        try:
+            train = train_split(suite, dataset, labels, planner)
+        except CalibenchError as error:
+            train_missing = str(error)
+    return Setting(
+        suite,
+        dataset,
+        checkpoint,
+        planner,
+        plan,
+        blocks_of(plan, timing.blocks),
+        calibration,
+        train,
+        train_missing,
+        threshold_split(suite, dataset, labels, planner, limit_to),
+        (*shifted_copies(suite, dataset, planner), *other_data(suite, labels, planner, limit_to)),
+        _context(suite, dataset, checkpoint, plan, calibration, train),
+        limit_to,
+        _first_forward(checkpoint, plan),
+        notes,
+    )
+
+
+def _matched(
+    suite: Suite, device: str, limit_to: int | None, progress: Progress, *, post_hoc: bool
+) -> tuple[Dataset, Checkpoint, tuple[str, ...], int | None]:
+    """The scored data and the model, labels matched, with notes on how, and the limit that holds."""
+    data = suite.data
     if suite.model.name is None:
         raise UsageError(
             f"The suite {suite.name!r} comes without a model; pass --model with a hub id or a folder of a "
             "text classifier that outputs the labels of its data."
         )
-    refuse_unknown(suite.shift)
     dataset = load_split(data, data.split)
     if post_hoc:
         refuse_unfit(suite.calibration, dataset.split)
@@ -105,20 +140,20 @@ def load_setting(
     if limit_to is not None:
         dataset = limit(dataset, limit_to, suite.seeds[0])
     notes = match_labels(dataset.label_names, checkpoint.labels, out_of_scope=data.out_of_scope).notes
-    dataset = align(dataset, checkpoint.labels, out_of_scope=data.out_of_scope)
-    budget = timing.token_budget or TOKEN_BUDGET[checkpoint.device.type]
-    planner = Planner.of(checkpoint, token_budget=budget, batch_size=timing.batch_size)
-    plan = planner.plan(dataset.texts, dataset.rows)
-    blocks = blocks_of(plan, timing.blocks)
-    calibration = (
-        calibration_split(suite, dataset, checkpoint.labels, planner, limit_to) if post_hoc else None
-    )
-    train, train_missing = None, None
-    if learning:
-        try:
-            train = train_split(suite, dataset, checkpoint.labels, planner)
-        except CalibenchError as error:
-            train_missing = str(error)
+    for note in notes:
+        progress.say(note)
+    return align(dataset, checkpoint.labels, out_of_scope=data.out_of_scope), checkpoint, notes, limit_to
+
+
+def _context(
+    suite: Suite,
+    dataset: Dataset,
+    checkpoint: Checkpoint,
+    plan: Plan,
+    calibration: CalibrationSplit | None,
+    train: TrainSplit | None,
+) -> dict[str, Any]:
+    """What the keys of cells depend on."""
     context: dict[str, Any] = {
         "suite": suite.name,
         "data": dataset.sha256,
@@ -133,28 +168,7 @@ def load_setting(
     }
     if suite.yardstick is not None:
         context["yardstick"] = dataclasses.asdict(suite.yardstick)
-    for note in notes:
-        progress.say(note)
-    return Setting(
-        suite,
-        dataset,
-        checkpoint,
-        planner,
-        plan,
-        blocks,
-        calibration,
-        train,
-        train_missing,
-        threshold_split(suite, dataset, checkpoint.labels, planner, limit_to),
-        (
-            *shifted_copies(suite, dataset, planner),
-            *other_data(suite, checkpoint.labels, planner, limit_to),
-        ),
-        context,
-        limit_to,
-        _first_forward(checkpoint, plan),
-        notes,
-    )
+    return context
 
 
 def _first_forward(checkpoint: Checkpoint, plan: Plan) -> float:
