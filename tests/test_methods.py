@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,23 @@ def test_methods_do_not_disturb_each_other(name: str) -> None:
     for method in methods.values():
         method.predict(plan, seed=1)
     agree(alone, methods[name].predict(plan, seed=3))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@EVERY
+def test_on_a_gpu(name: str) -> None:
+    """On a CUDA device the same is promised, and what is deterministic says what it says on the CPU."""
+    checkpoint = tiny_checkpoint()
+    alone = make(name, checkpoint).predict(plan_of(checkpoint, [*sentences(9)]), seed=3)
+    device = torch.device("cuda", 0)
+    there = replace(checkpoint, module=checkpoint.module.to(device), device=device)
+    state = torch.cuda.get_rng_state(device)
+    method = make(name, there)
+    predictive = method.predict(plan_of(there, [*sentences(9)]), seed=3)
+    well_formed(predictive, 9, 2)
+    assert torch.equal(state, torch.cuda.get_rng_state(device))
+    if method.coverage is None and not method.draws_once and method.passes == 1:
+        np.testing.assert_allclose(predictive.probs, alone.probs, rtol=0, atol=1e-4)
 
 
 @EVERY
