@@ -531,6 +531,7 @@ def test_names_tell_cells_apart() -> None:
     two, three, other = record(["a", "b"], "1"), record(["a", "b", "c"], "1"), record(["a", "c"], "1")
     assert telling_parameters(two, [two]) == []
     assert telling_parameters(two, [two, three]) == ["2 members"]
+    assert telling_parameters(two, [two, two, three, three]) == ["2 members"]
     assert telling_parameters(other, [two, three, other]) == ["members=a,c"]
     assert telling_parameters(three, [two, three, other]) == ["members=a,b,c"]
     again = record(["a", "b"], "2")

@@ -23,9 +23,10 @@ def telling_parameters(record: Record, namesakes: Sequence[Record]) -> list[str]
         commas; `weights 1a2b3c4d` where only the weights of the members differ.
     """
     keys = sorted({key for other in namesakes for key in _params(other)})
-    counts = [len(_members(other)) for other in namesakes]
+    # Rows that share a measurement, such as those with a post-hoc step, are one cell here.
+    counts = {(repr(_params(other)), _weights(other)): len(_members(other)) for other in namesakes}
     telling = []
-    if len(set(counts)) == len(counts) > 1:
+    if len(set(counts.values())) == len(counts) > 1:
         telling.append(f"{len(_members(record))} members")
         keys = [key for key in keys if key not in _CHOOSE_MEMBERS]
     for key in keys:
