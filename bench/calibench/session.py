@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from calibench import memory
+from calibench.encoder import Encoder
 from calibench.errors import CalibenchError
 from calibench.journal import Journal
 from calibench.progress import Progress
@@ -204,7 +205,11 @@ class Session:
         times: dict[str, Any] = {}
         outputs: dict[str, Predictive] = {}
         with sharing():
+            made = False
             for running in turn:
+                if not made and running.method is not None and running.method.encoder is not None:
+                    self._make_shared_pass(running.method.encoder, block)
+                    made = True
                 result = self._beside_others(running, block, repetition)
                 if result is not None:
                     predictive, timed = result
@@ -233,6 +238,15 @@ class Session:
                 "failures": {r.key: r.failure for r in self.active if r.failure is not None},
             }
         )
+
+    def _make_shared_pass(self, encoder: Encoder, block: int) -> None:
+        """Make the pass that methods share, before the first of them: its own work would slow it for all."""
+        plan, groups = self.setting.plan, self.setting.blocks[block]
+        try:
+            for batch in self.setting.planner.assemble(plan.texts, plan.rows, groups).batches:
+                encoder(batch)
+        except Exception as error:  # each method then makes the pass for itself, and fails for itself
+            self.progress.say(f"The pass that methods share failed: {error}")
 
     def _beside_others(
         self, running: Running, block: int, repetition: int

@@ -1,8 +1,9 @@
 """One forward pass for all methods that need the same, and the seconds that each is charged for it.
 
-A method alone would make the pass itself. Where several are measured side by side, the first makes it and its
-time is kept; the others take the result, and the time is added to theirs. What a method did not spend itself
-is counted by `charges`, which every timed section adds to the clock.
+A method alone would make the pass itself. Where several are measured side by side, it is made before the
+first of them, so that none of their own work slows it, and its time is kept; all take the result, and the
+time is added to theirs. What a method did not spend itself is counted by `charges`, which every timed section
+adds to the clock.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import torch
 
     from calibench.conformal import Recipe
+    from calibench.encoder import Encoder
     from calibench.models import Checkpoint
 
 Text = str | tuple[str, str]
@@ -194,6 +195,8 @@ class Method(ABC):
     passes: int = 1
     #: Which dropout sites are live; None for methods that have nothing to do with dropout.
     coverage: Coverage | None = None
+    #: What makes the deterministic pass that the method reads, where it reads one that others may share.
+    encoder: Encoder | None = None
     #: Of a method that makes prediction sets, which.
     conformal: Recipe | None = None
     #: True for a peer that takes raw texts and does its own tokenising and batching.

@@ -67,6 +67,7 @@ class Conformal(Method):
         self.modules = self._over.modules
         self.passes = self._over.passes
         self.coverage = self._over.coverage
+        self.encoder = self._over.encoder
         # A class attribute of every other method: here it is that of the method below.
         vars(self)["tokenises"] = self._over.tokenises
 

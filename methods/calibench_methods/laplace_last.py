@@ -77,6 +77,7 @@ class LaplaceLast(Method):
             a full posterior would be too large.
     """
 
+    encoder: Encoder
     needs_train: ClassVar[bool] = True
 
     def __init__(
@@ -99,8 +100,8 @@ class LaplaceLast(Method):
         self._stated = prior_precision
         self._checkpoint = checkpoint
         self._structure = STRUCTURES[structure]
-        self._encoder = Encoder(checkpoint)
-        linear = self._encoder.head.linear
+        self.encoder = Encoder(checkpoint)
+        linear = self.encoder.head.linear
         self._biased = linear.bias is not None
         count = linear.out_features * (linear.in_features + self._biased)
         if structure == "full" and count > MOST_FULL:
@@ -112,11 +113,11 @@ class LaplaceLast(Method):
         self._evidence = math.nan
 
     def fit(self, train: LabelledPlan) -> None:
-        found = train_features(self._checkpoint, self._encoder, train)
+        found = train_features(self._checkpoint, self.encoder, train)
         logits = found.logits.astype(np.float64)
         log_probs = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
         likelihood = float(np.take_along_axis(log_probs, found.labels[:, None], axis=1).sum())
-        tensors = self._encoder.head.linear.parameters()
+        tensors = self.encoder.head.linear.parameters()
         norm = sum(float(value.detach().to("cpu").double().square().sum()) for value in tensors)
 
         def choose(eigenvalues: FloatArray) -> float:
@@ -143,7 +144,7 @@ class LaplaceLast(Method):
             raise UsageError("laplace-last learns from training data: call fit before predict.")
 
         def probs(batch: Batch) -> FloatArray:
-            encoded = self._encoder(batch)
+            encoded = self.encoder(batch)
             rows = plan.rows[batch.index]
             checked_softmax(encoded.logits[None], rows)
             logits = encoded.logits.to("cpu").double().numpy()

@@ -57,6 +57,8 @@ class McDropoutLast(Method):
             are not the output of a linear layer of one vector per text.
     """
 
+    encoder: Encoder
+
     def __init__(self, checkpoint: Checkpoint, *, passes: int = 20, keep_samples: bool = True) -> None:
         super().__init__(checkpoint)
         self.passes = at_least(1, "passes", passes)
@@ -64,8 +66,8 @@ class McDropoutLast(Method):
         self._device = checkpoint.device
         inputs = example_inputs(checkpoint)
         sites = require_sites(checkpoint, inputs)
-        self._encoder = Encoder(checkpoint)
-        hidden = self._encoder(Batch(inputs, np.arange(2))).hidden
+        self.encoder = Encoder(checkpoint)
+        hidden = self.encoder(Batch(inputs, np.arange(2))).hidden
         if not isinstance(hidden, ModelOutput):
             raise RefusedError(
                 f"{checkpoint.name} has no encoder apart from its head, so that there is nothing to run once "
@@ -98,7 +100,7 @@ class McDropoutLast(Method):
             self._replay.output = None
 
     def _logits(self, batch: Batch) -> Tensor:
-        hidden = self._encoder(batch).hidden
+        hidden = self.encoder(batch).hidden
         if not self._together:
             return torch.stack([self._head(batch.inputs, hidden) for _ in range(self.passes)])
         inputs, first = _first_token(batch.inputs, hidden)

@@ -22,6 +22,7 @@ class OnePassScores(Method):
         encoder: what makes the pass, shared with other methods where `calibench.sharing` lets it.
     """
 
+    encoder: Encoder
     score: ClassVar[str]
     score_only: ClassVar[bool] = True
 
