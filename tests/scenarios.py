@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from numpy.typing import NDArray
 from torch import nn
@@ -19,14 +20,38 @@ from transformers import PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from calibench.data.hashing import weights_sha256
+from calibench.errors import RefusedError
 from calibench.hub import quiet
 from calibench.models import Checkpoint
 from calibench.registry import METHODS
 from calibench.types import LabelledPlan, Method, Plan
-from tiny_models import SPECIAL, WORDS, plan_of, sentences, tiny_tokenizer, wrap
+from tiny_models import SPECIAL, WORDS, plan_of, sentences, tiny_checkpoint, tiny_tokenizer, wrap
 
 UNITS = 6
 P = 0.3
+
+
+def _imports(name: str) -> bool:
+    """Whether the package behind a peer is there, which for torch-uncertainty only trying tells."""
+    if name != "torch-uncertainty":
+        return True
+    try:
+        METHODS.load(name)(tiny_checkpoint())
+    except RefusedError:
+        return False
+    return True
+
+
+#: The methods that can be made here.
+PRESENT = [name for name in METHODS.names() if _imports(name)]
+#: Every registered method; those that cannot be made here are skipped, saying so.
+EVERY = pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.skipif(name not in PRESENT, reason=f"no {name} that imports"))
+        for name in METHODS.names()
+    ],
+)
 
 
 def make(name: str, checkpoint: Checkpoint, *, train: LabelledPlan | None = None, **params: Any) -> Method:

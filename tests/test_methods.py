@@ -24,29 +24,12 @@ from calibench_methods.hf_pipeline_baal import HfPipelineBaal
 from calibench_methods.mc_dropout import McDropout
 from calibench_methods.mc_dropout_baal import McDropoutBaal
 from calibench_methods.mc_dropout_batch import McDropoutBatch
-from scenarios import disturbance, enumerable, make, same
+from scenarios import EVERY, PRESENT, disturbance, enumerable, make, same
 from tiny_models import EXACT, plan_of, sentences, tiny_checkpoint
 
 CPU = torch.device("cpu")
 
 
-def _present(name: str) -> bool:
-    """Whether what a method needs is there, which only trying tells of torch-uncertainty."""
-    try:
-        METHODS.load(name)(tiny_checkpoint("distilbert"))
-    except RefusedError:
-        return name != "torch-uncertainty"
-    return True
-
-
-PRESENT = [name for name in METHODS.names() if name != "torch-uncertainty" or _present(name)]
-EVERY = pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=pytest.mark.skipif(name not in PRESENT, reason=f"no {name} that imports"))
-        for name in METHODS.names()
-    ],
-)
 STOCHASTIC: tuple[Any, ...] = (McDropout, McDropoutBaal, McDropoutBatch, HfPipelineBaal)
 SAMPLING = pytest.mark.parametrize("method", STOCHASTIC)
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from calibench.registry import METHODS
 from calibench.stochastic import example_inputs, find_sites
-from scenarios import make, needs
+from scenarios import EVERY, make, needs
 from tiny_models import plan_of, sentences, tiny_checkpoint
 
 TEXTS = 32
 
 
-@pytest.mark.parametrize("name", METHODS.names())
+@EVERY
 def test_method_on_one_batch(benchmark: BenchmarkFixture, name: str) -> None:
     """One batch of 32 short sentences, with the method's own number of passes."""
     checkpoint = tiny_checkpoint()
@@ -24,7 +23,7 @@ def test_method_on_one_batch(benchmark: BenchmarkFixture, name: str) -> None:
     assert len(predictive.probs) == TEXTS
 
 
-@pytest.mark.parametrize("name", METHODS.names())
+@EVERY
 def test_making_a_method(benchmark: BenchmarkFixture, name: str) -> None:
     """The twin, the probes and the patch, paid once per method."""
     checkpoint = tiny_checkpoint()
