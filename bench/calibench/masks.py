@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import torch
@@ -54,7 +55,7 @@ def _mix_(values: Tensor) -> Tensor:
     return values
 
 
-class _Law:
+class _Law(ABC):
     """In which of T copies a unit is dropped: one of the patterns of a table, by its number, its rank.
 
     Attributes:
@@ -72,13 +73,13 @@ class _Law:
         # Where each unit is dropped in one copy, the rank is that copy.
         self._one_each = torch.equal(self.table, 1 << torch.arange(len(self.table), dtype=torch.int32))
 
+    @abstractmethod
     def ranks(self, uniform: Tensor) -> Tensor:
         """Which row of `table` each draw stands for.
 
         Args:
             uniform: int64, any shape, 0 to 2**32 - 1.
         """
-        raise NotImplementedError
 
     def ranks_of_words(self, words: Tensor) -> Tensor:
         """The ranks of the two halves of each word, the lower half first.
