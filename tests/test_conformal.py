@@ -13,7 +13,7 @@ from scipy import stats
 
 from calibench.conformal import (
     KINDS,
-    Fitted,
+    FittedSets,
     Recipe,
     fit_apart,
     fit_crossed,
@@ -43,7 +43,7 @@ def problem(n: int, classes: int, seed: int, sharp: float = 2.0) -> tuple[FloatA
     return probs, labels
 
 
-def covered(fitted: Fitted, probs: FloatArray, labels: IntArray, uniform: FloatArray) -> np.ndarray:
+def covered(fitted: FittedSets, probs: FloatArray, labels: IntArray, uniform: FloatArray) -> np.ndarray:
     return fitted.sets(probs, uniform)[np.arange(len(labels)), labels]
 
 

@@ -13,7 +13,7 @@ from calibench.intervals import quantiles
 from calibench.metrics.calibration import ECE, ECE_DEBIASED
 from calibench.metrics.scoring import NLL
 from calibench.metrics.selective import AURC
-from calibench.noninferiority import Difference
+from calibench.noninferiority import Bounds
 from calibench.stats import bootstrap_interval, ratio_interval
 from calibench.types import Evaluation
 
@@ -176,12 +176,12 @@ def test_region_holds_95_percent() -> None:
 )
 def test_verdicts_of_a_margin(low: float, high: float, verdict: str) -> None:
     """No worse needs the upper bound below the margin, worse the lower one above it."""
-    assert Difference((low + high) / 2, low, high).verdict(0.01) == verdict
+    assert Bounds((low + high) / 2, low, high).verdict(0.01) == verdict
 
 
 def test_sufficient_stops_at_the_first_failure() -> None:
     """A number of passes counts only if every larger one does: no crossing of a noisy curve."""
-    fine, open_ = Difference(0.0, -0.01, 0.005), Difference(0.02, 0.0, 0.04)
+    fine, open_ = Bounds(0.0, -0.01, 0.005), Bounds(0.02, 0.0, 0.04)
     assert noninferiority.sufficient([fine, fine, open_, fine]) == 1
     assert noninferiority.sufficient([open_, fine]) is None
     assert noninferiority.sufficient([]) is None
@@ -190,7 +190,7 @@ def test_sufficient_stops_at_the_first_failure() -> None:
 def test_predictions_are_no_worse_than_themselves() -> None:
     """Equal predictions differ by exactly zero, with bounds at zero."""
     sample = evaluation(0)
-    assert noninferiority.nll_difference(sample, sample) == Difference(0.0, 0.0, 0.0)
+    assert noninferiority.nll_difference(sample, sample) == Bounds(0.0, 0.0, 0.0)
 
 
 @pytest.mark.parametrize("loss", [0.01, 0.03])

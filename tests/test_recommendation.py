@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import report_example as example
-from calibench.recommendation import Row, decide
+from calibench.recommendation import Candidate, decide
 from calibench.records import load_records, write_records
 from calibench.report import groups, write_report
 from calibench.report.matched import baseline, matched_table, matches
@@ -37,9 +37,11 @@ def said(folder: Path, *specs: Spec, n: int = 872, with_curve: bool = False) -> 
     return recommendation(section, points(section, folder))
 
 
-def row(order: int, positive: FloatArray, labels: np.ndarray, cost: float = 1.0, passes: int = 1) -> Row:
+def row(
+    order: int, positive: FloatArray, labels: np.ndarray, cost: float = 1.0, passes: int = 1
+) -> Candidate:
     probs = np.stack([1 - positive, positive], axis=1)
-    return Row(order, f"m{order}", cost, passes, Evaluation(probs, labels))
+    return Candidate(order, f"m{order}", cost, passes, Evaluation(probs, labels))
 
 
 # --- scenarios, as they read -------------------------------------------------------------------------------

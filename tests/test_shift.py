@@ -243,12 +243,12 @@ def test_failing_there_costs_these_numbers_only(data: Path, tmp_path: Path, watc
 
 def test_post_hoc_steps_keep_their_folds(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Corrupted texts go through the fit that did not see their label, others through the mean of all."""
-    from calibench.outcomes import Fitted
+    from calibench.outcomes import FittedStep
 
     asked: list[Any] = []
-    plain = Fitted.elsewhere
+    plain = FittedStep.elsewhere
 
-    def noted(self: Fitted, probs: np.ndarray, of: np.ndarray | None) -> np.ndarray:
+    def noted(self: FittedStep, probs: np.ndarray, of: np.ndarray | None) -> np.ndarray:
         found = plain(self, probs, of)
         every = [calibrator.transform(log_of(probs)) for calibrator in self.calibrators]
         if of is None:
@@ -260,7 +260,7 @@ def test_post_hoc_steps_keep_their_folds(data: Path, tmp_path: Path, monkeypatch
         asked.append(of is None)
         return found
 
-    monkeypatch.setattr(Fitted, "elsewhere", noted)
+    monkeypatch.setattr(FittedStep, "elsewhere", noted)
     other = tmp_path / "other.csv"
     other.write_text("text,label\na good film,positive\na dull plot,negative\n")
     run(suite(data, "temperature", shift=replace(SHIFT, also=(str(other),))), tmp_path / "run")

@@ -167,7 +167,7 @@ def thresholds(recipe: Recipe, scores: FloatArray, labels: IntArray) -> Threshol
 
 
 @dataclass(frozen=True, eq=False)
-class Fitted:
+class FittedSets:
     """A recipe with its thresholds.
 
     Attributes:
@@ -197,15 +197,15 @@ class Fitted:
         return included
 
 
-def fit_apart(recipe: Recipe, probs: FloatArray, labels: IntArray, uniform: FloatArray) -> Fitted:
+def fit_apart(recipe: Recipe, probs: FloatArray, labels: IntArray, uniform: FloatArray) -> FittedSets:
     """Thresholds from examples that are not scored (split conformal; Papadopoulos et al. 2002)."""
     found = thresholds(recipe, nonconformity(recipe, probs, uniform), labels)
-    return Fitted(recipe, (found,), len(labels))
+    return FittedSets(recipe, (found,), len(labels))
 
 
 def fit_crossed(
     recipe: Recipe, probs: FloatArray, labels: IntArray, uniform: FloatArray, fold: IntArray, folds: int
-) -> Fitted:
+) -> FittedSets:
     """Thresholds from the scored examples, for each fold from those outside it.
 
     Where the probabilities do not depend on the labels, that is split conformal once per fold, and the
@@ -228,4 +228,4 @@ def fit_crossed(
     for held_out in range(folds):
         chosen = inside & (fold != held_out)
         found.append(thresholds(recipe, scores[chosen], labels[chosen]))
-    return Fitted(recipe, tuple(found), int(inside.sum()), fold)
+    return FittedSets(recipe, tuple(found), int(inside.sum()), fold)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from calibench.conformal import BoolArray, Fitted, Thresholds, order_statistic
+from calibench.conformal import BoolArray, FittedSets, Thresholds, order_statistic
 from calibench.intervals import skew_corrected, wilson
 from calibench.stats import Interval
 from calibench.types import FloatArray, IntArray
@@ -17,7 +17,7 @@ DRAWS = 2000
 
 
 def set_values(
-    sets: BoolArray, labels: IntArray, names: Sequence[str], fitted: Fitted, seed: int
+    sets: BoolArray, labels: IntArray, names: Sequence[str], fitted: FittedSets, seed: int
 ) -> dict[str, Any]:
     """What a record says of the sets of one row.
 
@@ -64,7 +64,7 @@ def _sizes(sets: BoolArray) -> dict[str, Any]:
     return {"mean_size": mean.as_dict(), "singletons": _share(size == 1), "empty": _share(size == 0)}
 
 
-def _expected(fitted: Fitted, scored: IntArray, inside: BoolArray) -> float | None:
+def _expected(fitted: FittedSets, scored: IntArray, inside: BoolArray) -> float | None:
     """Mean coverage over all draws, were examples exchangeable: the level, rounded up."""
     if not len(scored):
         return None
@@ -78,7 +78,7 @@ def _reached(item: Thresholds, level: float) -> FloatArray:
     return np.array([min(1.0, order_statistic(int(n), level) / (n + 1)) for n in item.counts])
 
 
-def _chance(fitted: Fitted, scored: IntArray, rng: np.random.Generator) -> dict[str, Any]:
+def _chance(fitted: FittedSets, scored: IntArray, rng: np.random.Generator) -> dict[str, Any]:
     """The range that holds the coverage in 95% of runs, were all examples exchangeable and no scores tied.
 
     The thresholds' luck is in it: given n of them the coverage is Beta(k, n + 1 - k).

@@ -27,7 +27,7 @@ Verdict = Literal["no worse", "worse", "not shown"]
 
 
 @dataclass(frozen=True)
-class Difference:
+class Bounds:
     """A mean of paired differences, with its two one-sided bounds."""
 
     value: float
@@ -41,7 +41,7 @@ class Difference:
         return "worse" if self.low > margin else "not shown"
 
 
-def mean_difference(differences: FloatArray, level: float = LEVEL) -> Difference:
+def mean_difference(differences: FloatArray, level: float = LEVEL) -> Bounds:
     """The mean of paired differences, float64 [N], with bounds that each hold with probability `level`.
 
     Student's bounds, which Hall's correction for skewness may widen but not narrow: where a few examples make
@@ -52,15 +52,15 @@ def mean_difference(differences: FloatArray, level: float = LEVEL) -> Difference
     mean, spread, _ = mean_spread_skew(sums, n)
     half = spread * float(special.stdtrit(n - 1, level))
     low, high = skew_corrected(sums, n, 2.0 * level - 1.0)
-    return Difference(mean, min(low, mean - half), max(high, mean + half))
+    return Bounds(mean, min(low, mean - half), max(high, mean + half))
 
 
-def nll_difference(new: Evaluation, base: Evaluation, level: float = LEVEL) -> Difference:
+def nll_difference(new: Evaluation, base: Evaluation, level: float = LEVEL) -> Bounds:
     """NLL of `new` minus that of `base`, on the same examples."""
     return mean_difference(negative_log_likelihood(new) - negative_log_likelihood(base), level)
 
 
-def sufficient(differences: Sequence[Difference], margin: float = MARGIN) -> int | None:
+def sufficient(differences: Sequence[Bounds], margin: float = MARGIN) -> int | None:
     """Index of the last of `differences` that is shown no worse, all before it being shown so too; or None.
 
     Sorted from the dearest to the cheapest, this is the fixed-sequence procedure (Maurer et al. 1995): each

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Fitted:
+class FittedStep:
     """A post-hoc step after its fit.
 
     Attributes:
@@ -76,7 +76,7 @@ class Outcome:
     running: Running
     source: Running
     predictive: Predictive | None = None
-    fitted: Fitted | None = None
+    fitted: FittedStep | None = None
     sets: tuple[Sets, ...] = ()
 
 
@@ -178,7 +178,7 @@ def check_usable(predictive: Predictive, dataset: Dataset) -> None:
 
 def calibrated(
     session: Session, running: Running, source: Running, raw: Predictive
-) -> tuple[Predictive, Fitted]:
+) -> tuple[Predictive, FittedStep]:
     """The predictions after the row's post-hoc step, and the step.
 
     What the step does not act on is left out: samples, standard errors and sets are about the method alone.
@@ -195,7 +195,9 @@ def calibrated(
     return replace(raw, probs=probs, samples=None, standard_error=None, sets=None, notes=notes), fitted
 
 
-def _cross_fitted(session: Session, step: str, source: Running, raw: Predictive) -> tuple[FloatArray, Fitted]:
+def _cross_fitted(
+    session: Session, step: str, source: Running, raw: Predictive
+) -> tuple[FloatArray, FittedStep]:
     setting = session.setting
     folds = setting.suite.calibration.folds
     seed = derived_seed(source.cell.seed, "folds")
@@ -208,10 +210,12 @@ def _cross_fitted(session: Session, step: str, source: Running, raw: Predictive)
         "unseen": None,
         "parameters": found.parameters,
     }
-    return found.probs, Fitted(fields, found.calibrators, raw.probs, found.fold)
+    return found.probs, FittedStep(fields, found.calibrators, raw.probs, found.fold)
 
 
-def _fitted_apart(session: Session, step: str, source: Running, raw: Predictive) -> tuple[FloatArray, Fitted]:
+def _fitted_apart(
+    session: Session, step: str, source: Running, raw: Predictive
+) -> tuple[FloatArray, FittedStep]:
     split = session.setting.calibration
     assert split is not None
     predictive, seconds = session.untimed.calibration_outputs(source, split)
@@ -227,7 +231,7 @@ def _fitted_apart(session: Session, step: str, source: Running, raw: Predictive)
         "unseen": session.setting.suite.calibration.unseen,
         "parameters": {name: [value] for name, value in calibrator.parameters.items()},
     }
-    return calibrator.transform(log_of(raw.probs)), Fitted(fields, (calibrator,), raw.probs)
+    return calibrator.transform(log_of(raw.probs)), FittedStep(fields, (calibrator,), raw.probs)
 
 
 def _note(step: str, fields: dict[str, Any], setting: Setting) -> str:

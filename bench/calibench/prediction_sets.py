@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from calibench.calibration import CalibrationSplit
-from calibench.conformal import BoolArray, Fitted, Recipe, fit_apart, fit_crossed, recipes, uniforms
+from calibench.conformal import BoolArray, FittedSets, Recipe, fit_apart, fit_crossed, recipes, uniforms
 from calibench.coverage import set_values
 from calibench.errors import CalibenchError
 from calibench.outcomes import Outcome, check_usable
@@ -43,7 +43,7 @@ class Sets:
     recipe: Recipe
     column: str
     sets: BoolArray | None
-    fitted: Fitted | None
+    fitted: FittedSets | None
     fields: Record
 
 
@@ -146,7 +146,9 @@ def _seed(outcome: Outcome, split: str) -> int:
     return derived_seed(outcome.source.cell.seed, "sets", split)
 
 
-def _fit(session: Session, outcome: Outcome, predictive: Predictive, recipe: Recipe) -> tuple[Fitted, float]:
+def _fit(
+    session: Session, outcome: Outcome, predictive: Predictive, recipe: Recipe
+) -> tuple[FittedSets, float]:
     """The recipe with its thresholds, and the seconds that setting them took, forward passes apart.
 
     Raises:
@@ -190,7 +192,7 @@ def _as_scored(session: Session, outcome: Outcome, probs: FloatArray, split: Cal
         raise CalibenchError(f"{step} failed on part of the calibration split: {error}") from error
 
 
-def _guarantee(outcome: Outcome, fitted: Fitted) -> str | None:
+def _guarantee(outcome: Outcome, fitted: FittedSets) -> str | None:
     """ "class", "marginal", or None where the probabilities depend on the labels that set the thresholds."""
     if outcome.fitted is not None:
         return None
@@ -199,14 +201,14 @@ def _guarantee(outcome: Outcome, fitted: Fitted) -> str | None:
     return "class" if all(item.own.all() for item in fitted.thresholds) else "some classes"
 
 
-def _without_own(fitted: Fitted) -> int | None:
+def _without_own(fitted: FittedSets) -> int | None:
     """How many classes had too few examples, in any fold, for a threshold of their own."""
     if not fitted.recipe.class_conditional:
         return None
     return int((~np.stack([item.own for item in fitted.thresholds])).any(axis=0).sum())
 
 
-def _thresholds(fitted: Fitted) -> list[Any]:
+def _thresholds(fitted: FittedSets) -> list[Any]:
     """Per fit a threshold, or one per class; null where it is infinite."""
     values = [[None if math.isinf(v) else float(v) for v in item.values] for item in fitted.thresholds]
     return values if fitted.recipe.class_conditional else [item[0] for item in values]

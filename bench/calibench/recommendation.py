@@ -29,8 +29,7 @@ from dataclasses import dataclass
 
 from calibench.comparison import Difference, compare_pairs, paired
 from calibench.metrics.scoring import correct
-from calibench.noninferiority import MARGIN, mean_difference, nll_difference
-from calibench.noninferiority import Difference as Bounds
+from calibench.noninferiority import MARGIN, Bounds, mean_difference, nll_difference
 from calibench.types import Evaluation
 
 LEVEL = 0.95
@@ -42,7 +41,7 @@ IMPROVABLE = ("nll", "brier", "ece_debiased")
 
 
 @dataclass(frozen=True, eq=False)
-class Row:
+class Candidate:
     """A method that could be shipped.
 
     Attributes:
@@ -71,7 +70,7 @@ class Judged:
         accuracy_floor: one-sided 95% lower bound of its accuracy less the reference's.
     """
 
-    row: Row
+    row: Candidate
     differences: Mapping[str, Difference]
     accuracy_floor: float
 
@@ -109,7 +108,7 @@ class Decision:
         slight: qualifying rows that take more time than the reference for a gain that is shown to be slight.
     """
 
-    reference: Row
+    reference: Candidate
     judged: tuple[Judged, ...]
     pick: Judged | None
     more: Judged | None
@@ -117,7 +116,7 @@ class Decision:
     slight: tuple[Judged, ...]
 
 
-def decide(reference: Row, rows: Sequence[Row], *, seed: int = 0) -> Decision:
+def decide(reference: Candidate, rows: Sequence[Candidate], *, seed: int = 0) -> Decision:
     """Apply the rules of this module to rows about the same examples."""
     base = reference.evaluation
     every = reference.every or base
@@ -149,7 +148,7 @@ def _cheapest_first(item: Judged) -> tuple[float, float]:
     return _digits(item.row.cost), item.row.passes
 
 
-def _worth_its_time(row: Row, than: Row) -> bool:
+def _worth_its_time(row: Candidate, than: Candidate) -> bool:
     """Whether it takes no more time, or a gain of the margin is not ruled out."""
     if _digits(row.cost) <= _digits(than.cost):
         return True

@@ -24,7 +24,7 @@ from calibench.evaluate import (
 )
 from calibench.joint import joint_fields
 from calibench.journal import Entries
-from calibench.outcomes import Fitted, Outcome, elsewhere, joined, outcomes_of
+from calibench.outcomes import FittedStep, Outcome, elsewhere, joined, outcomes_of
 from calibench.paths import folders, scrubbed, without_paths
 from calibench.prediction_sets import with_sets
 from calibench.records import Record
@@ -189,7 +189,7 @@ def _measured_fields(
     } | _yardstick(session, outcome)
 
 
-def _fit(own: Record | None, step: Fitted | None) -> Record | None:
+def _fit(own: Record | None, step: FittedStep | None) -> Record | None:
     """What fitting took: the method's own fit, its post-hoc step's, or both together."""
     if step is None:
         return own

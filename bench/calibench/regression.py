@@ -17,11 +17,11 @@ from calibench.evaluate import select_metrics
 from calibench.matching import Match, Matching, Speed, grouped, latency, throughput
 from calibench.stats import Interval
 
-Outcome = Literal["fine", "regression", "too noisy to tell"]
-FINE: Outcome = "fine"
-REGRESSION: Outcome = "regression"
-NOISY: Outcome = "too noisy to tell"
-EXIT_CODES: Mapping[Outcome, int] = {FINE: 0, REGRESSION: 1, NOISY: 3}
+Judgement = Literal["fine", "regression", "too noisy to tell"]
+FINE: Judgement = "fine"
+REGRESSION: Judgement = "regression"
+NOISY: Judgement = "too noisy to tell"
+EXIT_CODES: Mapping[Judgement, int] = {FINE: 0, REGRESSION: 1, NOISY: 3}
 
 _SPEEDS = {"throughput": throughput, "latency": latency}
 _UNITS = {"throughput": "blocks", "latency": "requests"}
@@ -64,7 +64,7 @@ class Finding:
     limit: Limit
     worse: Interval
     n: int
-    outcome: Outcome
+    outcome: Judgement
     needed: int | None
 
     @property

@@ -23,7 +23,7 @@ from calibench.passes import at_least
 from calibench.stochastic import seeded
 from calibench.types import Method, Plan, Predictive
 from calibench_methods.mc_dropout_baal import baal_coverage, load_patch_module
-from calibench_methods.own_batches import Encoded, check_order, predictive_of, silent
+from calibench_methods.own_batches import EncodedTexts, check_order, predictive_of, silent
 
 
 class BaalTrainer(Method):
@@ -77,7 +77,7 @@ class BaalTrainer(Method):
     def predict(self, plan: Plan, *, seed: int) -> Predictive:
         from baal.transformers_trainer_wrapper import BaalTransformersTrainer
 
-        texts = Encoded(plan, self._tokenizer, self._order)
+        texts = EncodedTexts(plan, self._tokenizer, self._order)
         # A trainer wants a folder, though it writes nothing to it while it predicts.
         with (
             tempfile.TemporaryDirectory() as folder,

@@ -19,7 +19,7 @@ from calibench.passes import at_least
 from calibench.stochastic import seeded
 from calibench.types import Method, Plan, Predictive
 from calibench_methods.mc_dropout_baal import baal_coverage, load_patch_module
-from calibench_methods.own_batches import Encoded, LogitsOf, check_order, predictive_of, silent
+from calibench_methods.own_batches import EncodedTexts, LogitsOf, check_order, predictive_of, silent
 
 
 class BaalWrapper(Method):
@@ -83,7 +83,7 @@ class BaalWrapper(Method):
         self.modules = (model,)
 
     def predict(self, plan: Plan, *, seed: int) -> Predictive:
-        texts = Encoded(plan, self._tokenizer, self._order)
+        texts = EncodedTexts(plan, self._tokenizer, self._order)
         with seeded(seed, self._device), silent():
             logits = self._wrapper.predict_on_dataset(texts, iterations=self.passes, verbose=False)
         return replace(predictive_of(logits, plan, texts.order), notes=self._notes)

@@ -37,7 +37,7 @@ def length_order(texts: Sequence[Text]) -> IntArray:
     return found
 
 
-class Encoded(torch.utils.data.Dataset[Any]):
+class EncodedTexts(torch.utils.data.Dataset[Any]):
     """Texts as a tokenizer encodes them, one dict of id lists each, in an order of choice.
 
     Attributes:

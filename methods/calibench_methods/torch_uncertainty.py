@@ -23,7 +23,7 @@ from calibench.models import Checkpoint, dtype_notes
 from calibench.passes import at_least, checked_softmax, standard_error
 from calibench.stochastic import example_inputs, measure_coverage, require_sites, seeded
 from calibench.types import Method, Plan, Predictive
-from calibench_methods.own_batches import Encoded, LogitsOf, check_order
+from calibench_methods.own_batches import EncodedTexts, LogitsOf, check_order
 
 
 class TorchUncertainty(Method):
@@ -80,7 +80,7 @@ class TorchUncertainty(Method):
         self.modules = (self._wrapper,)
 
     def predict(self, plan: Plan, *, seed: int) -> Predictive:
-        texts = Encoded(plan, self._tokenizer, self._order)
+        texts = EncodedTexts(plan, self._tokenizer, self._order)
         pad = DataCollatorWithPadding(self._tokenizer)
 
         def collate(items: list[dict[str, list[int]]]) -> Tensor:

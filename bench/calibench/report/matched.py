@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from calibench.noninferiority import MARGIN, Difference, nll_difference, sufficient
+from calibench.noninferiority import MARGIN, Bounds, nll_difference, sufficient
 from calibench.report.groups import Record, Section, dig
 from calibench.report.numbers import bound, fraction, interval, significant
 from calibench.report.tables import ABSENT, Cell, Column, Table, build
@@ -18,7 +18,7 @@ _VERDICTS = {"no worse": "no worse", "worse": "not reached", "not shown": "not s
 
 
 @dataclass(frozen=True, eq=False)
-class Match:
+class EqualQuality:
     """What one method needs to be no worse than the baseline.
 
     Attributes:
@@ -28,7 +28,7 @@ class Match:
     """
 
     point: Point
-    difference: Difference
+    difference: Bounds
     verdict: str
 
 
@@ -53,10 +53,10 @@ def _share(record: Record) -> float:
     return active / expected if active and expected else 0.0
 
 
-def matches(found: Sequence[Point], base: Point, margin: float = MARGIN) -> dict[str, Match]:
+def matches(found: Sequence[Point], base: Point, margin: float = MARGIN) -> dict[str, EqualQuality]:
     """By cell, the fewest passes with which each method is no worse than `base` in NLL by `margin`."""
     assert base.evaluation is not None
-    by_cell: dict[str, list[tuple[Point, Difference]]] = {}
+    by_cell: dict[str, list[tuple[Point, Bounds]]] = {}
     for point in sorted(found, key=lambda point: -point.passes):
         if point.evaluation is not None:
             difference = nll_difference(point.evaluation, base.evaluation)
@@ -65,11 +65,11 @@ def matches(found: Sequence[Point], base: Point, margin: float = MARGIN) -> dict
     for cell, tried in by_cell.items():
         at = sufficient([difference for _, difference in tried], margin)
         point, difference = tried[at or 0]
-        result[cell] = Match(point, difference, _VERDICTS[difference.verdict(margin)])
+        result[cell] = EqualQuality(point, difference, _VERDICTS[difference.verdict(margin)])
     return result
 
 
-def matched_table(section: Section, found: Mapping[str, Match]) -> Table:
+def matched_table(section: Section, found: Mapping[str, EqualQuality]) -> Table:
     """The cost of each method at the quality of the baseline."""
     columns = (
         Column(
@@ -112,7 +112,9 @@ def matched_words(base: Point, margin: float = MARGIN) -> str:
     )
 
 
-def _read(found: Mapping[str, Match], cell: Callable[[Match], Cell]) -> Callable[[Record], Cell]:
+def _read(
+    found: Mapping[str, EqualQuality], cell: Callable[[EqualQuality], Cell]
+) -> Callable[[Record], Cell]:
     def read(record: Record) -> Cell:
         match = found.get(record["cell"])
         return Cell(ABSENT) if match is None else cell(match)
@@ -120,12 +122,12 @@ def _read(found: Mapping[str, Match], cell: Callable[[Match], Cell]) -> Callable
     return read
 
 
-def _difference(difference: Difference) -> Cell:
+def _difference(difference: Bounds) -> Cell:
     ends = {"value": difference.value, "low": difference.low, "high": difference.high}
     return Cell(interval(ends, fraction, bound), difference.value, span=(difference.low, difference.high))
 
 
-def _reached(match: Match, estimate: Estimate, scale: float = 1.0) -> Cell:
+def _reached(match: EqualQuality, estimate: Estimate, scale: float = 1.0) -> Cell:
     if match.verdict != "no worse":
         return Cell(ABSENT)
     known = {key: value * scale for key in ("value", "low", "high") if (value := estimate.get(key))}

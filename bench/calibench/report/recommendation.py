@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from calibench.comparison import FEWEST, Difference
 from calibench.noninferiority import MARGIN, nll_difference
-from calibench.recommendation import ACCURACY_MARGIN, AFFORDABLE, LEVEL, Decision, Judged, Row, decide
+from calibench.recommendation import ACCURACY_MARGIN, AFFORDABLE, LEVEL, Candidate, Decision, Judged, decide
 from calibench.report.groups import Entry, Section, dig
 from calibench.report.matched import matches
 from calibench.report.numbers import bound, fraction, interval, significant
@@ -35,7 +35,7 @@ def recommendation(section: Section, found: Sequence[Point]) -> str:
             "measure others beside it."
         )
     rows = {
-        point.entry.order: Row(
+        point.entry.order: Candidate(
             point.entry.order,
             point.entry.label,
             point.ratio.get("value") or math.inf,
