@@ -21,8 +21,9 @@ from tabulate import tabulate
 from torch.profiler import ProfilerActivity, profile
 
 from calibench.data.plan import Planner
+from calibench.method import Method
 from calibench.models import load_checkpoint
-from calibench.types import Method, Plan
+from calibench.types import Plan
 from calibench_methods.frequentist import Frequentist
 from calibench_methods.mc_dropout_adaptive import McDropoutAdaptive
 

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from calibench.data.embedded import load
-from calibench.suites.loader import DataSpec, MethodSpec, Suite, TimingSpec, load_suite
+from calibench.suites.loader import load_suite
+from calibench.suites.spec import DataSpec, MethodSpec, Suite, TimingSpec
 
 TIMING = TimingSpec(blocks=3, latency=4, memory=False, token_budget=256)
 

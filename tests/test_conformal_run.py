@@ -21,7 +21,8 @@ from calibench.outcomes import Outcome
 from calibench.posthoc import cross_fit
 from calibench.posthoc.folds import stratified_folds
 from calibench.posthoc.temperature import Temperature
-from calibench.records import Record, load_predictions, load_records
+from calibench.predictions import load_predictions
+from calibench.records import Record, load_records
 from calibench.report import content, groups, style, write_csv, write_html
 from calibench.report.reproduce import command
 from calibench.report.sets import sets_drawing, sets_table, sets_words, verdict
@@ -29,16 +30,9 @@ from calibench.report.terminal import terminal_table
 from calibench.run import run
 from calibench.seeds import derived_seed
 from calibench.session import Session
-from calibench.suites.loader import (
-    CalibrationSpec,
-    ConformalSpec,
-    MethodSpec,
-    Suite,
-    TimingSpec,
-    load_suite,
-    parse_suite,
-)
+from calibench.suites.loader import load_suite, parse_suite
 from calibench.suites.overrides import Overrides, override
+from calibench.suites.spec import CalibrationSpec, ConformalSpec, MethodSpec, Suite, TimingSpec
 from calibench.untimed import Untimed
 from calibench_methods.conformal import Conformal
 from tiny_models import tiny_checkpoint

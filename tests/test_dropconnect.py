@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from calibench.errors import CalibenchError, RefusedError, UsageError
-from calibench.stochastic import seeded
+from calibench.live import seeded
 from calibench_methods.dropconnect_baal import DropConnectBaal, drop_weights, load_weight_drop
 from calibench_methods.frequentist import Frequentist
 from scenarios import enumerable

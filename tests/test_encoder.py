@@ -15,9 +15,9 @@ from calibench.data.plan import Planner
 from calibench.encoder import Encoder
 from calibench.errors import RefusedError
 from calibench.head import find_head
+from calibench.method import Method
 from calibench.sharing import alone, charge, charges, shared
 from calibench.timing import time_prediction
-from calibench.types import Method
 from calibench_methods.energy import Energy
 from calibench_methods.max_logit import MaxLogit
 from scenarios import disturbance, same

@@ -18,8 +18,9 @@ from scipy import stats
 from torch import nn
 
 from calibench.cells import Cell, cells_of, identified, left_out
+from calibench.checkpoint import Checkpoint
 from calibench.errors import RefusedError, UsageError
-from calibench.models import Checkpoint, identify, load_checkpoint
+from calibench.models import identify, load_checkpoint
 from calibench.naming import telling_parameters
 from calibench.paths import base_name, folders, scrubbed, without_paths
 from calibench.records import load_records
@@ -27,8 +28,9 @@ from calibench.report.groups import sections
 from calibench.report.reproduce import command, provenance
 from calibench.run import run
 from calibench.running import Running
-from calibench.suites.loader import MethodSpec, TimingSpec, load_suite, parse_suite
+from calibench.suites.loader import load_suite, parse_suite
 from calibench.suites.overrides import Overrides, override
+from calibench.suites.spec import MethodSpec, TimingSpec
 from calibench.trajectory import checkpoints_in
 from calibench_methods import swag_diag
 from calibench_methods.deep_ensemble import DeepEnsemble

@@ -14,7 +14,8 @@ from calibench.metrics.calibration import ECE, ECE_DEBIASED
 from calibench.metrics.scoring import NLL
 from calibench.metrics.selective import AURC
 from calibench.noninferiority import Bounds
-from calibench.stats import bootstrap_interval, ratio_interval
+from calibench.ratios import ratio_interval
+from calibench.stats import bootstrap_interval
 from calibench.types import Evaluation
 
 levels = st.integers(0, 4).map(float)

@@ -13,14 +13,16 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 import oos_data
+from calibench.checkpoint import Checkpoint
 from calibench.errors import UsageError
 from calibench.intervals import wilson
 from calibench.joint import choose_threshold, joint_fields
-from calibench.models import Checkpoint
-from calibench.records import Record, load_predictions, load_records
+from calibench.method import Method
+from calibench.predictions import load_predictions
+from calibench.records import Record, load_records
 from calibench.registry import METHODS
 from calibench.run import run
-from calibench.types import Evaluation, Method, Plan, Predictive
+from calibench.types import Evaluation, Plan, Predictive
 from simulated import softmax
 
 

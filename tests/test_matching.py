@@ -14,8 +14,10 @@ from click.testing import CliRunner, Result
 
 from calibench.cli import main
 from calibench.errors import UsageError
-from calibench.matching import examples, latency, load_run, match, match_reference, same_cells, throughput
-from calibench.records import Record, load_predictions
+from calibench.matching import examples, load_run, match, match_reference, same_cells
+from calibench.predictions import load_predictions
+from calibench.records import Record
+from calibench.speeds import latency, throughput
 from run_pairs import METHOD, REFERENCE, run
 
 Change = Callable[[Record], object]

@@ -14,10 +14,10 @@ import torch
 from scipy import stats
 from torch import nn
 
-from calibench.cells import parameters
 from calibench.errors import CalibenchError, RefusedError, UsageError
+from calibench.live import seeded
+from calibench.method import parameters
 from calibench.registry import METHODS
-from calibench.stochastic import seeded
 from calibench.types import LabelledPlan, Plan, Predictive
 from calibench_methods.frequentist import Frequentist
 from calibench_methods.hf_pipeline_baal import HfPipelineBaal

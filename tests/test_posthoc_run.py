@@ -9,22 +9,25 @@ from typing import Any
 import numpy as np
 import pytest
 
+from calibench.checkpoint import Checkpoint
 from calibench.data.embedded import load
 from calibench.errors import RefusedError, UsageError
+from calibench.method import Method
 from calibench.metrics.calibration import ECE
 from calibench.metrics.scoring import NLL
-from calibench.models import Checkpoint
 from calibench.posthoc import Calibrator, cross_fit, log_of
 from calibench.posthoc.temperature import Temperature
-from calibench.records import Record, load_predictions
+from calibench.predictions import load_predictions
+from calibench.records import Record
 from calibench.registry import METHODS, POSTHOC
 from calibench.report.groups import sections
 from calibench.report.reproduce import command
 from calibench.run import run
 from calibench.seeds import derived_seed
-from calibench.suites.loader import CalibrationSpec, MethodSpec, Suite, TimingSpec, load_suite, parse_suite
+from calibench.suites.loader import load_suite, parse_suite
 from calibench.suites.overrides import Overrides, override
-from calibench.types import Evaluation, FloatArray, Method, Plan, Predictive
+from calibench.suites.spec import CalibrationSpec, MethodSpec, Suite, TimingSpec
+from calibench.types import Evaluation, FloatArray, Plan, Predictive
 
 TIMING = TimingSpec(blocks=4, latency=8, memory=False, token_budget=128)
 LIMIT = 40

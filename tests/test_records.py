@@ -13,16 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from calibench.errors import CalibenchError, UsageError
-from calibench.records import (
-    RECORDS,
-    SCHEMA,
-    load_predictions,
-    load_records,
-    to_json,
-    write_predictions,
-    write_records,
-    write_whole,
-)
+from calibench.files import write_whole
+from calibench.predictions import load_predictions, write_predictions
+from calibench.records import RECORDS, SCHEMA, load_records, to_json, write_records
 from calibench.types import Dataset, Predictive
 
 

@@ -162,7 +162,7 @@ def test_what_is_needed_grows_with_the_square_of_the_width(scale: float) -> None
     """An interval that must halve takes four times the examples, three times as many more."""
     from calibench.matching import Match
     from calibench.regression import Limit, _judge
-    from calibench.stats import Interval
+    from calibench.types import Interval
 
     pair = Match("m", {}, {}, ())
     worse = Interval(0.01, 0.01 - 0.01 * scale, 0.01 + 0.01 * scale)

@@ -14,7 +14,8 @@ from sklearn.metrics import roc_auc_score, roc_curve
 
 import many_methods as example
 from calibench.detectors import Choice
-from calibench.records import Record, load_predictions, load_records, write_records
+from calibench.predictions import load_predictions
+from calibench.records import Record, load_records, write_records
 from calibench.report import content, groups, style, tables, write_csv, write_model_card
 from calibench.report.detectors import detector_choice, detector_words
 from calibench.report.groups import Entry, Section

@@ -13,7 +13,8 @@ from sklearn.metrics import roc_curve
 
 import oos_data
 import report_example as example
-from calibench.records import Record, load_predictions, load_records, write_records
+from calibench.predictions import load_predictions
+from calibench.records import Record, load_records, write_records
 from calibench.report import content, groups, style, write_html, write_report
 from calibench.report.numbers import interval
 from calibench.report.scope import detection_drawing, detection_table, joint_table, other_scores_table

@@ -10,13 +10,17 @@ import numpy as np
 import pytest
 import torch
 
+from calibench.checkpoint import Checkpoint
 from calibench.errors import UsageError
-from calibench.models import Checkpoint, load_checkpoint
-from calibench.records import RECORDS, Record, load_predictions, load_records
+from calibench.method import Method
+from calibench.models import load_checkpoint
+from calibench.predictions import load_predictions
+from calibench.records import RECORDS, Record, load_records
 from calibench.registry import METHODS
 from calibench.run import run
-from calibench.suites.loader import MethodSpec, Suite, TimingSpec, load_suite
-from calibench.types import Method, Plan, Predictive
+from calibench.suites.loader import load_suite
+from calibench.suites.spec import MethodSpec, Suite, TimingSpec
+from calibench.types import Plan, Predictive
 from tiny_models import tiny_model, tiny_tokenizer
 
 TIMING = TimingSpec(blocks=4, latency=8, memory=False, token_budget=128)

@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import oos_data
+from calibench.checkpoint import Checkpoint
 from calibench.data.embedded import load
 from calibench.data.shift import CORRUPTIONS, corrupt, shifted
 from calibench.errors import UsageError
-from calibench.models import Checkpoint
+from calibench.method import Method
 from calibench.posthoc import log_of
 from calibench.records import Record
 from calibench.registry import METHODS
@@ -25,9 +26,10 @@ from calibench.report.numbers import interval
 from calibench.report.reproduce import command
 from calibench.report.shifts import shift_drawings, shift_matrix, shift_table
 from calibench.run import run
-from calibench.suites.loader import MethodSpec, ShiftSpec, Suite, load_suite
+from calibench.suites.loader import load_suite
 from calibench.suites.overrides import Overrides, override
-from calibench.types import Method, Plan, Predictive
+from calibench.suites.spec import MethodSpec, ShiftSpec, Suite
+from calibench.types import Plan, Predictive
 
 TEXTS = st.text(alphabet="abQZ é'.1 \n", max_size=60)
 KINDS = st.sampled_from(list(CORRUPTIONS))

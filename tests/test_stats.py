@@ -13,8 +13,7 @@ from calibench import resampling, stats
 from calibench.errors import UsageError
 from calibench.metrics.calibration import ECE, ECE_CLASSWISE, ECE_DEBIASED, ECE_EQUAL_MASS
 from calibench.metrics.scoring import ACCURACY, BRIER
-from calibench.stats import Interval
-from calibench.types import Evaluation, Metric
+from calibench.types import Evaluation, Interval, Metric
 from simulated import simulated
 
 #: Replications of a coverage simulation. A 95% interval covers in 885 or fewer of 960 with probability

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from calibench.checkpoint import example_inputs
 from calibench.errors import RefusedError, UsageError
 from calibench.keyed_dropout import KeyedDropout
-from calibench.stochastic import example_inputs, find_sites
+from calibench.stochastic import find_sites
 from calibench.types import DropoutSite, FloatArray
 from calibench_methods.mc_dropout import McDropout
 from calibench_methods.mc_dropout_stratified import McDropoutStratified

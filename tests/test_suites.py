@@ -8,12 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from calibench.cells import bind, cells_of
+from calibench.cells import cells_of
 from calibench.errors import UsageError
-from calibench.records import load_predictions
+from calibench.method import bind
+from calibench.predictions import load_predictions
 from calibench.registry import METHODS
 from calibench.run import run
-from calibench.suites.loader import (
+from calibench.suites.loader import load_suite, parse_suite, suite_names
+from calibench.suites.overrides import Overrides, override
+from calibench.suites.spec import (
     CalibrationSpec,
     DataSpec,
     MethodSpec,
@@ -22,11 +25,7 @@ from calibench.suites.loader import (
     Suite,
     TimingSpec,
     YardstickSpec,
-    load_suite,
-    parse_suite,
-    suite_names,
 )
-from calibench.suites.overrides import Overrides, override
 
 MINIMAL = '[[method]]\nname = "frequentist"\n'
 

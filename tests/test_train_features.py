@@ -13,13 +13,14 @@ import torch
 from torch import nn
 
 from calibench.cells import Cell
+from calibench.checkpoint import Checkpoint
 from calibench.data.plan import Planner
 from calibench.encoder import Encoder
 from calibench.errors import CalibenchError, UsageError
-from calibench.models import Checkpoint
 from calibench.sharing import charges
-from calibench.suites.loader import DataSpec, Suite, TrainSpec, load_suite
+from calibench.suites.loader import load_suite
 from calibench.suites.overrides import Overrides, override
+from calibench.suites.spec import DataSpec, Suite, TrainSpec
 from calibench.train_features import FOLDER_VARIABLE, TrainFeatures, cache_folder, train_features
 from calibench.training import train_split
 from calibench.types import Dataset, LabelledPlan

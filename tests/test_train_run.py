@@ -16,13 +16,16 @@ from calibench import memory
 from calibench.cli import main
 from calibench.data.embedded import load
 from calibench.data.hashing import plan_sha256
+from calibench.method import Method
 from calibench.models import load_checkpoint
-from calibench.records import Record, load_predictions, load_records
+from calibench.predictions import load_predictions
+from calibench.records import Record, load_records
 from calibench.registry import METHODS
 from calibench.run import run
-from calibench.suites.loader import Suite, TrainSpec, load_suite
+from calibench.suites.loader import load_suite
 from calibench.suites.overrides import Overrides, override
-from calibench.types import LabelledPlan, Method
+from calibench.suites.spec import Suite, TrainSpec
+from calibench.types import LabelledPlan
 from calibench_methods.mahalanobis import Mahalanobis
 
 METHODS_RUN = ("frequentist", "energy", "mahalanobis")

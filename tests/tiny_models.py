@@ -21,9 +21,9 @@ from transformers import (
     RobertaConfig,
 )
 
+from calibench.checkpoint import Checkpoint
 from calibench.data.hashing import weights_sha256
 from calibench.data.plan import Planner
-from calibench.models import Checkpoint
 from calibench.types import Plan, Text
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")

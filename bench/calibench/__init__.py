@@ -4,17 +4,8 @@ Importing this package has no side effects and imports neither torch nor transfo
 """
 
 from calibench.errors import CalibenchError, UsageError
-from calibench.types import (
-    Batch,
-    Coverage,
-    DropoutSite,
-    Evaluation,
-    Method,
-    Metric,
-    Moments,
-    Plan,
-    Predictive,
-)
+from calibench.method import Method
+from calibench.types import Batch, Coverage, DropoutSite, Evaluation, Metric, Moments, Plan, Predictive
 
 __version__ = "0.1.0"
 

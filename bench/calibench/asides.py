@@ -12,7 +12,7 @@ from calibench.data.labels import align
 from calibench.data.plan import Planner
 from calibench.data.subset import in_scope, limit
 from calibench.errors import UsageError
-from calibench.suites.loader import DataSpec, ShiftSpec, Suite
+from calibench.suites.spec import DataSpec, ShiftSpec, Suite
 from calibench.types import Dataset, IntArray, Plan
 
 #: The kind of shift that is another data set.

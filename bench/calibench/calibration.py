@@ -12,7 +12,7 @@ from calibench.data.plan import Planner
 from calibench.data.subset import in_scope, limit, take
 from calibench.errors import UsageError
 from calibench.registry import DATASETS
-from calibench.suites.loader import CalibrationSpec, DataSpec, Suite
+from calibench.suites.spec import CalibrationSpec, DataSpec, Suite
 from calibench.types import Dataset, Plan
 
 

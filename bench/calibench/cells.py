@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from calibench.errors import UsageError
+from calibench.method import Method, bind, parameters
 from calibench.paths import without_paths
 from calibench.registry import METHODS, POSTHOC
-from calibench.suites.loader import MethodSpec, Suite
-from calibench.types import Member, Method
+from calibench.suites.spec import MethodSpec, Suite
+from calibench.types import Member
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,64 +73,6 @@ class Cell:
         return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 
-def parameters(factory: type[Method]) -> dict[str, inspect.Parameter]:
-    """The keyword-only parameters that suites and `--method-arg` may set."""
-    found = inspect.signature(factory).parameters.values()
-    return {item.name: item for item in found if item.kind is inspect.Parameter.KEYWORD_ONLY}
-
-
-def bind(name: str, factory: type[Method], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Defaults overridden by `given`, strings turned into what the annotation says.
-
-    Raises:
-        UsageError: a parameter the method does not have, or a value of another type.
-    """
-    known = parameters(factory)
-    for key in given:
-        if key not in known:
-            choices = f"choose from {', '.join(known)}" if known else "it takes none"
-            raise UsageError(f"The method {name!r} has no parameter {key!r}; {choices}.")
-    values: dict[str, Any] = {}
-    for key, item in known.items():
-        if key in given:
-            values[key] = _coerce(given[key], str(item.annotation), f"{name}.{key}")
-        elif item.default is inspect.Parameter.empty:
-            raise UsageError(f"The method {name!r} needs {key!r}; pass -a {name}.{key}=VALUE.")
-        else:
-            values[key] = item.default
-    return values
-
-
-_TRUE, _FALSE = {"true", "yes", "on", "1"}, {"false", "no", "off", "0"}
-
-
-def _coerce(value: Any, annotation: str, where: str) -> Any:
-    if annotation.startswith("tuple["):
-        items = value.split(",") if isinstance(value, str) else value
-        element = annotation.removeprefix("tuple[").partition(",")[0].rstrip("]")
-        if isinstance(items, (list, tuple)):
-            return tuple(_coerce(item, element, where) for item in items)
-        raise UsageError(f"{where} is {value!r}; expected a list, such as A,B,C.")
-    kinds = [kind.strip() for kind in annotation.split("|")]
-    if "None" in kinds and (value is None or value == "none"):
-        return None
-    kind = kinds[0]
-    text = str(value)
-    try:
-        if kind == "bool" and text.lower() in _TRUE | _FALSE:
-            return text.lower() in _TRUE
-        if kind == "int" and not isinstance(value, bool):
-            return int(text)
-        if kind == "float" and not isinstance(value, bool):
-            return float(text)
-        if kind == "str":
-            return text
-    except ValueError:
-        pass
-    noun = {"int": "a whole number", "float": "a number", "bool": "true or false"}.get(kind, annotation)
-    raise UsageError(f"{where} is {value!r}; expected {noun}.")
-
-
 def lacking(spec: MethodSpec) -> list[str]:
     """The required parameters that were not given."""
     return [
@@ -154,7 +96,7 @@ def _obstacle(spec: MethodSpec, device: str) -> str | None:
         needed = " ".join(f"-a {spec.name}.{key}=VALUE" for key in missing)
         return f"{spec.name} is left out: it needs {' and '.join(missing)}; pass {needed}."
     if spec.params.get("dtype") == "bfloat16":
-        from calibench.models import find_device, has_bfloat16_instructions
+        from calibench.devices import find_device, has_bfloat16_instructions
 
         if find_device(device).type == "cpu" and not has_bfloat16_instructions():
             return f"{spec.name} in bfloat16 is left out: this CPU has no instructions for it."

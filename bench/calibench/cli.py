@@ -267,7 +267,7 @@ def compare(base: Path, new: tuple[Path, ...], metrics: tuple[str, ...], quality
     Runs that share no cell are compared with BASE's reference.
     """
     from calibench import matching
-    from calibench.evaluate import select_metrics
+    from calibench.metrics.select import select_metrics
     from calibench.report.compared import comparison
 
     chosen = select_metrics(metrics, posterior_known=False, out_of_scope=True)

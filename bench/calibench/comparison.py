@@ -36,8 +36,7 @@ from calibench.metrics.calibration import ECE_DEBIASED
 from calibench.metrics.detection import OOS_AUROC, Placements, paired_auroc, placements, score_of
 from calibench.metrics.scoring import ACCURACY, BRIER, NLL
 from calibench.resampling import BLOCK, resampled_sums
-from calibench.stats import Interval
-from calibench.types import Evaluation, FloatArray, IntArray, Metric
+from calibench.types import Evaluation, FloatArray, IntArray, Interval, Metric
 
 #: The metrics on which there is a verdict; all others only describe. Plug-in calibration errors are not
 #: among them: they grow with the spread of the confidences, so that two calibrated models may differ in them.

@@ -24,12 +24,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from calibench.errors import UsageError
-from calibench.types import FloatArray, IntArray
-
-BoolArray = NDArray[np.bool_]
+from calibench.types import BoolArray, FloatArray, IntArray
 
 KINDS = ("lac", "aps", "raps")
 

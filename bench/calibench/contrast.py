@@ -9,8 +9,7 @@ import numpy as np
 
 from calibench.comparison import Difference, Pair, compare_pairs, family_of
 from calibench.description import describe
-from calibench.stats import Interval
-from calibench.types import Evaluation, FloatArray, IntArray, Metric
+from calibench.types import Evaluation, FloatArray, IntArray, Interval, Metric
 
 
 @dataclass(frozen=True)

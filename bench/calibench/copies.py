@@ -9,13 +9,13 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from calibench.checkpoint import Checkpoint, example_inputs
 from calibench.errors import CalibenchError, UsageError
 from calibench.first_token import keep_first_token, last_attention
 from calibench.footprint import free_bytes, peak_bytes
 from calibench.keyed_dropout import KeyedDropout
-from calibench.models import Checkpoint
 from calibench.passes import at_least
-from calibench.stochastic import example_inputs, require_sites
+from calibench.stochastic import require_sites
 from calibench.types import IntArray
 
 MIB = 2**20

@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from calibench.conformal import BoolArray, FittedSets, Thresholds, order_statistic
+from calibench.conformal import FittedSets, Thresholds, order_statistic
 from calibench.intervals import skew_corrected, wilson
-from calibench.stats import Interval
-from calibench.types import FloatArray, IntArray
+from calibench.types import BoolArray, FloatArray, IntArray, Interval
 
 LEVEL = 0.95
 DRAWS = 2000

@@ -9,8 +9,7 @@ import numpy as np
 from calibench.comparison import Pair
 from calibench.intervals import quantiles
 from calibench.resampling import resampled_together
-from calibench.stats import Interval
-from calibench.types import Evaluation, FloatArray, IntArray, Metric
+from calibench.types import Evaluation, FloatArray, IntArray, Interval, Metric
 
 #: Resamples of a metric that is slow to resample: without moments, or with more than `WIDE` sums.
 SLOW_RESAMPLES = 1_000

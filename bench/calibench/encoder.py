@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from calibench.checkpoint import Checkpoint
 from calibench.head import find_head
-from calibench.models import Checkpoint
 from calibench.sharing import shared
 from calibench.types import Batch
 

@@ -15,8 +15,7 @@ import numpy as np
 from calibench.intervals import wilson
 from calibench.metrics.detection import score_of
 from calibench.metrics.selective import MAX_PROBABILITY, own_score
-from calibench.stats import Interval
-from calibench.types import Evaluation, FloatArray
+from calibench.types import Evaluation, FloatArray, Interval
 
 LEVEL = 0.95
 

@@ -18,9 +18,10 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from calibench.errors import CalibenchError, RefusedError
+from calibench.live import LiveDropout
 from calibench.masks import MaskSource
 from calibench.seeds import derived_seed
-from calibench.stochastic import Inputs, LiveDropout, measure_coverage, sites_without_batch_axis
+from calibench.stochastic import Inputs, measure_coverage, sites_without_batch_axis
 from calibench.types import Coverage, DropoutSite, IntArray
 
 

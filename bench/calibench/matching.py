@@ -8,7 +8,6 @@ finding out what they change is what comparing records is for.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,8 @@ import numpy as np
 from calibench.comparison import Pair
 from calibench.errors import UsageError
 from calibench.naming import telling_parameters
-from calibench.records import Predictions, Record, load_predictions, load_records
-from calibench.stats import Interval, median_ratio_interval, ratio_interval
+from calibench.predictions import Predictions, load_predictions
+from calibench.records import Record, dig, load_records
 from calibench.types import FloatArray, IntArray
 
 _DATA = ("name", "config", "split", "revision", "limit", "n", "labels", "sha256")
@@ -187,27 +186,27 @@ def matched(base: Run, record: Record, new: Run, other: Record, *, quality_only:
         UsageError: they are not comparable; names the field that differs, and both values.
     """
     for path in _must_agree(record, other, quality_only=quality_only):
-        ours, theirs = _at(record, path), _at(other, path)
+        ours, theirs = dig(record, *path.split(".")), dig(other, *path.split("."))
         if ours != theirs:
             advice = "; --quality-only leaves timings out and allows it" if path == "plan.sha256" else ""
             raise UsageError(
-                f"{base.label(record)} cannot be compared: {path} is {_short(ours)} in {base.name} and "
-                f"{_short(theirs)} in {new.name}{advice}."
+                f"{base.label(record)} cannot be compared: {path} is {shortened(ours)} in {base.name} and "
+                f"{shortened(theirs)} in {new.name}{advice}."
             )
     notes = [
-        f"{path} is {_short(_at(record, path))} in {base.name} and {_short(_at(other, path))} in {new.name}"
+        f"{path} is {shortened(ours)} in {base.name} and {shortened(theirs)} in {new.name}"
         for path in ("model.sha256", "model.dtype", "model.device", "model.attention", "calibench")
-        if _at(record, path) != _at(other, path)
+        if (ours := dig(record, *path.split("."))) != (theirs := dig(other, *path.split(".")))
     ]
     return Match(base.label(record), record, other, tuple(notes))
 
 
 def _must_agree(record: Record, other: Record, *, quality_only: bool) -> list[str]:
     paths = ["data.split", "data.n", "data.labels", "data.sha256"]
-    if _at(record, "data.sha256") != _at(other, "data.sha256"):
+    if dig(record, "data", "sha256") != dig(other, "data", "sha256"):
         # A hash says that the content differs; where a name or a number differs too, that says more.
         paths = [f"data.{name}" for name in _DATA]
-    elif None not in (_at(record, "data.revision"), _at(other, "data.revision")):
+    elif None not in (dig(record, "data", "revision"), dig(other, "data", "revision")):
         # A folder has no revision, though its content may be that of one.
         paths.append("data.revision")
     return paths if quality_only else [*paths, "plan.sha256"]
@@ -252,75 +251,6 @@ def grouped(matching: Matching) -> list[tuple[list[int], list[Examples]]]:
     return list(groups.values())
 
 
-@dataclass(frozen=True)
-class Speed:
-    """How fast the new cell is, relative to the base.
-
-    Attributes:
-        ratio: of throughputs or of latencies, new over base, with a 95% interval.
-        n: timing blocks or requests that both timed.
-        better: which direction is better.
-        reason: why there can be no verdict, or None.
-    """
-
-    ratio: Interval
-    n: int
-    better: str
-    reason: str | None
-
-    @property
-    def verdict(self) -> str | None:
-        """As for a metric; None without an interval or between machines."""
-        low, high = self.ratio.low, self.ratio.high
-        if self.reason is not None or low is None or high is None:
-            return None
-        if low <= 1.0 <= high:
-            return "no difference shown"
-        return "better" if (low > 1.0) == (self.better == "higher") else "worse"
-
-
-def throughput(pair: Match) -> Speed:
-    """Throughput over the base's, from the blocks that both timed.
-
-    The interval holds what the blocks of one run vary by. What changes on a machine from one run to the next
-    is not in it: that is what the reference in the same run, and `--self-check`, are for.
-    """
-    ours, theirs = (_blocks(record) for record in (pair.base, pair.new))
-    both = sorted(ours.keys() & theirs.keys())
-    if not both:
-        return Speed(_unknown("the two runs share no timing block"), 0, "higher", _machines(pair))
-    ratio = ratio_interval([ours[key] for key in both], [theirs[key] for key in both])
-    return Speed(ratio, len(both), "higher", _machines(pair))
-
-
-def latency(pair: Match) -> Speed:
-    """Median ratio of the latencies of the same sentences."""
-    ours, theirs = (_at(record, "timing.latency_ms.samples") or [] for record in (pair.base, pair.new))
-    if not ours or len(ours) != len(theirs):
-        reason = f"{len(ours)} and {len(theirs)} requests were timed, not the same ones"
-        return Speed(_unknown(reason), 0, "lower", _machines(pair))
-    return Speed(median_ratio_interval(theirs, ours), len(ours), "lower", _machines(pair))
-
-
-def _machines(pair: Match) -> str | None:
-    ours, theirs = (_at(record, "environment.fingerprint") for record in (pair.base, pair.new))
-    if ours is not None and ours == theirs:
-        return None
-    return f"environment.fingerprint differs ({_short(ours)}, {_short(theirs)}): timed on other machines"
-
-
-def _blocks(record: Record) -> dict[tuple[int, int, int], float]:
-    # Blocks with another number of sentences are other blocks, whatever their number.
-    return {
-        (entry["repetition"], entry["block"], entry["sentences"]): entry["end_to_end_s"]
-        for entry in _at(record, "timing.blocks") or []
-    }
-
-
-def _unknown(reason: str) -> Interval:
-    return Interval(None, None, None, reason)
-
-
 def _by_identity(run: Run) -> dict[str, Record]:
     found: dict[str, Record] = {}
     for record in run.records:
@@ -329,10 +259,14 @@ def _by_identity(run: Run) -> dict[str, Record]:
         key = json.dumps(parts, sort_keys=True)
         if key in found:
             first = found[key]
-            path = next(p for p in ("data.sha256", "model.sha256", "cell") if _at(first, p) != _at(record, p))
+            path, ours, theirs = next(
+                (".".join(keys), ours, theirs)
+                for keys in (("data", "sha256"), ("model", "sha256"), ("cell",))
+                if (ours := dig(first, *keys)) != (theirs := dig(record, *keys))
+            )
             raise UsageError(
-                f"{run.name} holds {_name(record)} twice, with {path} {_short(_at(first, path))} and "
-                f"{_short(_at(record, path))}; compare runs of one data set and model each."
+                f"{run.name} holds {_name(record)} twice, with {path} {shortened(ours)} and "
+                f"{shortened(theirs)}; compare runs of one data set and model each."
             )
         found[key] = record
     return found
@@ -342,14 +276,7 @@ def _keys(stored: Predictions, order: IntArray) -> list[tuple[int, str, int]]:
     return [(int(stored.index[i]), stored.text_sha256[i], int(stored.label[i])) for i in order]
 
 
-def _at(record: Mapping[str, Any], path: str) -> Any:
-    value: Any = record
-    for name in path.split("."):
-        value = value.get(name) if isinstance(value, dict) else None
-    return value
-
-
-def _short(value: Any) -> str:
+def shortened(value: Any) -> str:
     text = json.dumps(value) if not isinstance(value, str) else value
     return text if len(text) <= 40 else f"{text[:12]}..."
 

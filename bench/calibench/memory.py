@@ -32,7 +32,7 @@ from calibench.types import LabelledPlan, Text
 if TYPE_CHECKING:
     import torch
 
-    from calibench.models import Checkpoint
+    from calibench.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True)

@@ -2,140 +2,26 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import json
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
+from calibench.checkpoint import Checkpoint
 from calibench.data.hashing import weights_sha256
+from calibench.devices import check_dtype, find_device, find_dtype
 from calibench.errors import CalibenchError, UsageError
 from calibench.hub import UnreachableError, find_commit, hub_errors, local_path, one_line, quiet
 from calibench.types import Member
 
-DTYPES = {
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-    "float64": torch.float64,
-}
 # One of these is there wherever a tokenizer was saved.
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt")
-# What a tokenizer states, or a relative-position model allows, may be no limit at all.
-UNLIMITED_MAX_LENGTH = 512
-
-
-@dataclass(frozen=True, eq=False)
-class Checkpoint:
-    """A sequence-classification model in eval mode on its device, with what identifies it.
-
-    Attributes:
-        module: the `transformers` model.
-        tokenizer: its tokenizer.
-        labels: the C class names, from the model's `id2label`.
-        name: hub id, or the base name of the folder.
-        revision: hub commit, or None.
-        sha256: hash of the weights (names, dtypes, shapes, values as stored).
-        source: "hub", "folder" or "embedded".
-        device, dtype: where and in what precision the weights are.
-        attention: "sdpa", "eager", ... as the model runs it.
-        load_s: seconds it took to load, tokenizer included.
-    """
-
-    module: nn.Module
-    tokenizer: Any
-    labels: tuple[str, ...]
-    name: str
-    revision: str | None
-    sha256: str
-    source: str
-    device: torch.device
-    dtype: torch.dtype
-    attention: str
-    load_s: float
-
-    def twin(self, dtype: str = "same") -> nn.Module:
-        """A structural copy of the model, which may be replaced and hooked without touching the model itself.
-
-        In the checkpoint's own dtype it shares every parameter and buffer with the model, and no weight is
-        copied. In another one it has its own weights, rounded from the checkpoint's as `from_pretrained`
-        would round them: parameters and persistent buffers of a floating type.
-
-        Args:
-            dtype: "same", or one of `DTYPES`.
-
-        Raises:
-            UsageError: not such a dtype, or one that the device does not have.
-        """
-        target = self._dtype_of(dtype)
-        memo: dict[int, Any] = {
-            id(tensor): tensor for tensor in (*self.module.parameters(), *self.module.buffers())
-        }
-        if target != self.dtype:
-            for tensor in self.module.state_dict(keep_vars=True).values():
-                if tensor.is_floating_point():
-                    memo[id(tensor)] = _rounded(tensor, target)
-        return copy.deepcopy(self.module, memo)
-
-    def _dtype_of(self, name: str) -> torch.dtype:
-        if name == "same":
-            return self.dtype
-        if name not in DTYPES:
-            raise UsageError(f"{name!r} is not a dtype: choose same, {', '.join(DTYPES)}.")
-        _check_dtype(self.device, DTYPES[name])
-        return DTYPES[name]
-
-    @property
-    def max_length(self) -> int:
-        """The longest sequence the model takes, in tokens, special tokens included."""
-        limits = [self.tokenizer.model_max_length, _positions(self.module)]
-        stated = [limit for limit in limits if limit is not None and limit < 10**9]
-        return int(min(stated, default=UNLIMITED_MAX_LENGTH))
-
-
-def dtype_notes(checkpoint: Checkpoint, dtype: str) -> tuple[str, ...]:
-    """What the record of a method that runs on `checkpoint.twin(dtype)` has to say about that dtype.
-
-    Args:
-        dtype: as `Checkpoint.twin` takes it.
-
-    Returns:
-        No sentence, or one where bfloat16 runs on a CPU that PyTorch says has no instructions for it.
-    """
-    target = checkpoint.dtype if dtype == "same" else DTYPES[dtype]
-    if target != torch.bfloat16 or checkpoint.device.type != "cpu" or has_bfloat16_instructions():
-        return ()
-    return ("This CPU has no bfloat16 instructions, so bfloat16 is not expected to be faster here.",)
-
-
-def has_bfloat16_instructions() -> bool:
-    """Whether the CPU multiplies in bfloat16; True as well where PyTorch is too old to tell."""
-    if not hasattr(torch.cpu, "get_capabilities"):
-        return True
-    capabilities = torch.cpu.get_capabilities()
-    x86, arm = ("avx512_bf16", "amx_bf16", "avx10_2"), ("bf16", "sve_bf16")
-    return any(capabilities.get(name, False) for name in (*x86, *arm))
-
-
-def _rounded(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    copied = tensor.detach().to(dtype)
-    return nn.Parameter(copied, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else copied
-
-
-def _positions(module: Any) -> int | None:
-    for name, child in module.named_modules():
-        if name.split(".")[-1] == "position_embeddings" and isinstance(child, nn.Embedding):
-            # RoBERTa and its kin count positions from padding_idx + 1.
-            return child.num_embeddings - (0 if child.padding_idx is None else child.padding_idx + 1)
-    return getattr(module.config, "max_position_embeddings", None)
 
 
 def identify(name: str) -> Member:
@@ -186,7 +72,7 @@ def load_checkpoint(
         CalibenchError: the hub could not be reached, or the files cannot be read.
     """
     target, precision = find_device(device), find_dtype(dtype)
-    _check_dtype(target, precision)
+    check_dtype(target, precision)
     folder, source, commit = _locate(name, revision)
     with quiet("transformers"):
         start = time.perf_counter()
@@ -209,43 +95,6 @@ def load_checkpoint(
         attention=str(module.config._attn_implementation),
         load_s=load_s,
     )
-
-
-def find_device(name: str) -> torch.device:
-    """The device that `name` stands for.
-
-    Raises:
-        UsageError: not a device name, or this machine has no such device.
-    """
-    cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    mps = torch.backends.mps.is_available()
-    if name == "auto":
-        return torch.device("cuda" if cuda else "mps" if mps else "cpu")
-    kind, _, number = name.partition(":")
-    if kind not in {"cpu", "cuda", "mps"} or (":" in name and not (kind == "cuda" and number.isdecimal())):
-        raise UsageError(f"{name!r} is not a device: choose auto, cpu, cuda, cuda:N or mps.")
-    if (kind == "cuda" and int(number or 0) >= cuda) or (kind == "mps" and not mps):
-        there = ["cpu", *(f"cuda:{i}" for i in range(cuda)), *(["mps"] if mps else [])]
-        raise UsageError(f"The device {name!r} is not available here: choose from {', '.join(there)}.")
-    return torch.device(name)
-
-
-def find_dtype(name: str) -> torch.dtype:
-    """The dtype that `name` stands for; "auto" is float32.
-
-    Raises:
-        UsageError: not one of `DTYPES`.
-    """
-    if name == "auto":
-        return torch.float32
-    if name not in DTYPES:
-        raise UsageError(f"{name!r} is not a dtype: choose auto, {', '.join(DTYPES)}.")
-    return DTYPES[name]
-
-
-def _check_dtype(device: torch.device, dtype: torch.dtype) -> None:
-    if device.type == "mps" and dtype == torch.float64:
-        raise UsageError("The device 'mps' has no float64: choose another dtype, or the device cpu.")
 
 
 def stored_weights(folder: Path) -> dict[str, torch.Tensor]:

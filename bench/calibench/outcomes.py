@@ -5,22 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from calibench.asides import Aside
+from calibench.conformal import FittedSets, Recipe
 from calibench.errors import CalibenchError
 from calibench.posthoc import Calibrator, cross_fit, log_of
+from calibench.records import Record
 from calibench.registry import POSTHOC
 from calibench.running import Running
 from calibench.seeds import derived_seed
 from calibench.session import Session
 from calibench.setting import Setting
-from calibench.types import Dataset, FloatArray, IntArray, Predictive
-
-if TYPE_CHECKING:
-    from calibench.prediction_sets import Sets
+from calibench.types import BoolArray, Dataset, FloatArray, IntArray, Predictive
 
 
 @dataclass(frozen=True, eq=False)
@@ -249,3 +248,22 @@ def _note(step: str, fields: dict[str, Any], setting: Setting) -> str:
     if len(parameters) == 1 and all(isinstance(value, int | float) for value in numbers):
         learnt = f" ({next(iter(parameters))} {', '.join(f'{value:.3g}' for value in numbers)})"
     return f"{step} was fitted on {where}{learnt}; intervals do not refit it on resamples."
+
+
+@dataclass(frozen=True, eq=False)
+class Sets:
+    """The sets of one row by one recipe.
+
+    Attributes:
+        recipe: what was asked for.
+        column: of the stored predictions.
+        sets: bool [N, C], or None where they could not be made.
+        fitted: what made them.
+        fields: of the record.
+    """
+
+    recipe: Recipe
+    column: str
+    sets: BoolArray | None
+    fitted: FittedSets | None
+    fields: Record

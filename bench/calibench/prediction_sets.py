@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from calibench.calibration import CalibrationSplit
-from calibench.conformal import BoolArray, FittedSets, Recipe, fit_apart, fit_crossed, recipes, uniforms
+from calibench.conformal import FittedSets, Recipe, fit_apart, fit_crossed, uniforms
 from calibench.coverage import set_values
 from calibench.errors import CalibenchError
-from calibench.outcomes import Outcome, check_usable
+from calibench.outcomes import Outcome, Sets, check_usable
 from calibench.posthoc import cross_fit
 from calibench.posthoc.folds import stratified_folds
 from calibench.records import Record
@@ -21,41 +21,11 @@ from calibench.registry import POSTHOC
 from calibench.seeds import derived_seed
 from calibench.session import Session
 from calibench.setting import Setting
-from calibench.suites.loader import ConformalSpec, Suite
+from calibench.suites.spec import Suite, recipes_of
 from calibench.types import FloatArray, IntArray, Predictive
 
 #: The column of the stored predictions that holds the sets of a method that makes its own.
 OWN = "set"
-
-
-@dataclass(frozen=True, eq=False)
-class Sets:
-    """The sets of one row by one recipe.
-
-    Attributes:
-        recipe: what was asked for.
-        column: of the stored predictions.
-        sets: bool [N, C], or None where they could not be made.
-        fitted: what made them.
-        fields: of the record.
-    """
-
-    recipe: Recipe
-    column: str
-    sets: BoolArray | None
-    fitted: FittedSets | None
-    fields: Record
-
-
-def recipes_of(spec: ConformalSpec) -> tuple[Recipe, ...]:
-    """What a suite asks for; raises UsageError where it cannot be."""
-    return recipes(
-        spec.kinds,
-        level=spec.level,
-        class_conditional=spec.class_conditional,
-        raps_lambda=spec.raps_lambda,
-        raps_k_reg=spec.raps_k_reg,
-    )
 
 
 def lacks_sets(record: Record, setting: Setting) -> bool:

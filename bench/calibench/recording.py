@@ -14,19 +14,15 @@ from calibench import environment, memory, records
 from calibench.asides import Aside
 from calibench.cells import Cell
 from calibench.errors import CalibenchError
-from calibench.evaluate import (
-    curve_values,
-    evaluation_of,
-    metric_values,
-    probs_at,
-    select_metrics,
-    shift_values,
-)
+from calibench.evaluate import curve_values, evaluation_of, metric_values, probs_at, shift_values
 from calibench.joint import joint_fields
 from calibench.journal import Entries
+from calibench.method import Method
+from calibench.metrics.select import select_metrics
 from calibench.outcomes import FittedStep, Outcome, elsewhere, joined, outcomes_of
 from calibench.paths import folders, scrubbed, without_paths
 from calibench.prediction_sets import with_sets
+from calibench.predictions import write_predictions
 from calibench.records import Record
 from calibench.registry import METHODS, distribution
 from calibench.running import Running, again_key
@@ -34,7 +30,7 @@ from calibench.session import Session
 from calibench.setting import Setting
 from calibench.shared_time import SharedTime
 from calibench.summary import timing_values
-from calibench.types import Dataset, Evaluation, Method, Metric, Predictive
+from calibench.types import Dataset, Evaluation, Metric, Predictive
 from calibench.yardstick import error_fields
 
 
@@ -147,7 +143,7 @@ def _measured_fields(
     assert method is not None
     seed = setting.suite.seeds[0]
     curve = curve_values(metrics, predictive, setting.dataset, setting.suite.curve, seed)
-    path = records.write_predictions(
+    path = write_predictions(
         session.folder,
         running.key,
         setting.dataset,

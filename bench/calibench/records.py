@@ -1,4 +1,4 @@
-"""The result record: its schema, its file, and the per-example predictions beside it.
+"""The result record: its schema and its file.
 
 A run folder holds `records.jsonl`, one JSON object per cell, and `predictions/CELL.parquet`, one row per
 example, written before the record that names it. docs/record.md describes every field. Files are replaced
@@ -10,88 +10,18 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import tempfile
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from calibench.errors import CalibenchError, UsageError
-from calibench.types import Dataset, FloatArray, IntArray, Predictive
+from calibench.errors import UsageError
+from calibench.files import write_whole
 
 SCHEMA = "calibench.record/1"
 RECORDS = "records.jsonl"
 Record = dict[str, Any]
-
-
-@dataclass(frozen=True, eq=False)
-class Predictions:
-    """One cell's stored predictions.
-
-    Attributes:
-        index: int64 [N], row of each example in its split.
-        text_sha256: N hashes of the texts.
-        label: int64 [N].
-        probs: float64 [N, C].
-        passes: int64 [N].
-        standard_error: float64 [N], or None.
-        scores: named scores, each float64 [N].
-        posterior: float64 [N, C], or None.
-        at_passes: {k: float64 [N, C]}, the running mean of the first k passes, for suites with a curve.
-        sets: bool [N, C] by column: "set" for prediction sets of the method, "set_KIND" for those of the run.
-    """
-
-    index: IntArray
-    text_sha256: tuple[str, ...]
-    label: IntArray
-    probs: FloatArray
-    passes: IntArray
-    standard_error: FloatArray | None
-    scores: Mapping[str, FloatArray]
-    posterior: FloatArray | None
-    at_passes: Mapping[int, FloatArray]
-    sets: Mapping[str, NDArray[np.bool_]]
-
-    def own_score(self, record: Mapping[str, Any]) -> FloatArray | None:
-        """The score by which the record's method ranks texts; None for the largest probability.
-
-        Raises:
-            CalibenchError: the method has a score, which is not among those stored.
-        """
-        name = record["method"].get("score")
-        if name is None:
-            return None
-        if name not in self.scores:
-            raise CalibenchError(
-                f"{record['method']['name']} ranks by {name!r}, which is not in its stored predictions; "
-                "run it again with --overwrite-strategy always."
-            )
-        return self.scores[name]
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Replace `path` with `data`, or leave it as it was."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-    except OSError as error:
-        raise CalibenchError(
-            f"Could not write {path} ({error.strerror}); choose a folder with room and write access with -o."
-        ) from error
 
 
 def _finite(value: Any, where: str) -> Any:
@@ -163,88 +93,9 @@ def load_records(path: Path) -> list[Record]:
     return records
 
 
-def write_predictions(
-    folder: Path,
-    cell: str,
-    dataset: Dataset,
-    predictive: Predictive,
-    at_passes: Mapping[int, FloatArray] | None = None,
-    sets: Mapping[str, NDArray[np.bool_]] | None = None,
-) -> str:
-    """Store per-example predictions; returns the file's path relative to `folder`."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    from calibench.data.hashing import text_sha256
-
-    columns: dict[str, Any] = {
-        "index": dataset.rows,
-        "text_sha256": [text_sha256(text) for text in dataset.texts],
-        "label": dataset.labels,
-    }
-    columns |= {f"p_{c}": predictive.probs[:, c] for c in range(predictive.probs.shape[1])}
-    columns["passes"] = predictive.passes
-    if predictive.standard_error is not None:
-        columns["standard_error"] = predictive.standard_error
-    columns |= {f"score_{name}": score for name, score in predictive.scores.items()}
-    if dataset.posterior is not None:
-        columns |= {f"posterior_{c}": dataset.posterior[:, c] for c in range(dataset.posterior.shape[1])}
-    for k, probs in (at_passes or {}).items():
-        columns |= {f"p{k}_{c}": probs[:, c] for c in range(probs.shape[1])}
-    own = {} if predictive.sets is None else {"set": predictive.sets}
-    for name, included in (own | dict(sets or {})).items():
-        columns[name] = [np.flatnonzero(row) for row in included]
-    sink = pa.BufferOutputStream()
-    pq.write_table(pa.table(columns), sink, compression="zstd")
-    relative = f"predictions/{cell}.parquet"
-    write_whole(folder / relative, sink.getvalue().to_pybytes())
-    return relative
-
-
-def load_predictions(folder: Path, record: Mapping[str, Any]) -> Predictions:
-    """Read the predictions that a record names.
-
-    Raises:
-        UsageError: the file is missing or not what a run writes.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    folder = folder if folder.is_dir() else folder.parent
-    file = folder / str(record["predictions"])
-    try:
-        table = pq.read_table(file)
-    except FileNotFoundError:
-        raise UsageError(
-            f"{file} is missing; the record of {record['method']['name']} names it; copy the whole folder."
-        ) from None
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UsageError(f"{file} is not a readable parquet file: {error}.") from error
-    names = table.column_names
-
-    def column(name: str) -> Any:
-        return table.column(name).to_numpy()
-
-    def matrix(prefix: str) -> FloatArray:
-        width = len(record["data"]["labels"])
-        return np.stack([column(f"{prefix}_{c}") for c in range(width)], axis=1)
-
-    def included(name: str) -> NDArray[np.bool_]:
-        found = np.zeros((len(table), len(record["data"]["labels"])), dtype=np.bool_)
-        for row, chosen in zip(found, table.column(name).to_pylist(), strict=True):
-            row[chosen] = True
-        return found
-
-    counts = sorted({int(name[1:].split("_")[0]) for name in names if name[0] == "p" and name[1:2].isdigit()})
-    return Predictions(
-        index=column("index"),
-        text_sha256=tuple(table.column("text_sha256").to_pylist()),
-        label=column("label"),
-        probs=matrix("p"),
-        passes=column("passes"),
-        standard_error=column("standard_error") if "standard_error" in names else None,
-        scores={name.removeprefix("score_"): column(name) for name in names if name.startswith("score_")},
-        posterior=matrix("posterior") if "posterior_0" in names else None,
-        at_passes={k: matrix(f"p{k}") for k in counts},
-        sets={name: included(name) for name in names if name == "set" or name.startswith("set_")},
-    )
+def dig(record: Record, *path: str) -> Any:
+    """The value at a path of keys, or None as soon as one is absent or null."""
+    value: Any = record
+    for key in path:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value

@@ -13,9 +13,10 @@ from typing import Literal
 
 from calibench.contrast import Contrast, contrasts
 from calibench.errors import UsageError
-from calibench.evaluate import select_metrics
-from calibench.matching import Match, Matching, Speed, grouped, latency, throughput
-from calibench.stats import Interval
+from calibench.matching import Match, Matching, grouped
+from calibench.metrics.select import select_metrics
+from calibench.speeds import Speed, latency, throughput
+from calibench.types import Interval
 
 Judgement = Literal["fine", "regression", "too noisy to tell"]
 FINE: Judgement = "fine"

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from calibench.cells import Cell
+from calibench.method import Method
 from calibench.seeds import derived_seed
-from calibench.types import Method, Predictive
+from calibench.types import Predictive
 
 
 @dataclass(eq=False)

@@ -1,4 +1,4 @@
-"""Which places of a model draw random numbers in training, and switching exactly those on at prediction.
+"""Which places of a model draw random numbers in training.
 
 A site is a module that draws random numbers in its own `forward`, not through a child. Since transformers 5
 computes attention dropout as a function gated on the attention module's `training` flag, looking for
@@ -9,8 +9,7 @@ whatever draws, however it does so.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
@@ -21,36 +20,12 @@ from torch.nn.modules.dropout import _DropoutNd
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
-from calibench.errors import CalibenchError, RefusedError
-from calibench.models import Checkpoint
+from calibench.checkpoint import Checkpoint
+from calibench.errors import RefusedError
+from calibench.live import forked_generators
 from calibench.types import Coverage, DropoutSite
 
 Inputs = Mapping[str, Tensor]
-
-
-@contextmanager
-def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Run a block after `torch.manual_seed(seed)` and leave the caller's generators as they were.
-
-    Args:
-        seed: for every generator, -2**63 to 2**64 - 1.
-        device: where the block draws, besides the CPU.
-    """
-    with _forked_generators(device):
-        torch.manual_seed(seed)
-        yield
-
-
-@contextmanager
-def _forked_generators(device: torch.device) -> Iterator[None]:
-    if device.type == "cpu":
-        with torch.random.fork_rng(devices=[]):
-            yield
-        return
-    # `manual_seed` reseeds every device of this type, so every one of them is put back.
-    count = torch.get_device_module(device).device_count()
-    with torch.random.fork_rng(devices=range(count), device_type=device.type):
-        yield
 
 
 @dataclass(frozen=True)
@@ -150,7 +125,7 @@ def _draws(module: nn.Module, inputs: Inputs, *, train: bool | None = None) -> l
     if train is not None:
         probe.train(train)
     device = next(iter(inputs.values())).device
-    with torch.no_grad(), _forked_generators(device), _DrawRecorder(probe, device) as recorder:
+    with torch.no_grad(), forked_generators(device), _DrawRecorder(probe, device) as recorder:
         probe(**inputs)
     return recorder.draws
 
@@ -219,73 +194,6 @@ def _shapes(module: nn.Module, inputs: Inputs) -> dict[str, list[tuple[int, ...]
     for draw in _draws(module, inputs, train=True):
         shapes.setdefault(draw.site, []).append(draw.shape)
     return shapes
-
-
-class LiveDropout:
-    """Forward hooks that let the given sites draw while everything else stays in its own mode.
-
-    Around each call of a site, its own `training` flag, and no other module's, is True; afterwards it is
-    what it was, also when the call raises. One seed gives bit for bit what `module.train()` gives, but
-    BatchNorm keeps its running statistics, and a later `module.eval()` changes nothing.
-
-    Use it as a context manager, or call `remove`.
-
-    Args:
-        module: the model.
-        sites: names of its modules, as `find_sites` reports them.
-
-    Raises:
-        CalibenchError: a site is not a module of this model.
-    """
-
-    def __init__(self, module: nn.Module, sites: Iterable[DropoutSite]) -> None:
-        modules = dict(module.named_modules())
-        names = [site.name for site in sites]
-        for name in names:
-            if name not in modules:
-                raise CalibenchError(f"{type(module).__name__} has no module {name!r}; find its sites again.")
-        self._sites: list[tuple[nn.Module, list[bool]]] = []
-        self._handles: list[RemovableHandle] = []
-        for name in names:
-            self._install(modules[name])
-
-    def _install(self, site: nn.Module) -> None:
-        before: list[bool] = []
-
-        def switch_on(module: nn.Module, _: Any) -> None:
-            before.append(module.training)
-            module.training = True
-
-        def restore(module: nn.Module, *_: Any) -> None:
-            # Empty if another pre-hook raised before ours ran.
-            if before:
-                module.training = before.pop()
-
-        self._sites.append((site, before))
-        self._handles.append(site.register_forward_pre_hook(switch_on))
-        self._handles.append(site.register_forward_hook(restore, always_call=True))
-
-    def remove(self) -> None:
-        """Take the hooks off again; safe to call twice."""
-        for handle in self._handles:
-            handle.remove()
-        for site, before in self._sites:
-            # torch runs `always_call` hooks on Exception only: an interrupted pass leaves the flag set.
-            if before:
-                site.training = before[0]
-                before.clear()
-
-    def __enter__(self) -> LiveDropout:
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        self.remove()
-
-
-def example_inputs(checkpoint: Checkpoint) -> dict[str, Tensor]:
-    """A short text, twice, as the checkpoint's tokenizer encodes them, on its device: tensors [2, L]."""
-    encoded = checkpoint.tokenizer(["a b c", "a b c"], return_tensors="pt")
-    return {name: value.to(checkpoint.device) for name, value in encoded.items()}
 
 
 def require_sites(checkpoint: Checkpoint, inputs: Inputs) -> tuple[DropoutSite, ...]:

@@ -18,8 +18,9 @@ from torch import nn
 
 from calibench.data.plan import Planner
 from calibench.devices import synchronise
+from calibench.method import Method
 from calibench.sharing import charges
-from calibench.types import IntArray, Method, Plan, Predictive
+from calibench.types import IntArray, Plan, Predictive
 
 
 @dataclass(frozen=True)

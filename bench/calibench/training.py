@@ -8,7 +8,7 @@ from calibench.calibration import apart
 from calibench.data.plan import Planner
 from calibench.data.subset import in_scope
 from calibench.errors import UsageError
-from calibench.suites.loader import Suite
+from calibench.suites.spec import Suite
 from calibench.types import Dataset, LabelledPlan
 
 

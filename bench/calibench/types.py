@@ -6,10 +6,9 @@ Arrays are numpy; only a `Batch` holds torch tensors, and this module does not i
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,13 +16,11 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import torch
 
-    from calibench.conformal import Recipe
-    from calibench.encoder import Encoder
-    from calibench.models import Checkpoint
 
 Text = str | tuple[str, str]
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,71 +177,6 @@ class Member:
     sha256: str
 
 
-class Method(ABC):
-    """An uncertainty method bound to one checkpoint: subclass, and register the class as an entry point.
-
-    The constructor takes the checkpoint and keyword-only parameters with defaults and annotations
-    (`int`, `float`, `bool`, `str`, or a tuple of one of these); these are the parameters that suites and
-    `--method-arg` set. It raises `calibench.errors.RefusedError` where the method does not apply.
-
-    The checkpoint is shared with other methods: whatever a method changes on a module it changes on a
-    `checkpoint.twin()`, or restores before `predict` returns.
-    """
-
-    #: Forward passes per example the method was asked for.
-    passes: int = 1
-    #: Which dropout sites are live; None for methods that have nothing to do with dropout.
-    coverage: Coverage | None = None
-    #: What makes the deterministic pass that the method reads, where it reads one that others may share.
-    encoder: Encoder | None = None
-    #: Of a method that makes prediction sets, which.
-    conformal: Recipe | None = None
-    #: True for a peer that takes raw texts and does its own tokenising and batching.
-    tokenises: ClassVar[bool] = False
-    #: True where one draw serves every text, as a draw of weights does: the harness then passes one seed to
-    #: all predictions of a cell, and what it draws from it is drawn before the clock starts.
-    draws_once: ClassVar[bool] = False
-    #: A registered post-hoc step that the harness fits and applies to what `predict` returns.
-    posthoc: ClassVar[str | None] = None
-    #: True where `fit` must see labelled training data before `predict`.
-    needs_train: ClassVar[bool] = False
-    #: The score of `predict` by which the method ranks texts; None for the largest probability.
-    score: ClassVar[str | None] = None
-    #: True where the probabilities are those of the plain softmax, and the scores alone are the method's own.
-    score_only: ClassVar[bool] = False
-    #: True for a method whose prediction sets the harness makes of what `predict` returns; see `conformal`.
-    makes_sets: ClassVar[bool] = False
-
-    #: Modules whose forward time counts as model time.
-    modules: Sequence[torch.nn.Module] = ()
-
-    def __init__(self, checkpoint: Checkpoint) -> None:
-        self.modules = (checkpoint.module,)
-
-    @classmethod
-    def members(cls, params: Mapping[str, Any]) -> Sequence[str]:  # noqa: ARG003 - for those that override it
-        """The checkpoints that these parameters name, each a hub id or a folder.
-
-        The harness records them by name and weights, and a cell with other weights is another cell.
-
-        Raises:
-            UsageError: the parameters name none, or too few.
-        """
-        return ()
-
-    def fit(self, train: LabelledPlan) -> None:  # noqa: B027 - optional
-        """Learn from labelled texts of the training split, all in scope; called once, where `needs_train`."""
-
-    @property
-    def learnt(self) -> Mapping[str, Any]:
-        """What `fit` has found, by name: numbers, or lists of numbers, for the record."""
-        return {}
-
-    @abstractmethod
-    def predict(self, plan: Plan, *, seed: int) -> Predictive:
-        """Return the predictive distribution of every example of `plan`, drawing only from `seed`."""
-
-
 @dataclass(frozen=True, eq=False)
 class Evaluation:
     """What a metric sees.
@@ -332,3 +264,17 @@ class Metric:
     def of(self, evaluation: Evaluation) -> Evaluation:
         """The examples that the metric is about."""
         return evaluation if self.needs_out_of_scope else evaluation.in_scope()
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value with the ends of its interval; what could not be had is None, and `reason` says why."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    reason: str | None = None
+
+    def as_dict(self) -> dict[str, float | str | None]:
+        """The four fields, as in a record."""
+        return asdict(self)

@@ -10,9 +10,9 @@ import numpy as np
 
 from calibench.asides import Aside
 from calibench.calibration import CalibrationSplit
-from calibench.cells import bind
 from calibench.errors import CalibenchError
 from calibench.journal import Journal
+from calibench.method import bind
 from calibench.progress import Progress
 from calibench.registry import METHODS
 from calibench.running import Running

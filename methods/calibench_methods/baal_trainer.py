@@ -16,12 +16,13 @@ from typing import Any, ClassVar, cast
 
 from transformers import DataCollatorWithPadding, PreTrainedModel, TrainingArguments
 
+from calibench.checkpoint import Checkpoint, dtype_notes
 from calibench.errors import RefusedError
 from calibench.hub import quiet
-from calibench.models import Checkpoint, dtype_notes
+from calibench.live import seeded
+from calibench.method import Method
 from calibench.passes import at_least
-from calibench.stochastic import seeded
-from calibench.types import Method, Plan, Predictive
+from calibench.types import Plan, Predictive
 from calibench_methods.mc_dropout_baal import baal_coverage, load_patch_module
 from calibench_methods.own_batches import EncodedTexts, check_order, predictive_of, silent
 

@@ -12,12 +12,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import ClassVar
 
-from calibench.cells import bind
+from calibench.checkpoint import Checkpoint
 from calibench.conformal import Recipe
 from calibench.errors import UsageError
-from calibench.models import Checkpoint
+from calibench.method import Method, bind
 from calibench.registry import METHODS
-from calibench.types import Method, Plan, Predictive
+from calibench.types import Plan, Predictive
 
 
 class Conformal(Method):

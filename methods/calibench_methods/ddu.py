@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 from scipy.special import entr
 from torch import Tensor
 
+from calibench.checkpoint import Checkpoint
 from calibench.errors import UsageError
-from calibench.models import Checkpoint
 from calibench.train_features import TrainFeatures
 from calibench.types import FloatArray
 from calibench_methods.feature_scores import FeatureScore, on_host

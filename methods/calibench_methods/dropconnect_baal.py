@@ -14,11 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from calibench.checkpoint import Checkpoint
 from calibench.errors import CalibenchError, RefusedError, UsageError
-from calibench.models import Checkpoint
+from calibench.live import seeded
+from calibench.method import Method
 from calibench.passes import at_least, predict_passes
-from calibench.stochastic import seeded
-from calibench.types import Batch, Method, Plan, Predictive
+from calibench.types import Batch, Plan, Predictive
 
 
 class DropConnectBaal(Method):

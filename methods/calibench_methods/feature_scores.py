@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from calibench.checkpoint import Checkpoint
 from calibench.encoder import Encoded
 from calibench.errors import CalibenchError
-from calibench.models import Checkpoint
 from calibench.train_features import TrainFeatures, train_features
 from calibench.types import FloatArray, LabelledPlan
 from calibench_methods.one_pass import OnePassScores

@@ -10,9 +10,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from calibench.models import Checkpoint, dtype_notes
+from calibench.checkpoint import Checkpoint, dtype_notes
+from calibench.method import Method
 from calibench.passes import predict_passes
-from calibench.types import Batch, Method, Plan, Predictive
+from calibench.types import Batch, Plan, Predictive
 
 
 class Frequentist(Method):

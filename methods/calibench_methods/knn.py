@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from calibench.checkpoint import Checkpoint
 from calibench.errors import CalibenchError
-from calibench.models import Checkpoint
 from calibench.passes import at_least
 from calibench.train_features import TrainFeatures
 from calibench.types import FloatArray

@@ -28,14 +28,15 @@ import numpy as np
 import torch
 from scipy.optimize import brentq
 
+from calibench.checkpoint import Checkpoint
 from calibench.data.plan import map_batches
 from calibench.encoder import Encoder
 from calibench.errors import CalibenchError, RefusedError, UsageError
-from calibench.models import Checkpoint
+from calibench.method import Method
 from calibench.passes import at_least, checked_softmax
 from calibench.seeds import derived_seed
 from calibench.train_features import train_features
-from calibench.types import Batch, FloatArray, IntArray, LabelledPlan, Method, Plan, Predictive
+from calibench.types import Batch, FloatArray, IntArray, LabelledPlan, Plan, Predictive
 
 PREDICTIVES = ("probit", "sampled")
 #: Most parameters of a full posterior: its matrix then takes 128 MiB, and its eigenvectors the same again.

@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import Tensor
 
-from calibench.models import Checkpoint
+from calibench.checkpoint import Checkpoint
 from calibench.train_features import TrainFeatures
 from calibench.types import FloatArray
 from calibench_methods.feature_scores import FeatureScore, on_host

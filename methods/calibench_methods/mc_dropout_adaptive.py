@@ -17,12 +17,13 @@ import torch
 from torch import Tensor
 
 from calibench.allocation import estimated_spread, go_on, rungs
+from calibench.checkpoint import Checkpoint
 from calibench.copies import Copies
 from calibench.data.plan import longest
 from calibench.errors import UsageError
-from calibench.models import Checkpoint
+from calibench.method import Method
 from calibench.passes import at_least, checked_softmax
-from calibench.types import FloatArray, IntArray, Method, Plan, Predictive
+from calibench.types import FloatArray, IntArray, Plan, Predictive
 
 TARGETS = ("mean", "each")
 # Positions of a forward pass: below the first, padding costs less than a pass more; above the second, more at

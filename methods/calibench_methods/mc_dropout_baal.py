@@ -14,11 +14,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from calibench.checkpoint import Checkpoint, example_inputs
 from calibench.errors import CalibenchError, RefusedError
-from calibench.models import Checkpoint
+from calibench.live import seeded
+from calibench.method import Method
 from calibench.passes import at_least, predict_passes
-from calibench.stochastic import example_inputs, measure_coverage, require_sites, seeded
-from calibench.types import Batch, Coverage, Method, Plan, Predictive
+from calibench.stochastic import measure_coverage, require_sites
+from calibench.types import Batch, Coverage, Plan, Predictive
 
 
 class McDropoutBaal(Method):

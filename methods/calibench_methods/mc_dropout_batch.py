@@ -12,11 +12,12 @@ from dataclasses import replace
 
 from torch import Tensor
 
+from calibench.checkpoint import Checkpoint
 from calibench.copies import Copies
 from calibench.data.plan import longest
-from calibench.models import Checkpoint
+from calibench.method import Method
 from calibench.passes import at_least, predict_passes
-from calibench.types import Batch, Method, Plan, Predictive
+from calibench.types import Batch, Plan, Predictive
 
 #: Passes that one draw of masks serves.
 DRAWN_TOGETHER = 10

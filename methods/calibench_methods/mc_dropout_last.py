@@ -18,20 +18,14 @@ import torch
 from torch import Tensor, nn
 from transformers.utils.generic import ModelOutput
 
+from calibench.checkpoint import Checkpoint, example_inputs
 from calibench.encoder import Encoder
 from calibench.errors import RefusedError
-from calibench.models import Checkpoint
+from calibench.live import LiveDropout, seeded
+from calibench.method import Method
 from calibench.passes import at_least, predict_passes
-from calibench.stochastic import (
-    Inputs,
-    LiveDropout,
-    example_inputs,
-    measure_coverage,
-    require_sites,
-    seeded,
-    sites_without_batch_axis,
-)
-from calibench.types import Batch, Method, Plan, Predictive
+from calibench.stochastic import Inputs, measure_coverage, require_sites, sites_without_batch_axis
+from calibench.types import Batch, Plan, Predictive
 
 #: Rows of one forward call of the head, at most: 16 MiB of features 512 wide in float32.
 MOST_ROWS = 8192

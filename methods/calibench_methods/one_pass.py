@@ -8,11 +8,12 @@ from typing import ClassVar
 
 import numpy as np
 
+from calibench.checkpoint import Checkpoint
 from calibench.data.plan import map_batches
 from calibench.encoder import Encoded, Encoder
-from calibench.models import Checkpoint
+from calibench.method import Method
 from calibench.passes import checked_softmax
-from calibench.types import Batch, FloatArray, Method, Plan, Predictive
+from calibench.types import Batch, FloatArray, Plan, Predictive
 
 
 class OnePassScores(Method):

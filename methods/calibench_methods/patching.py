@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from calibench.errors import RefusedError
-from calibench.stochastic import LiveDropout, find_sites
+from calibench.live import LiveDropout
+from calibench.stochastic import find_sites
 
 Model = TypeVar("Model", bound=nn.Module)
 _patched: WeakKeyDictionary[nn.Module, LiveDropout] = WeakKeyDictionary()

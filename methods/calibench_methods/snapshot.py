@@ -14,11 +14,12 @@ from typing import Any
 
 import torch
 
+from calibench.checkpoint import Checkpoint
 from calibench.members import load_networks, mean_of_models
-from calibench.models import Checkpoint
+from calibench.method import Method
 from calibench.passes import at_least
 from calibench.trajectory import checkpoints_in
-from calibench.types import Method, Plan, Predictive
+from calibench.types import Plan, Predictive
 
 
 class Snapshot(Method):

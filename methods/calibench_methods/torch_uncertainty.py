@@ -18,11 +18,13 @@ import torch
 from torch import Tensor, nn
 from transformers import DataCollatorWithPadding
 
+from calibench.checkpoint import Checkpoint, dtype_notes, example_inputs
 from calibench.errors import RefusedError
-from calibench.models import Checkpoint, dtype_notes
+from calibench.live import seeded
+from calibench.method import Method
 from calibench.passes import at_least, checked_softmax, standard_error
-from calibench.stochastic import example_inputs, measure_coverage, require_sites, seeded
-from calibench.types import Method, Plan, Predictive
+from calibench.stochastic import measure_coverage, require_sites
+from calibench.types import Plan, Predictive
 from calibench_methods.own_batches import EncodedTexts, LogitsOf, check_order
 
 

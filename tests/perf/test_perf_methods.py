@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from calibench.checkpoint import example_inputs
 from calibench.registry import METHODS
-from calibench.stochastic import example_inputs, find_sites
+from calibench.stochastic import find_sites
 from scenarios import EVERY, make, needs
 from tiny_models import plan_of, sentences, tiny_checkpoint
 

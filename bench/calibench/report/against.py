@@ -15,15 +15,15 @@ from calibench.contrast import Contrast, contrasts
 from calibench.metrics.calibration import ECE
 from calibench.metrics.detection import OOS_AUROC
 from calibench.montecarlo import FEWEST_SEEDS, sd_over_passes, sd_over_seeds
-from calibench.records import Predictions, load_records
+from calibench.predictions import Predictions
+from calibench.records import Record, dig, load_records
 from calibench.report.examples import stored_predictions
-from calibench.report.groups import Entry, Record, Section, dig, sections
+from calibench.report.groups import Entry, Section, sections
 from calibench.report.numbers import fraction, signed, significant, span
 from calibench.report.tables import ABSENT, Cell, Column, Table, build
 from calibench.report.tradeoff import evaluation_of
 from calibench.report.words import code
-from calibench.stats import Interval
-from calibench.types import Evaluation, Metric
+from calibench.types import Evaluation, Interval, Metric
 
 
 @dataclass(frozen=True, eq=False)

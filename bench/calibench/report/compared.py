@@ -11,11 +11,11 @@ from rich.text import Text
 
 from calibench.comparison import UNDECIDED
 from calibench.contrast import Contrast, contrasts
-from calibench.matching import Match, Matching, grouped, latency, throughput
+from calibench.matching import Match, Matching, grouped
 from calibench.regression import FINE, Finding
 from calibench.report.numbers import fraction, percent, signed, significant, span
-from calibench.stats import Interval
-from calibench.types import Metric
+from calibench.speeds import latency, throughput
+from calibench.types import Interval, Metric
 
 _STYLES = {"better": "green", "worse": "bold red", UNDECIDED: "dim"}
 _HEADS = ("metric", "base", "new", "difference", "adjusted", "p", "verdict")

@@ -11,7 +11,9 @@ from calibench.report import matched, scope, sets, shifts, speed, tables
 from calibench.report.against import against, against_table, against_words, details_table
 from calibench.report.curves import curve_drawings
 from calibench.report.detectors import detector_choice, detector_words
-from calibench.report.figures import Drawing, has_predictions, reliability_diagrams
+from calibench.report.drawing import Drawing
+from calibench.report.examples import has_predictions
+from calibench.report.figures import reliability_diagrams
 from calibench.report.front import front_drawing, front_table, front_words
 from calibench.report.groups import Section
 from calibench.report.recommendation import recommendation

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from calibench.detectors import Choice, Detector, choose
 from calibench.metrics.detection import placements, score_of
-from calibench.report.groups import Entry, Section, dig
+from calibench.records import dig
+from calibench.report.groups import Entry, Section
 from calibench.report.numbers import bound, fraction, interval, seconds, significant
 from calibench.report.tradeoff import Point
 from calibench.report.words import code, names

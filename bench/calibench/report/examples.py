@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from calibench.errors import CalibenchError
-from calibench.records import Predictions, load_predictions
-from calibench.report.figures import has_predictions
+from calibench.predictions import Predictions, load_predictions
 from calibench.report.groups import Entry, Section
 from calibench.types import FloatArray, IntArray
 
@@ -123,3 +122,9 @@ def changes(found: Opinions) -> list[tuple[Entry, int, int, int]]:
         right, lost = changed & (said == found.label), changed & (first == found.label)
         rows.append((entry, int(right.sum()), int(lost.sum()), int((changed & ~right & ~lost).sum())))
     return rows
+
+
+def has_predictions(entry: Entry, folder: Path) -> bool:
+    """Whether the predictions that the record names are stored under `folder`."""
+    named = entry.record.get("predictions")
+    return bool(named) and (folder / str(named)).is_file()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +12,12 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from calibench.metrics.calibration import ReliabilityCurve, reliability
-from calibench.records import load_predictions
+from calibench.predictions import load_predictions
+from calibench.records import dig
 from calibench.report import style
-from calibench.report.groups import Entry, Section, dig
+from calibench.report.drawing import Drawing
+from calibench.report.examples import has_predictions
+from calibench.report.groups import Entry, Section
 from calibench.report.numbers import fraction, interval, tick
 
 _PER_ROW = 4
@@ -23,22 +25,6 @@ _PER_ROW = 4
 _MANY, _PER_ROW_OF_MANY = 8, 5
 _BINS = 10
 _Z95 = 1.959963984540054
-
-
-@dataclass(frozen=True, eq=False)
-class Drawing:
-    """A figure with its words.
-
-    Attributes:
-        name: file name without suffix; unique in the report.
-        alt: what it shows, for those who do not see it.
-        caption: how to read it.
-    """
-
-    name: str
-    figure: Figure
-    alt: str
-    caption: str
 
 
 def wilson(successes: np.ndarray, trials: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -106,12 +92,6 @@ def reliability_diagrams(section: Section, folder: Path) -> Drawing | None:
         "Bars: accuracy of the examples in each confidence bin, with its 95% Wilson interval. Hatched: the "
         "gap to their mean confidence, which is what ECE averages. Below: examples per bin, log scale.",
     )
-
-
-def has_predictions(entry: Entry, folder: Path) -> bool:
-    """Whether the predictions that the record names are stored under `folder`."""
-    named = entry.record.get("predictions")
-    return bool(named) and (folder / str(named)).is_file()
 
 
 def _accuracy_panel(axes: Axes, entry: Entry, curve: ReliabilityCurve, *, room: bool) -> None:

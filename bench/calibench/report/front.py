@@ -14,9 +14,10 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from calibench.front import SAME_COST, Box, nondominated
+from calibench.records import Record
 from calibench.report import labels, style
-from calibench.report.figures import Drawing
-from calibench.report.groups import Record, Section
+from calibench.report.drawing import Drawing
+from calibench.report.groups import Section
 from calibench.report.numbers import fraction, percent, significant, tick
 from calibench.report.tables import ABSENT, Cell, Column, Table, build
 from calibench.report.tradeoff import COSTS, QUALITIES, Point, Tradeoff

@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from calibench.naming import telling_parameters
-
-Record = dict[str, Any]
+from calibench.records import Record, dig
 
 _DATA = ("name", "config", "split", "revision", "sha256", "n", "limit")
 _MODEL = ("name", "revision", "sha256", "dtype", "device", "attention")
@@ -89,14 +88,6 @@ class Section:
 def is_copy(record: Record) -> bool:
     """Whether its probabilities say nothing new; those of the reference do, whatever it is."""
     return bool(record["method"].get("score_only")) and not record.get("reference")
-
-
-def dig(record: Record, *path: str) -> Any:
-    """The value at a path of keys, or None as soon as one is absent or null."""
-    value: Any = record
-    for key in path:
-        value = value.get(key) if isinstance(value, dict) else None
-    return value
 
 
 def sections(records: Iterable[Record]) -> list[Section]:

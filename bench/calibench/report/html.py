@@ -8,10 +8,11 @@ from html import escape
 from importlib.resources import files
 from pathlib import Path
 
-from calibench.records import Record, load_records, write_whole
+from calibench.files import write_whole
+from calibench.records import Record, load_records
 from calibench.report import examples, reproduce, style, words
 from calibench.report.content import Part, parts
-from calibench.report.figures import Drawing
+from calibench.report.drawing import Drawing
 from calibench.report.grid import Box, Head, grid, records_table
 from calibench.report.groups import Section, sections
 from calibench.report.html_examples import examples_part

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from calibench.records import Record, load_records, write_whole
+from calibench.files import write_whole
+from calibench.records import Record, load_records
 from calibench.report import reproduce, style, words
 from calibench.report.content import Part, parts
-from calibench.report.figures import Drawing
+from calibench.report.drawing import Drawing
 from calibench.report.groups import Section, sections
 from calibench.report.tables import Table, note_letter, passes
 

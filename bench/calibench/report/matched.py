@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from calibench.noninferiority import MARGIN, Bounds, nll_difference, sufficient
-from calibench.report.groups import Record, Section, dig
+from calibench.records import Record, dig
+from calibench.report.groups import Section
 from calibench.report.numbers import bound, fraction, interval, significant
 from calibench.report.tables import ABSENT, Cell, Column, Table, build
 from calibench.report.tradeoff import Estimate, Point

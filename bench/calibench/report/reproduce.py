@@ -6,9 +6,11 @@ import shlex
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from calibench.report.groups import Record, Section, dig
+from calibench.records import Record, dig
+from calibench.report.groups import Section
 from calibench.report.words import code
-from calibench.suites.loader import ShiftSpec, Suite, load_suite, suite_names
+from calibench.suites.loader import load_suite, suite_names
+from calibench.suites.spec import ShiftSpec, Suite
 
 
 def provenance(section: Section) -> list[str]:

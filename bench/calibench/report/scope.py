@@ -11,11 +11,12 @@ from matplotlib.ticker import FuncFormatter
 from calibench.detectors import Choice
 from calibench.metrics.detection import TRUE_POSITIVE_RATE, Operating, operating, score_of
 from calibench.metrics.selective import MAX_PROBABILITY
-from calibench.records import Predictions
+from calibench.predictions import Predictions
+from calibench.records import Record, dig
 from calibench.report import style
+from calibench.report.drawing import Drawing
 from calibench.report.examples import stored_predictions
-from calibench.report.figures import Drawing
-from calibench.report.groups import Entry, Record, Section, dig
+from calibench.report.groups import Entry, Section
 from calibench.report.numbers import fraction, signed, tick
 from calibench.report.selective import BY
 from calibench.report.tables import ABSENT, Cell, Column, Table, build, estimate, has_threshold

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from calibench.metrics.selective import KINDS, MAX_PROBABILITY
-from calibench.report.groups import Entry, Record, Section, dig, is_copy
+from calibench.records import Record, dig
+from calibench.report.groups import Entry, Section, is_copy
 from calibench.report.tables import Cell, Column, Table, build, estimate
 
 _MEANINGS = {

@@ -10,9 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
+from calibench.records import Record, dig
 from calibench.report import style
-from calibench.report.figures import Drawing
-from calibench.report.groups import Entry, Record, Section, dig
+from calibench.report.drawing import Drawing
+from calibench.report.groups import Entry, Section
 from calibench.report.labels import wrapped
 from calibench.report.numbers import fraction, percent, significant, tick
 from calibench.report.tables import ABSENT, Cell, Column, Table, build, estimate, has_scope

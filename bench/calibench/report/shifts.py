@@ -9,9 +9,10 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
+from calibench.records import Record, dig
 from calibench.report import style
-from calibench.report.figures import Drawing
-from calibench.report.groups import Entry, Record, Section, dig
+from calibench.report.drawing import Drawing
+from calibench.report.groups import Entry, Section
 from calibench.report.numbers import fraction, percent, tick
 from calibench.report.tables import ABSENT, Cell, Column, Table, build, estimate
 from calibench.report.words import code

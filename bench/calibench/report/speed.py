@@ -11,13 +11,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from calibench.matched_error import Ratio, measured, speedup
+from calibench.ratios import median_ratio_interval
+from calibench.records import Record, dig
 from calibench.report import style
-from calibench.report.figures import Drawing
-from calibench.report.groups import Entry, Record, Section, dig
+from calibench.report.drawing import Drawing
+from calibench.report.groups import Entry, Section
 from calibench.report.numbers import bound, fraction, interval, significant
 from calibench.report.tables import ABSENT, Cell, Column, Table, build
 from calibench.report.words import code
-from calibench.stats import median_ratio_interval
 
 Family = tuple[str, str]
 

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from calibench.metrics.selective import KINDS
-from calibench.report.groups import Entry, Record, Section, dig
+from calibench.records import Record, dig
+from calibench.report.groups import Entry, Section
 from calibench.report.numbers import Format, bound, fraction, interval, memory, percent, seconds, significant
 
 ABSENT = "-"

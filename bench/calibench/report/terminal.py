@@ -11,7 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from calibench.metrics.selective import MAX_PROBABILITY
-from calibench.report.groups import Record, Section, dig, is_copy, sections
+from calibench.records import Record, dig
+from calibench.report.groups import Section, is_copy, sections
 from calibench.report.numbers import significant
 from calibench.report.sets import has_sets, sets_caption, sets_columns
 from calibench.report.tables import (

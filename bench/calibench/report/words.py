@@ -6,7 +6,8 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from calibench.report.groups import Entry, Record, Section, dig
+from calibench.records import Record, dig
+from calibench.report.groups import Entry, Section
 from calibench.report.numbers import fraction, significant
 
 #: More labels than this are counted instead of listed.

@@ -8,7 +8,7 @@ from typing import Any
 
 from calibench.errors import UsageError
 from calibench.registry import METHODS
-from calibench.suites.loader import (
+from calibench.suites.spec import (
     CalibrationSpec,
     ConformalSpec,
     DataSpec,
@@ -238,7 +238,7 @@ def _applicable(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
     """Those of `values` that the method has a parameter for; nothing is imported where there are none."""
     if not values:
         return {}
-    from calibench.cells import parameters
+    from calibench.method import parameters
 
     known = parameters(METHODS.load(name))
     return {key: value for key, value in values.items() if key in known}

@@ -1,0 +1,118 @@
+"""A sequence classifier in eval mode on its device, with what identifies it."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from calibench.devices import DTYPES, check_dtype, has_bfloat16_instructions
+from calibench.errors import UsageError
+
+# What a tokenizer states, or a relative-position model allows, may be no limit at all.
+UNLIMITED_MAX_LENGTH = 512
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A sequence-classification model in eval mode on its device, with what identifies it.
+
+    Attributes:
+        module: the `transformers` model.
+        tokenizer: its tokenizer.
+        labels: the C class names, from the model's `id2label`.
+        name: hub id, or the base name of the folder.
+        revision: hub commit, or None.
+        sha256: hash of the weights (names, dtypes, shapes, values as stored).
+        source: "hub", "folder" or "embedded".
+        device, dtype: where and in what precision the weights are.
+        attention: "sdpa", "eager", ... as the model runs it.
+        load_s: seconds it took to load, tokenizer included.
+    """
+
+    module: nn.Module
+    tokenizer: Any
+    labels: tuple[str, ...]
+    name: str
+    revision: str | None
+    sha256: str
+    source: str
+    device: torch.device
+    dtype: torch.dtype
+    attention: str
+    load_s: float
+
+    def twin(self, dtype: str = "same") -> nn.Module:
+        """A structural copy of the model, which may be replaced and hooked without touching the model itself.
+
+        In the checkpoint's own dtype it shares every parameter and buffer with the model, and no weight is
+        copied. In another one it has its own weights, rounded from the checkpoint's as `from_pretrained`
+        would round them: parameters and persistent buffers of a floating type.
+
+        Args:
+            dtype: "same", or one of `DTYPES`.
+
+        Raises:
+            UsageError: not such a dtype, or one that the device does not have.
+        """
+        target = self._dtype_of(dtype)
+        memo: dict[int, Any] = {
+            id(tensor): tensor for tensor in (*self.module.parameters(), *self.module.buffers())
+        }
+        if target != self.dtype:
+            for tensor in self.module.state_dict(keep_vars=True).values():
+                if tensor.is_floating_point():
+                    memo[id(tensor)] = _rounded(tensor, target)
+        return copy.deepcopy(self.module, memo)
+
+    def _dtype_of(self, name: str) -> torch.dtype:
+        if name == "same":
+            return self.dtype
+        if name not in DTYPES:
+            raise UsageError(f"{name!r} is not a dtype: choose same, {', '.join(DTYPES)}.")
+        check_dtype(self.device, DTYPES[name])
+        return DTYPES[name]
+
+    @property
+    def max_length(self) -> int:
+        """The longest sequence the model takes, in tokens, special tokens included."""
+        limits = [self.tokenizer.model_max_length, _positions(self.module)]
+        stated = [limit for limit in limits if limit is not None and limit < 10**9]
+        return int(min(stated, default=UNLIMITED_MAX_LENGTH))
+
+
+def dtype_notes(checkpoint: Checkpoint, dtype: str) -> tuple[str, ...]:
+    """What the record of a method that runs on `checkpoint.twin(dtype)` has to say about that dtype.
+
+    Args:
+        dtype: as `Checkpoint.twin` takes it.
+
+    Returns:
+        No sentence, or one where bfloat16 runs on a CPU that PyTorch says has no instructions for it.
+    """
+    target = checkpoint.dtype if dtype == "same" else DTYPES[dtype]
+    if target != torch.bfloat16 or checkpoint.device.type != "cpu" or has_bfloat16_instructions():
+        return ()
+    return ("This CPU has no bfloat16 instructions, so bfloat16 is not expected to be faster here.",)
+
+
+def _rounded(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    copied = tensor.detach().to(dtype)
+    return nn.Parameter(copied, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else copied
+
+
+def _positions(module: Any) -> int | None:
+    for name, child in module.named_modules():
+        if name.split(".")[-1] == "position_embeddings" and isinstance(child, nn.Embedding):
+            # RoBERTa and its kin count positions from padding_idx + 1.
+            return child.num_embeddings - (0 if child.padding_idx is None else child.padding_idx + 1)
+    return getattr(module.config, "max_position_embeddings", None)
+
+
+def example_inputs(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """A short text, twice, as the checkpoint's tokenizer encodes them, on its device: tensors [2, L]."""
+    encoded = checkpoint.tokenizer(["a b c", "a b c"], return_tensors="pt")
+    return {name: value.to(checkpoint.device) for name, value in encoded.items()}
