@@ -52,8 +52,8 @@ from calibench.metrics.selective import (
 )
 from calibench.metrics.smooth import SMOOTH_ECE
 from calibench.metrics.truth import ECE_TRUE, POSTERIOR_ERROR
-from calibench.resampling import draw_labels
-from calibench.stats import bootstrap_intervals
+from calibench.stats.bootstrap import bootstrap_intervals
+from calibench.stats.resampling import draw_labels
 from calibench.types import Evaluation, FloatArray, IntArray, Interval, Metric
 
 SIZES = (200, 872, 5000)

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 import report_example as example
 from calibench import evaluate
-from calibench.data.hashing import text_sha256
+from calibench.hashing import text_sha256
 from calibench.metrics.selective import KINDS
 from calibench.records import Record, write_records
 from calibench.registry import METRICS

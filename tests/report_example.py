@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from calibench.data.hashing import text_sha256
+from calibench.hashing import text_sha256
 from calibench.records import SCHEMA, Record, write_records
 from calibench.types import FloatArray, IntArray
 

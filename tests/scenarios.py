@@ -20,8 +20,8 @@ from transformers import PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from calibench.checkpoint import Checkpoint
-from calibench.data.hashing import weights_sha256
 from calibench.errors import RefusedError
+from calibench.hashing import weights_sha256
 from calibench.hub import quiet
 from calibench.method import Method
 from calibench.registry import METHODS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from calibench.resampling import draw_labels
+from calibench.stats.resampling import draw_labels
 from calibench.types import Evaluation, FloatArray
 
 

@@ -16,11 +16,11 @@ from datasets import Dataset as Table
 from hypothesis import given
 from hypothesis import strategies as st
 
-from calibench.data.hashing import dataset_sha256
 from calibench.data.huggingface import load
 from calibench.data.labels import OUT_OF_SCOPE, align, match_labels, shorten
 from calibench.data.subset import in_scope, limit, take
 from calibench.errors import CalibenchError, UsageError
+from calibench.hashing import dataset_sha256
 from calibench.types import Dataset
 
 TEXTS = ["a fine film", "a dull plot", "not bad at all"]

@@ -23,7 +23,7 @@ from calibench.metrics.detection import OOS_AUPR, OOS_AUROC, OOS_FPR95, paired_a
 from calibench.metrics.scoring import ACCURACY
 from calibench.metrics.select import select_metrics
 from calibench.metrics.selective import AURC
-from calibench.stats import bootstrap_interval
+from calibench.stats.bootstrap import bootstrap_interval
 from calibench.types import Evaluation, FloatArray
 from simulated import simulated, softmax
 

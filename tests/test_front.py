@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from calibench import front, noninferiority
-from calibench.intervals import quantiles
 from calibench.metrics.calibration import ECE, ECE_DEBIASED
 from calibench.metrics.scoring import NLL
 from calibench.metrics.selective import AURC
 from calibench.noninferiority import Bounds
-from calibench.ratios import ratio_interval
-from calibench.stats import bootstrap_interval
+from calibench.stats.bootstrap import bootstrap_interval
+from calibench.stats.intervals import quantiles
+from calibench.stats.ratios import ratio_interval
 from calibench.types import Evaluation
 
 levels = st.integers(0, 4).map(float)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
-from calibench import intervals
+from calibench.stats import intervals
 from calibench.types import FloatArray
 
 

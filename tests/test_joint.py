@@ -15,13 +15,13 @@ from sklearn.metrics import roc_auc_score
 import oos_data
 from calibench.checkpoint import Checkpoint
 from calibench.errors import UsageError
-from calibench.intervals import wilson
 from calibench.joint import choose_threshold, joint_fields
 from calibench.method import Method
 from calibench.predictions import load_predictions
 from calibench.records import Record, load_records
 from calibench.registry import METHODS
 from calibench.run import run
+from calibench.stats.intervals import wilson
 from calibench.types import Evaluation, Plan, Predictive
 from simulated import softmax
 

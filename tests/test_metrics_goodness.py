@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from calibench import stats
 from calibench.metrics.decomposition import SHARPNESS, brier_decomposition
 from calibench.metrics.goodness import CalibrationTest, kolmogorov_smirnov, kuiper, spiegelhalter
 from calibench.metrics.inputs import top_label
 from calibench.metrics.scoring import BRIER
 from calibench.metrics.smooth import SMOOTH_ECE, kernel_reliability
+from calibench.stats import bootstrap
 from calibench.types import Evaluation, FloatArray, IntArray
 from simulated import simulated
 
@@ -119,7 +119,7 @@ def test_smooth_ece_counts_certain_predictions_in_full() -> None:
 def test_smooth_ece_intervals_cover_a_calibrated_model() -> None:
     """A true error of zero is inside in at least 94% of 300 intervals (right ones fail 1 in 1,000)."""
     intervals = [
-        stats.bootstrap_interval(SMOOTH_ECE, simulated(seed, 300), resamples=200, seed=seed)
+        bootstrap.bootstrap_interval(SMOOTH_ECE, simulated(seed, 300), resamples=200, seed=seed)
         for seed in range(300)
     ]
     assert np.mean([interval.low == 0.0 for interval in intervals]) >= 0.935

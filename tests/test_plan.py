@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from calibench.checkpoint import Checkpoint
-from calibench.data.hashing import plan_sha256, text_sha256, weights_sha256
 from calibench.data.plan import DEFAULT_TOKEN_BUDGET, Planner, blocks, map_batches, positions
 from calibench.errors import UsageError
+from calibench.hashing import plan_sha256, text_sha256, weights_sha256
 from calibench.types import Batch, Plan, Text
 from tiny_models import EXACT, MAX_LENGTH, WORDS, sentences, tiny_checkpoint, tiny_tokenizer
 

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 import report_example as example
-from calibench.data.hashing import text_sha256
 from calibench.errors import CalibenchError, UsageError
+from calibench.hashing import text_sha256
 from calibench.records import load_records, write_records
 from calibench.report import examples, groups, tables, write_html
 from calibench.report.front import front_table

@@ -15,7 +15,7 @@ import oos_data
 from calibench import memory
 from calibench.cli import main
 from calibench.data.embedded import load
-from calibench.data.hashing import plan_sha256
+from calibench.hashing import plan_sha256
 from calibench.method import Method
 from calibench.models import load_checkpoint
 from calibench.predictions import load_predictions

@@ -22,8 +22,8 @@ from transformers import (
 )
 
 from calibench.checkpoint import Checkpoint
-from calibench.data.hashing import weights_sha256
 from calibench.data.plan import Planner
+from calibench.hashing import weights_sha256
 from calibench.types import Plan, Text
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")

@@ -9,7 +9,7 @@ reach far into the tail, where 10,000 resamples have nothing to count, and are a
 for the whole family, methods times metrics: with 95% probability no verdict is a false alarm.
 
 Examples are what is resampled. Masks that are drawn for each example vary with it; what all examples share,
-such as an assignment to folds, is that of the seed that was run: see `calibench.montecarlo`.
+such as an assignment to folds, is that of the seed that was run: see `calibench.stats.montecarlo`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ import numpy as np
 from scipy import special
 
 from calibench.errors import CalibenchError
-from calibench.intervals import (
+from calibench.metrics.calibration import ECE_DEBIASED
+from calibench.metrics.detection import OOS_AUROC, Placements, paired_auroc, placements, score_of
+from calibench.metrics.scoring import ACCURACY, BRIER, NLL
+from calibench.stats.intervals import (
     Ends,
     accelerated,
     cautious_mean,
@@ -32,10 +35,7 @@ from calibench.intervals import (
     paired_shares,
     two_sided,
 )
-from calibench.metrics.calibration import ECE_DEBIASED
-from calibench.metrics.detection import OOS_AUROC, Placements, paired_auroc, placements, score_of
-from calibench.metrics.scoring import ACCURACY, BRIER, NLL
-from calibench.resampling import BLOCK, resampled_sums
+from calibench.stats.resampling import BLOCK, resampled_sums
 from calibench.types import Evaluation, FloatArray, IntArray, Interval, Metric
 
 #: The metrics on which there is a verdict; all others only describe. Plug-in calibration errors are not

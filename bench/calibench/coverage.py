@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from calibench.conformal import FittedSets, Thresholds, order_statistic
-from calibench.intervals import skew_corrected, wilson
+from calibench.stats.intervals import skew_corrected, wilson
 from calibench.types import BoolArray, FloatArray, IntArray, Interval
 
 LEVEL = 0.95

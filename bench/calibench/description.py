@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from calibench.comparison import Pair
-from calibench.intervals import quantiles
-from calibench.resampling import resampled_together
+from calibench.stats.intervals import quantiles
+from calibench.stats.resampling import resampled_together
 from calibench.types import Evaluation, FloatArray, IntArray, Interval, Metric
 
 #: Resamples of a metric that is slow to resample: without moments, or with more than `WIDE` sums.

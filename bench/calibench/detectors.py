@@ -22,8 +22,8 @@ from scipy import special
 
 from calibench.comparison import FEWEST, holm
 from calibench.front import SAME_COST
-from calibench.intervals import two_sided
 from calibench.metrics.detection import Placements, paired_auroc
+from calibench.stats.intervals import two_sided
 
 LEVEL = 0.95
 

@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from calibench.intervals import quantiles, two_sided
 from calibench.metrics.inputs import top_label
 from calibench.metrics.selective import uncertainty
-from calibench.resampling import EXACT_EXAMPLES, blocks, resample_counts, resampled_together
+from calibench.stats.intervals import quantiles, two_sided
+from calibench.stats.resampling import EXACT_EXAMPLES, blocks, resample_counts, resampled_together
 from calibench.types import Evaluation, FloatArray, Metric
 
 #: Draws of every joint distribution: a probability of one half is known to .016.

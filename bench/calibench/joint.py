@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from calibench.intervals import wilson
 from calibench.metrics.detection import score_of
 from calibench.metrics.selective import MAX_PROBABILITY, own_score
+from calibench.stats.intervals import wilson
 from calibench.types import Evaluation, FloatArray, Interval
 
 LEVEL = 0.95

@@ -14,9 +14,9 @@ from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
 from calibench.checkpoint import Checkpoint
-from calibench.data.hashing import weights_sha256
 from calibench.devices import check_dtype, find_device, find_dtype
 from calibench.errors import CalibenchError, UsageError
+from calibench.hashing import weights_sha256
 from calibench.hub import UnreachableError, find_commit, hub_errors, local_path, one_line, quiet
 from calibench.types import Member
 

@@ -14,8 +14,8 @@ from typing import Literal
 import numpy as np
 from scipy import special
 
-from calibench.intervals import mean_spread_skew, skew_corrected
 from calibench.metrics.scoring import negative_log_likelihood
+from calibench.stats.intervals import mean_spread_skew, skew_corrected
 from calibench.types import Evaluation, FloatArray
 
 #: Nats per example: what it costs to say .43 where .50 is right, or .85 where .90 is.

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibench.errors import UsageError
-from calibench.intervals import quantiles
-from calibench.resampling import blocks
-from calibench.stats import bootstrap_interval
+from calibench.stats.bootstrap import bootstrap_interval
+from calibench.stats.intervals import quantiles
+from calibench.stats.resampling import blocks
 from calibench.types import Evaluation, FloatArray, IntArray, Interval, Metric
 
 

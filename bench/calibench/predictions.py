@@ -72,7 +72,7 @@ def write_predictions(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from calibench.data.hashing import text_sha256
+    from calibench.hashing import text_sha256
 
     columns: dict[str, Any] = {
         "index": dataset.rows,

@@ -17,10 +17,10 @@ import torch
 from numpy.typing import NDArray
 
 from calibench.checkpoint import Checkpoint
-from calibench.data.hashing import plan_sha256
 from calibench.data.plan import map_batches
 from calibench.encoder import Encoder
 from calibench.errors import CalibenchError
+from calibench.hashing import plan_sha256
 from calibench.sharing import alone, charge
 from calibench.types import Batch, IntArray, LabelledPlan
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from calibench import stats
 from calibench.metrics.calibration import ECE, ECE_15, ECE_CLASSWISE, ECE_DEBIASED, ECE_EQUAL_MASS, MCE
 from calibench.metrics.scoring import ACCURACY, BRIER, NLL
+from calibench.stats import bootstrap
 from calibench.types import Evaluation, Metric
 
 #: The largest size takes about a gigabyte and is left to whoever asks for it.
@@ -40,7 +40,10 @@ def test_a_metric_of_n_predictions(benchmark: BenchmarkFixture, metric: Metric, 
 def test_a_bootstrap_interval_of_n_predictions(benchmark: BenchmarkFixture, n: int) -> None:
     """ECE with an interval from 1,000 resamples."""
     interval = benchmark.pedantic(
-        stats.bootstrap_interval, args=(ECE, predictions(n)), kwargs={"resamples": 1000, "seed": 1}, rounds=3
+        bootstrap.bootstrap_interval,
+        args=(ECE, predictions(n)),
+        kwargs={"resamples": 1000, "seed": 1},
+        rounds=3,
     )
     assert interval.reason is None
 
@@ -49,6 +52,6 @@ def test_a_bootstrap_interval_of_n_predictions(benchmark: BenchmarkFixture, n: i
 def test_a_noise_floor_of_n_predictions(benchmark: BenchmarkFixture, n: int) -> None:
     """ECE's noise floor from 1,000 sets of labels."""
     interval = benchmark.pedantic(
-        stats.noise_floor, args=(ECE, predictions(n).probs), kwargs={"draws": 1000, "seed": 1}, rounds=1
+        bootstrap.noise_floor, args=(ECE, predictions(n).probs), kwargs={"draws": 1000, "seed": 1}, rounds=1
     )
     assert interval.reason is None

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from calibench.data.grammar import LABEL_NAMES
-from calibench.data.hashing import dataset_sha256
 from calibench.errors import CalibenchError, UsageError
+from calibench.hashing import dataset_sha256
 from calibench.types import Dataset
 
 NAME = "calibench-sentiment"

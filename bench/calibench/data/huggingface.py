@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from calibench.data.hashing import dataset_sha256
 from calibench.data.subset import limit
 from calibench.errors import CalibenchError, UsageError
+from calibench.hashing import dataset_sha256
 from calibench.hub import UnreachableError, find_commit, hub_errors, local_path, one_line, quiet
 from calibench.types import Dataset, IntArray, Text
 

@@ -21,8 +21,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from calibench.data.hashing import dataset_sha256
 from calibench.errors import UsageError
+from calibench.hashing import dataset_sha256
 from calibench.seeds import derived_seed
 from calibench.types import Dataset, FloatArray, Text
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from calibench.data.hashing import dataset_sha256
 from calibench.errors import UsageError
+from calibench.hashing import dataset_sha256
 from calibench.types import Dataset, IntArray
 
 

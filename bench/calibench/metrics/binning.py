@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from calibench.intervals import Direction, inverted_norm, squared_norm
 from calibench.metrics.inputs import checked, top_label
+from calibench.stats.intervals import Direction, inverted_norm, squared_norm
 from calibench.types import Evaluation, FloatArray, IntArray, Metric, Moments
 
 

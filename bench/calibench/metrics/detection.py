@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from calibench.metrics.selective import ENTROPY, MAX_PROBABILITY, own_score, uncertainty
-from calibench.resampling import blocks, resample_counts
+from calibench.stats.resampling import blocks, resample_counts
 from calibench.types import Evaluation, FloatArray, Metric
 
 Mask = NDArray[np.bool_]

@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from calibench.intervals import skew_corrected, wilson
 from calibench.metrics.inputs import checked, top_label
+from calibench.stats.intervals import skew_corrected, wilson
 from calibench.types import Evaluation, FloatArray, Metric, Moments
 
 #: Smallest probability whose logarithm is taken: the smallest normal float64, so that a true class that was

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from scipy import fft
 
-from calibench.intervals import Direction, inverted_norm, quantiles
 from calibench.metrics.binning import features_by_bin, sums_by_bin
 from calibench.metrics.inputs import checked, top_label
-from calibench.resampling import resampled_sums
+from calibench.stats.intervals import Direction, inverted_norm, quantiles
+from calibench.stats.resampling import resampled_sums
 from calibench.types import Evaluation, FloatArray, IntArray, Metric, Moments
 
 #: Cells on [0, 1]; confidences are split between the two nearest centres.

@@ -14,7 +14,6 @@ from calibench.comparison import FAMILY, UNDECIDED, family_of, paired
 from calibench.contrast import Contrast, contrasts
 from calibench.metrics.calibration import ECE
 from calibench.metrics.detection import OOS_AUROC
-from calibench.montecarlo import FEWEST_SEEDS, sd_over_passes, sd_over_seeds
 from calibench.predictions import Predictions
 from calibench.records import Record, dig, load_records
 from calibench.report.examples import stored_predictions
@@ -23,6 +22,7 @@ from calibench.report.numbers import fraction, signed, significant, span
 from calibench.report.tables import ABSENT, Cell, Column, Table, build
 from calibench.report.tradeoff import evaluation_of
 from calibench.report.words import code
+from calibench.stats.montecarlo import FEWEST_SEEDS, sd_over_passes, sd_over_seeds
 from calibench.types import Evaluation, Interval, Metric
 
 

@@ -20,7 +20,7 @@ def texts_of(section: Section, dataset: str | None) -> dict[str, str]:
         UsageError: the data are not to be found, or a folder is needed and was not named.
         CalibenchError: the hub could not be reached, or the files cannot be read.
     """
-    from calibench.data.hashing import text_sha256
+    from calibench.hashing import text_sha256
     from calibench.registry import DATASETS
 
     data = section.common("data")

@@ -10,8 +10,8 @@ from functools import partial
 
 import numpy as np
 
-from calibench.intervals import quantiles
-from calibench.resampling import EXACT_EXAMPLES, resampled_together, self_drawn_values
+from calibench.stats.intervals import quantiles
+from calibench.stats.resampling import EXACT_EXAMPLES, resampled_together, self_drawn_values
 from calibench.types import Evaluation, FloatArray, Interval, Metric, Moments
 
 
@@ -34,7 +34,7 @@ def bootstrap_intervals(
     """The metrics, each with an interval for its value over the distribution that the examples come from.
 
     The percentile bootstrap over examples (Efron 1979), or what the metric's moments name in its place where
-    that does not cover; see `calibench.intervals`. A metric may bring a bootstrap of its own. Where no
+    that does not cover; see `calibench.stats.intervals`. A metric may bring a bootstrap of its own. Where no
     interval holds, the metric says why. One seed
     gives the same resamples to every metric of as many examples. A metric without moments is evaluated on
     each resample, which takes time in proportion to N * resamples.

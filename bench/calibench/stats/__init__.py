@@ -1,0 +1,1 @@
+"""Ends of intervals, resampling, bootstrap and ratios: numbers in, numbers out."""
