@@ -15,8 +15,8 @@ import report_example as example
 from calibench import evaluate
 from calibench.hashing import text_sha256
 from calibench.metrics.selective import KINDS
-from calibench.records import Record, write_records
 from calibench.registry import METRICS
+from calibench.store.records import Record, write_records
 from calibench.types import Evaluation, FloatArray
 from simulated import softmax
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from calibench.hashing import text_sha256
-from calibench.records import SCHEMA, Record, write_records
+from calibench.store.records import SCHEMA, Record, write_records
 from calibench.types import FloatArray, IntArray
 
 LABELS = ["negative", "positive"]

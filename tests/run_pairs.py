@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 import report_example as example
-from calibench.records import Record, load_records, write_records
+from calibench.store.records import Record, load_records, write_records
 from report_example import Spec
 
 REFERENCE = Spec("frequentist", 1.5, 1.0, passes=1)

@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 
 from calibench.cli import main
 from calibench.display import Display
-from calibench.records import RECORDS, load_records
+from calibench.store.records import RECORDS, load_records
 from stub_hub import StubHub
 
 SMALL = ["-L", "24", "--passes", "2", "--fast", "--token-budget", "128"]

@@ -21,8 +21,6 @@ from calibench.outcomes import Outcome
 from calibench.posthoc import cross_fit
 from calibench.posthoc.folds import stratified_folds
 from calibench.posthoc.temperature import Temperature
-from calibench.predictions import load_predictions
-from calibench.records import Record, load_records
 from calibench.report import content, groups, style, write_csv, write_html
 from calibench.report.reproduce import command
 from calibench.report.sets import sets_drawing, sets_table, sets_words, verdict
@@ -30,6 +28,8 @@ from calibench.report.terminal import terminal_table
 from calibench.run import run
 from calibench.seeds import derived_seed
 from calibench.session import Session
+from calibench.store.predictions import load_predictions
+from calibench.store.records import Record, load_records
 from calibench.suites.loader import load_suite, parse_suite
 from calibench.suites.overrides import Overrides, override
 from calibench.suites.spec import CalibrationSpec, ConformalSpec, MethodSpec, Suite, TimingSpec

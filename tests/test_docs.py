@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from calibench.records import Record, load_records
 from calibench.report.groups import sections
 from calibench.report.numbers import bound, fraction, interval, memory, significant
+from calibench.store.records import Record, load_records
 from stub_hub import suite_hub
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -21,13 +21,13 @@ from calibench.cells import Cell, cells_of, identified, left_out
 from calibench.checkpoint import Checkpoint
 from calibench.errors import RefusedError, UsageError
 from calibench.models import identify, load_checkpoint
-from calibench.naming import telling_parameters
-from calibench.paths import base_name, folders, scrubbed, without_paths
-from calibench.records import load_records
 from calibench.report.groups import sections
 from calibench.report.reproduce import command, provenance
 from calibench.run import run
 from calibench.running import Running
+from calibench.store.naming import telling_parameters
+from calibench.store.paths import base_name, folders, scrubbed, without_paths
+from calibench.store.records import load_records
 from calibench.suites.loader import load_suite, parse_suite
 from calibench.suites.overrides import Overrides, override
 from calibench.suites.spec import MethodSpec, TimingSpec

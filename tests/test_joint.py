@@ -17,11 +17,11 @@ from calibench.checkpoint import Checkpoint
 from calibench.errors import UsageError
 from calibench.joint import choose_threshold, joint_fields
 from calibench.method import Method
-from calibench.predictions import load_predictions
-from calibench.records import Record, load_records
 from calibench.registry import METHODS
 from calibench.run import run
 from calibench.stats.intervals import wilson
+from calibench.store.predictions import load_predictions
+from calibench.store.records import Record, load_records
 from calibench.types import Evaluation, Plan, Predictive
 from simulated import softmax
 

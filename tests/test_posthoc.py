@@ -325,7 +325,7 @@ def test_vector_scaling_is_the_minimum_of_its_loss() -> None:
 @EVERY
 def test_a_record_can_hold_the_parameters(name: str) -> None:
     """Parameters are JSON, of a size that does not grow with the examples."""
-    from calibench.records import to_json
+    from calibench.store.records import to_json
 
     probs, labels, _ = simulated(500, 2)
     assert len(to_json(cross_fit(POSTHOC.load(name), probs, labels).parameters)) < 1500

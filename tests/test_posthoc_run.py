@@ -17,13 +17,13 @@ from calibench.metrics.calibration import ECE
 from calibench.metrics.scoring import NLL
 from calibench.posthoc import Calibrator, cross_fit, log_of
 from calibench.posthoc.temperature import Temperature
-from calibench.predictions import load_predictions
-from calibench.records import Record
 from calibench.registry import METHODS, POSTHOC
 from calibench.report.groups import sections
 from calibench.report.reproduce import command
 from calibench.run import run
 from calibench.seeds import derived_seed
+from calibench.store.predictions import load_predictions
+from calibench.store.records import Record
 from calibench.suites.loader import load_suite, parse_suite
 from calibench.suites.overrides import Overrides, override
 from calibench.suites.spec import CalibrationSpec, MethodSpec, Suite, TimingSpec

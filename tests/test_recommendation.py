@@ -10,11 +10,11 @@ import pytest
 
 import report_example as example
 from calibench.recommendation import Candidate, decide
-from calibench.records import load_records, write_records
 from calibench.report import groups, write_report
 from calibench.report.matched import baseline, matched_table, matches
 from calibench.report.recommendation import recommendation
 from calibench.report.tradeoff import points, tradeoff
+from calibench.store.records import load_records, write_records
 from calibench.types import Evaluation, FloatArray
 
 Spec = example.Spec

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from calibench.errors import CalibenchError, UsageError
-from calibench.files import write_whole
-from calibench.predictions import load_predictions, write_predictions
-from calibench.records import RECORDS, SCHEMA, load_records, to_json, write_records
+from calibench.store.files import write_whole
+from calibench.store.predictions import load_predictions, write_predictions
+from calibench.store.records import RECORDS, SCHEMA, load_records, to_json, write_records
 from calibench.types import Dataset, Predictive
 
 

@@ -20,7 +20,6 @@ from rich.console import Console
 import report_example as example
 from calibench import cli
 from calibench.errors import UsageError
-from calibench.records import Record, load_records, write_records
 from calibench.report import (
     groups,
     markdown,
@@ -30,6 +29,7 @@ from calibench.report import (
     terminal,
     write_report,
 )
+from calibench.store.records import Record, load_records, write_records
 
 
 @pytest.fixture(scope="module")

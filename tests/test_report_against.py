@@ -15,13 +15,13 @@ import report_example as example
 from calibench.comparison import FAMILY, compare
 from calibench.metrics.calibration import ECE
 from calibench.metrics.scoring import NLL
-from calibench.predictions import load_predictions
-from calibench.records import Record, load_records, write_records
 from calibench.report import write_report
 from calibench.report.against import against, against_words, closing, details_table, footer
 from calibench.report.groups import Section, sections
 from calibench.report.html import write_html
 from calibench.stats.montecarlo import sd_over_passes, sd_over_seeds
+from calibench.store.predictions import load_predictions
+from calibench.store.records import Record, load_records, write_records
 from calibench.types import Evaluation, FloatArray
 from run_pairs import METHOD, REFERENCE, run
 from simulated import simulated

@@ -17,8 +17,8 @@ from huggingface_hub.repocard_data import model_index_to_eval_results
 import report_example as example
 from calibench import cli
 from calibench.errors import UsageError
-from calibench.records import Record, load_records, write_records
 from calibench.report import write_csv, write_json, write_model_card
+from calibench.store.records import Record, load_records, write_records
 
 
 @pytest.fixture(scope="module")

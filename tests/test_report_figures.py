@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 import report_example as example
-from calibench.predictions import load_predictions
-from calibench.records import Record, load_records
 from calibench.report import figures, groups, published, style, write_report
 from calibench.report.curves import curve_drawings
+from calibench.store.predictions import load_predictions
+from calibench.store.records import Record, load_records
 
 
 @pytest.fixture(scope="module")

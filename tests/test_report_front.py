@@ -13,10 +13,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.patches import Rectangle
 
 import report_example as example
-from calibench.records import load_records, write_records
 from calibench.report import groups, labels, style
 from calibench.report.front import front_drawing, front_table
 from calibench.report.tradeoff import Tradeoff, points, tradeoff
+from calibench.store.records import load_records, write_records
 
 FIFTEEN = (
     *example.METHODS,

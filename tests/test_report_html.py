@@ -18,11 +18,11 @@ import pytest
 import report_example as example
 from calibench.errors import CalibenchError, UsageError
 from calibench.hashing import text_sha256
-from calibench.records import load_records, write_records
 from calibench.report import examples, groups, tables, write_html
 from calibench.report.front import front_table
 from calibench.report.texts import texts_of
 from calibench.report.tradeoff import points, tradeoff
+from calibench.store.records import load_records, write_records
 
 TEN = (
     *example.METHODS,

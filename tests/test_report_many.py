@@ -14,8 +14,6 @@ from sklearn.metrics import roc_auc_score, roc_curve
 
 import many_methods as example
 from calibench.detectors import Choice
-from calibench.predictions import load_predictions
-from calibench.records import Record, load_records, write_records
 from calibench.report import content, groups, style, tables, write_csv, write_model_card
 from calibench.report.detectors import detector_choice, detector_words
 from calibench.report.groups import Entry, Section
@@ -24,6 +22,8 @@ from calibench.report.scope import detection_drawing, detection_table, joint_tab
 from calibench.report.selective import selective_table
 from calibench.report.terminal import terminal_table
 from calibench.report.tradeoff import points
+from calibench.store.predictions import load_predictions
+from calibench.store.records import Record, load_records, write_records
 
 CHOSEN = {
     "frequentist",

@@ -13,13 +13,13 @@ from sklearn.metrics import roc_curve
 
 import oos_data
 import report_example as example
-from calibench.predictions import load_predictions
-from calibench.records import Record, load_records, write_records
 from calibench.report import content, groups, style, write_html, write_report
 from calibench.report.numbers import interval
 from calibench.report.scope import detection_drawing, detection_table, joint_table, other_scores_table
 from calibench.report.terminal import terminal_table
 from calibench.run import run
+from calibench.store.predictions import load_predictions
+from calibench.store.records import Record, load_records, write_records
 
 
 @pytest.fixture(scope="module")

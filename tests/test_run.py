@@ -14,10 +14,10 @@ from calibench.checkpoint import Checkpoint
 from calibench.errors import UsageError
 from calibench.method import Method
 from calibench.models import load_checkpoint
-from calibench.predictions import load_predictions
-from calibench.records import RECORDS, Record, load_records
 from calibench.registry import METHODS
 from calibench.run import run
+from calibench.store.predictions import load_predictions
+from calibench.store.records import RECORDS, Record, load_records
 from calibench.suites.loader import load_suite
 from calibench.suites.spec import MethodSpec, Suite, TimingSpec
 from calibench.types import Plan, Predictive

@@ -19,13 +19,13 @@ from calibench.data.shift import CORRUPTIONS, corrupt, shifted
 from calibench.errors import UsageError
 from calibench.method import Method
 from calibench.posthoc import log_of
-from calibench.records import Record
 from calibench.registry import METHODS
 from calibench.report import groups, style, write_html, write_report
 from calibench.report.numbers import interval
 from calibench.report.reproduce import command
 from calibench.report.shifts import shift_drawings, shift_matrix, shift_table
 from calibench.run import run
+from calibench.store.records import Record
 from calibench.suites.loader import load_suite
 from calibench.suites.overrides import Overrides, override
 from calibench.suites.spec import MethodSpec, ShiftSpec, Suite

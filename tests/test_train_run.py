@@ -18,10 +18,10 @@ from calibench.data.embedded import load
 from calibench.hashing import plan_sha256
 from calibench.method import Method
 from calibench.models import load_checkpoint
-from calibench.predictions import load_predictions
-from calibench.records import Record, load_records
 from calibench.registry import METHODS
 from calibench.run import run
+from calibench.store.predictions import load_predictions
+from calibench.store.records import Record, load_records
 from calibench.suites.loader import load_suite
 from calibench.suites.overrides import Overrides, override
 from calibench.suites.spec import Suite, TrainSpec

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from calibench.method import Method, bind, parameters
-from calibench.paths import without_paths
 from calibench.registry import METHODS, POSTHOC
+from calibench.store.paths import without_paths
 from calibench.suites.spec import MethodSpec, Suite
 from calibench.types import Member
 

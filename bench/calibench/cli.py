@@ -211,8 +211,8 @@ def show(records: Path) -> None:
     """Print the records of a run folder or records file in full."""
     from rich.console import Console
 
-    from calibench.records import load_records
     from calibench.report.terminal import show_record
+    from calibench.store.records import load_records
 
     console = Console()
     for record in load_records(records):

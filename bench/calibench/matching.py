@@ -16,9 +16,9 @@ import numpy as np
 
 from calibench.comparison import Pair
 from calibench.errors import UsageError
-from calibench.naming import telling_parameters
-from calibench.predictions import Predictions, load_predictions
-from calibench.records import Record, dig, load_records
+from calibench.store.naming import telling_parameters
+from calibench.store.predictions import Predictions, load_predictions
+from calibench.store.records import Record, dig, load_records
 from calibench.types import FloatArray, IntArray
 
 _DATA = ("name", "config", "split", "revision", "limit", "n", "labels", "sha256")

@@ -13,12 +13,12 @@ from calibench.asides import Aside
 from calibench.conformal import FittedSets, Recipe
 from calibench.errors import CalibenchError
 from calibench.posthoc import Calibrator, cross_fit, log_of
-from calibench.records import Record
 from calibench.registry import POSTHOC
 from calibench.running import Running
 from calibench.seeds import derived_seed
 from calibench.session import Session
 from calibench.setting import Setting
+from calibench.store.records import Record
 from calibench.types import BoolArray, Dataset, FloatArray, IntArray, Predictive
 
 

@@ -16,11 +16,11 @@ from calibench.errors import CalibenchError
 from calibench.outcomes import Outcome, Sets, check_usable
 from calibench.posthoc import cross_fit
 from calibench.posthoc.folds import stratified_folds
-from calibench.records import Record
 from calibench.registry import POSTHOC
 from calibench.seeds import derived_seed
 from calibench.session import Session
 from calibench.setting import Setting
+from calibench.store.records import Record
 from calibench.suites.spec import Suite, recipes_of
 from calibench.types import FloatArray, IntArray, Predictive
 

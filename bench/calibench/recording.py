@@ -10,25 +10,26 @@ from typing import Any
 import numpy as np
 
 import calibench
-from calibench import environment, memory, records
+from calibench import environment, memory
 from calibench.asides import Aside
 from calibench.cells import Cell
 from calibench.errors import CalibenchError
 from calibench.evaluate import curve_values, evaluation_of, metric_values, probs_at, shift_values
 from calibench.joint import joint_fields
-from calibench.journal import Entries
 from calibench.method import Method
 from calibench.metrics.select import select_metrics
 from calibench.outcomes import FittedStep, Outcome, elsewhere, joined, outcomes_of
-from calibench.paths import folders, scrubbed, without_paths
 from calibench.prediction_sets import with_sets
-from calibench.predictions import write_predictions
-from calibench.records import Record
 from calibench.registry import METHODS, distribution
 from calibench.running import Running, again_key
 from calibench.session import Session
 from calibench.setting import Setting
 from calibench.shared_time import SharedTime
+from calibench.store import records
+from calibench.store.journal import Entries
+from calibench.store.paths import folders, scrubbed, without_paths
+from calibench.store.predictions import write_predictions
+from calibench.store.records import Record
 from calibench.summary import timing_values
 from calibench.types import Dataset, Evaluation, Metric, Predictive
 from calibench.yardstick import error_fields

@@ -7,16 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from calibench import records
 from calibench.cells import Cell, cells_of, identified, left_out
 from calibench.errors import UsageError
 from calibench.prediction_sets import lacks_sets
 from calibench.progress import Progress, Silent
 from calibench.recording import make_records
-from calibench.records import Record
 from calibench.running import Running, once_more
 from calibench.session import Session
 from calibench.setting import Setting, load_setting
+from calibench.store import records
+from calibench.store.records import Record
 from calibench.suites.spec import Suite, recipes_of
 
 Overwrite = Literal["always", "never", "only-missing"]

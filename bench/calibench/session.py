@@ -18,13 +18,13 @@ import torch
 from calibench import memory
 from calibench.encoder import Encoder
 from calibench.errors import CalibenchError
-from calibench.journal import Journal
 from calibench.method import Method
 from calibench.progress import Progress
 from calibench.running import Running
 from calibench.seeds import derived_seed
 from calibench.setting import Setting
 from calibench.sharing import alone, charges, sharing
+from calibench.store.journal import Journal
 from calibench.timing import Timed, frozen_heap, time_prediction
 from calibench.types import IntArray, Predictive
 from calibench.untimed import Untimed

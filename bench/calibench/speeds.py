@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from calibench.matching import Match, shortened
-from calibench.records import Record, dig
 from calibench.stats.ratios import median_ratio_interval, ratio_interval
+from calibench.store.records import Record, dig
 from calibench.types import Interval
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from calibench.journal import Entries
 from calibench.stats.ratios import median_ratio_interval, percentile_interval, ratio_interval
+from calibench.store.journal import Entries
 
 QUANTILES = {"p50": 50, "p90": 90, "p95": 95, "p99": 99}
 

@@ -11,7 +11,6 @@ import numpy as np
 from calibench.asides import Aside
 from calibench.calibration import CalibrationSplit
 from calibench.errors import CalibenchError
-from calibench.journal import Journal
 from calibench.method import bind
 from calibench.progress import Progress
 from calibench.registry import METHODS
@@ -19,6 +18,7 @@ from calibench.running import Running
 from calibench.seeds import derived_seed
 from calibench.setting import Setting
 from calibench.sharing import sharing
+from calibench.store.journal import Journal
 from calibench.timing import time_prediction
 from calibench.types import FloatArray, Plan, Predictive
 

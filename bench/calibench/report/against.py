@@ -14,8 +14,6 @@ from calibench.comparison import FAMILY, UNDECIDED, family_of, paired
 from calibench.contrast import Contrast, contrasts
 from calibench.metrics.calibration import ECE
 from calibench.metrics.detection import OOS_AUROC
-from calibench.predictions import Predictions
-from calibench.records import Record, dig, load_records
 from calibench.report.examples import stored_predictions
 from calibench.report.groups import Entry, Section, sections
 from calibench.report.numbers import fraction, signed, significant, span
@@ -23,6 +21,8 @@ from calibench.report.tables import ABSENT, Cell, Column, Table, build
 from calibench.report.tradeoff import evaluation_of
 from calibench.report.words import code
 from calibench.stats.montecarlo import FEWEST_SEEDS, sd_over_passes, sd_over_seeds
+from calibench.store.predictions import Predictions
+from calibench.store.records import Record, dig, load_records
 from calibench.types import Evaluation, Interval, Metric
 
 

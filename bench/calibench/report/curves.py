@@ -13,12 +13,12 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from calibench.records import dig
 from calibench.report import style
 from calibench.report.drawing import Drawing
 from calibench.report.groups import Entry, Section
 from calibench.report.numbers import fraction, significant
 from calibench.report.published import Published, published
+from calibench.store.records import dig
 
 _PER_ROW = 3
 _WIDE, _NARROW = 0.16, 0.45

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 from calibench.detectors import Choice, Detector, choose
 from calibench.metrics.detection import placements, score_of
-from calibench.records import dig
 from calibench.report.groups import Entry, Section
 from calibench.report.numbers import bound, fraction, interval, seconds, significant
 from calibench.report.tradeoff import Point
 from calibench.report.words import code, names
+from calibench.store.records import dig
 
 
 def detector_choice(found: Sequence[Point]) -> Choice | None:

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from calibench.errors import CalibenchError
-from calibench.predictions import Predictions, load_predictions
 from calibench.report.groups import Entry, Section
+from calibench.store.predictions import Predictions, load_predictions
 from calibench.types import FloatArray, IntArray
 
 SHOWN = 10

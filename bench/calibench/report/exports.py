@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from calibench.errors import UsageError
-from calibench.files import write_whole
-from calibench.records import Record, dig, load_records, records_file
 from calibench.report.against import against
 from calibench.report.groups import Entry, Section, is_copy, sections
+from calibench.store.files import write_whole
+from calibench.store.records import Record, dig, load_records, records_file
 
 CSV = "report.csv"
 JSON = "report.json"

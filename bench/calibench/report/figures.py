@@ -12,13 +12,13 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from calibench.metrics.calibration import ReliabilityCurve, reliability
-from calibench.predictions import load_predictions
-from calibench.records import dig
 from calibench.report import style
 from calibench.report.drawing import Drawing
 from calibench.report.examples import has_predictions
 from calibench.report.groups import Entry, Section
 from calibench.report.numbers import fraction, interval, tick
+from calibench.store.predictions import load_predictions
+from calibench.store.records import dig
 
 _PER_ROW = 4
 #: More panels than this are drawn smaller, and more of them beside each other.

@@ -14,13 +14,13 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from calibench.front import SAME_COST, Box, nondominated
-from calibench.records import Record
 from calibench.report import labels, style
 from calibench.report.drawing import Drawing
 from calibench.report.groups import Section
 from calibench.report.numbers import fraction, percent, significant, tick
 from calibench.report.tables import ABSENT, Cell, Column, Table, build
 from calibench.report.tradeoff import COSTS, QUALITIES, Point, Tradeoff
+from calibench.store.records import Record
 
 _PANELS = {"nll": "NLL (lower is better)", "ece": "ECE (lower is better)"}
 _REGION = 0.14

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from calibench.naming import telling_parameters
-from calibench.records import Record, dig
+from calibench.store.naming import telling_parameters
+from calibench.store.records import Record, dig
 
 _DATA = ("name", "config", "split", "revision", "sha256", "n", "limit")
 _MODEL = ("name", "revision", "sha256", "dtype", "device", "attention")

@@ -8,8 +8,6 @@ from html import escape
 from importlib.resources import files
 from pathlib import Path
 
-from calibench.files import write_whole
-from calibench.records import Record, load_records
 from calibench.report import examples, reproduce, style, words
 from calibench.report.content import Part, parts
 from calibench.report.drawing import Drawing
@@ -17,6 +15,8 @@ from calibench.report.grid import Box, Head, grid, records_table
 from calibench.report.groups import Section, sections
 from calibench.report.html_examples import examples_part
 from calibench.report.texts import texts_of
+from calibench.store.files import write_whole
+from calibench.store.records import Record, load_records
 
 PAGE = "report.html"
 _UNUSED_ID = re.compile(r' id="[a-zA-Z0-9.]+_\d+"')

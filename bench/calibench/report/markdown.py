@@ -8,13 +8,13 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from calibench.files import write_whole
-from calibench.records import Record, load_records
 from calibench.report import reproduce, style, words
 from calibench.report.content import Part, parts
 from calibench.report.drawing import Drawing
 from calibench.report.groups import Section, sections
 from calibench.report.tables import Table, note_letter, passes
+from calibench.store.files import write_whole
+from calibench.store.records import Record, load_records
 
 REPORT = "report.md"
 FIGURES = "figures"

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from calibench.noninferiority import MARGIN, Bounds, nll_difference, sufficient
-from calibench.records import Record, dig
 from calibench.report.groups import Section
 from calibench.report.numbers import bound, fraction, interval, significant
 from calibench.report.tables import ABSENT, Cell, Column, Table, build
 from calibench.report.tradeoff import Estimate, Point
 from calibench.report.words import code
+from calibench.store.records import Record, dig
 
 PASSES = 20
 _FAMILY = "mc-dropout"

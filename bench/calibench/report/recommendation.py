@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from calibench.comparison import FEWEST, Difference
 from calibench.noninferiority import MARGIN, nll_difference
 from calibench.recommendation import ACCURACY_MARGIN, AFFORDABLE, LEVEL, Candidate, Decision, Judged, decide
-from calibench.records import dig
 from calibench.report.groups import Entry, Section
 from calibench.report.matched import matches
 from calibench.report.numbers import bound, fraction, interval, significant
 from calibench.report.tradeoff import Point
 from calibench.report.words import code, join, names
+from calibench.store.records import dig
 
 _NAMES = {
     "accuracy": "accuracy",

@@ -6,9 +6,9 @@ import shlex
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from calibench.records import Record, dig
 from calibench.report.groups import Section
 from calibench.report.words import code
+from calibench.store.records import Record, dig
 from calibench.suites.loader import load_suite, suite_names
 from calibench.suites.spec import ShiftSpec, Suite
 

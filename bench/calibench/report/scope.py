@@ -11,8 +11,6 @@ from matplotlib.ticker import FuncFormatter
 from calibench.detectors import Choice
 from calibench.metrics.detection import TRUE_POSITIVE_RATE, Operating, operating, score_of
 from calibench.metrics.selective import MAX_PROBABILITY
-from calibench.predictions import Predictions
-from calibench.records import Record, dig
 from calibench.report import style
 from calibench.report.drawing import Drawing
 from calibench.report.examples import stored_predictions
@@ -22,6 +20,8 @@ from calibench.report.selective import BY
 from calibench.report.tables import ABSENT, Cell, Column, Table, build, estimate, has_threshold
 from calibench.report.tradeoff import evaluation_of
 from calibench.report.words import code
+from calibench.store.predictions import Predictions
+from calibench.store.records import Record, dig
 
 #: Points of a curve that are drawn: more cannot be told apart.
 _POINTS = 400

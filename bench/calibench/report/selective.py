@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from calibench.metrics.selective import KINDS, MAX_PROBABILITY
-from calibench.records import Record, dig
 from calibench.report.groups import Entry, Section, is_copy
 from calibench.report.tables import Cell, Column, Table, build, estimate
+from calibench.store.records import Record, dig
 
 _MEANINGS = {
     "aurc": "Mean error rate among the k most certain examples, over all k.",

@@ -10,7 +10,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
-from calibench.records import Record, dig
 from calibench.report import style
 from calibench.report.drawing import Drawing
 from calibench.report.groups import Entry, Section
@@ -18,6 +17,7 @@ from calibench.report.labels import wrapped
 from calibench.report.numbers import fraction, percent, significant, tick
 from calibench.report.tables import ABSENT, Cell, Column, Table, build, estimate, has_scope
 from calibench.report.words import code
+from calibench.store.records import Record, dig
 
 Fields = dict[str, Any]
 

@@ -9,13 +9,13 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
-from calibench.records import Record, dig
 from calibench.report import style
 from calibench.report.drawing import Drawing
 from calibench.report.groups import Entry, Section
 from calibench.report.numbers import fraction, percent, tick
 from calibench.report.tables import ABSENT, Cell, Column, Table, build, estimate
 from calibench.report.words import code
+from calibench.store.records import Record, dig
 
 #: What is drawn over the strength, best to read from left to right.
 _PANELS = {"accuracy": "accuracy", "ece": "ECE", "nll": "NLL"}

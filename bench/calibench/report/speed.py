@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from calibench.matched_error import Ratio, measured, speedup
-from calibench.records import Record, dig
 from calibench.report import style
 from calibench.report.drawing import Drawing
 from calibench.report.groups import Entry, Section
@@ -19,6 +18,7 @@ from calibench.report.numbers import bound, fraction, interval, significant
 from calibench.report.tables import ABSENT, Cell, Column, Table, build
 from calibench.report.words import code
 from calibench.stats.ratios import median_ratio_interval
+from calibench.store.records import Record, dig
 
 Family = tuple[str, str]
 

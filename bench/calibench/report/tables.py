@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from calibench.metrics.selective import KINDS
-from calibench.records import Record, dig
 from calibench.report.groups import Entry, Section
 from calibench.report.numbers import Format, bound, fraction, interval, memory, percent, seconds, significant
+from calibench.store.records import Record, dig
 
 ABSENT = "-"
 

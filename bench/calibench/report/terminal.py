@@ -11,7 +11,6 @@ from rich.table import Table
 from rich.text import Text
 
 from calibench.metrics.selective import MAX_PROBABILITY
-from calibench.records import Record, dig
 from calibench.report.groups import Section, is_copy, sections
 from calibench.report.numbers import significant
 from calibench.report.sets import has_sets, sets_caption, sets_columns
@@ -29,6 +28,7 @@ from calibench.report.tables import (
     peak_memory,
     sites,
 )
+from calibench.store.records import Record, dig
 
 
 def _own(read: Callable[[Record], Cell]) -> Callable[[Record], Cell]:

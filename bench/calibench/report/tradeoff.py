@@ -14,10 +14,10 @@ from calibench.comparison import ranked
 from calibench.front import Box
 from calibench.metrics.calibration import ECE, ECE_DEBIASED
 from calibench.metrics.scoring import NLL
-from calibench.predictions import Predictions
-from calibench.records import Record, dig
 from calibench.report.examples import stored_predictions
 from calibench.report.groups import Entry, Section
+from calibench.store.predictions import Predictions
+from calibench.store.records import Record, dig
 from calibench.types import Evaluation, FloatArray
 
 Estimate = Mapping[str, Any]

@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from calibench.records import Record, dig
 from calibench.report.groups import Entry, Section
 from calibench.report.numbers import fraction, significant
+from calibench.store.records import Record, dig
 
 #: More labels than this are counted instead of listed.
 _LABELS = 8

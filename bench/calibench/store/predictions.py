@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibench.errors import CalibenchError, UsageError
-from calibench.files import write_whole
+from calibench.store.files import write_whole
 from calibench.types import Dataset, FloatArray, IntArray, Predictive
 
 

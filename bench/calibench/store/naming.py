@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any
 
-from calibench.records import Record
+from calibench.store.records import Record
 
 #: Parameters that say nothing more once the number of members is named.
 _CHOOSE_MEMBERS = {"members", "size", "last"}

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from calibench.errors import UsageError
-from calibench.files import write_whole
+from calibench.store.files import write_whole
 
 SCHEMA = "calibench.record/1"
 RECORDS = "records.jsonl"

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from calibench.errors import CalibenchError
-from calibench.records import to_json
+from calibench.store.records import to_json
 from calibench.types import Predictive
 
 
