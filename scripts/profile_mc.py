@@ -20,9 +20,9 @@ import torch
 from tabulate import tabulate
 from torch.profiler import ProfilerActivity, profile
 
-from calibench.data.plan import Planner
 from calibench.method import Method
-from calibench.models import load_checkpoint
+from calibench.models.loading import load_checkpoint
+from calibench.models.plan import Planner
 from calibench.types import Plan
 from calibench_methods.frequentist import Frequentist
 from calibench_methods.mc_dropout_adaptive import McDropoutAdaptive

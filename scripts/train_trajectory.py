@@ -21,14 +21,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from calibench.checkpoint import Checkpoint
 from calibench.data.huggingface import load
 from calibench.data.labels import align
-from calibench.data.plan import Planner
 from calibench.data.subset import in_scope
-from calibench.devices import DTYPES
 from calibench.hub import quiet
-from calibench.models import load_checkpoint
+from calibench.models.checkpoint import Checkpoint
+from calibench.models.devices import DTYPES
+from calibench.models.loading import load_checkpoint
+from calibench.models.plan import Planner
 from calibench.types import Batch, Dataset, IntArray
 
 #: Batches that are drawn together and cut by length, so that short texts are not padded to long ones.

@@ -19,11 +19,11 @@ from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from calibench.checkpoint import Checkpoint
 from calibench.errors import RefusedError
 from calibench.hashing import weights_sha256
 from calibench.hub import quiet
 from calibench.method import Method
+from calibench.models.checkpoint import Checkpoint
 from calibench.registry import METHODS
 from calibench.types import LabelledPlan, Plan
 from tiny_models import SPECIAL, WORDS, plan_of, sentences, tiny_checkpoint, tiny_tokenizer, wrap

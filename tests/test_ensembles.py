@@ -18,9 +18,9 @@ from scipy import stats
 from torch import nn
 
 from calibench.cells import Cell, cells_of, identified, left_out
-from calibench.checkpoint import Checkpoint
 from calibench.errors import RefusedError, UsageError
-from calibench.models import identify, load_checkpoint
+from calibench.models.checkpoint import Checkpoint
+from calibench.models.loading import identify, load_checkpoint
 from calibench.report.groups import sections
 from calibench.report.reproduce import command, provenance
 from calibench.run import run
@@ -443,7 +443,7 @@ def test_an_optional_method_is_left_out_with_a_sentence() -> None:
 @pytest.mark.parametrize("able", [True, False])
 def test_bfloat16_is_optional_where_the_cpu_lacks_it(able: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """An optional setting in bfloat16 runs where the CPU has instructions for it, and nowhere else."""
-    monkeypatch.setattr("calibench.models.has_bfloat16_instructions", lambda: able)
+    monkeypatch.setattr("calibench.models.loading.has_bfloat16_instructions", lambda: able)
     text = "[[method]]\nname = 'frequentist'\nparams = { dtype = 'bfloat16' }\noptional = true\n"
     suite = parse_suite(text + "[[method]]\nname = 'frequentist'\n", "x")
     assert len(cells_of(suite, "cpu")) == 1 + able
@@ -596,7 +596,7 @@ def test_three_real_members(shared: Path) -> None:
     """On 200 sentences of SST-2, the mean is at least as likely as its members are on average."""
     import datasets
 
-    from calibench.data.plan import Planner
+    from calibench.models.plan import Planner
 
     names = tuple(str(shared / "models" / f"sst2-minilm{end}") for end in ("", "-seed1", "-seed2"))
     checkpoint = load_checkpoint(names[0], device="cpu")

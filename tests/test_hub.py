@@ -20,7 +20,7 @@ import json, sys, time, warnings
 warnings.simplefilter("error")
 from calibench.data.huggingface import load
 from calibench.errors import CalibenchError
-from calibench.models import load_checkpoint
+from calibench.models.loading import load_checkpoint
 answers = {}
 for key, (kind, name, options) in json.loads(sys.argv[1]).items():
     start = time.perf_counter()

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 import oos_data
-from calibench.checkpoint import Checkpoint
 from calibench.errors import UsageError
 from calibench.joint import choose_threshold, joint_fields
 from calibench.method import Method
+from calibench.models.checkpoint import Checkpoint
 from calibench.registry import METHODS
 from calibench.run import run
 from calibench.stats.intervals import wilson

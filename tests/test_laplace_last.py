@@ -13,9 +13,9 @@ from scipy import stats
 from scipy.special import expit, log_softmax, softmax
 from torch import nn
 
-from calibench.checkpoint import Checkpoint
-from calibench.encoder import Encoder
 from calibench.errors import CalibenchError, RefusedError, UsageError
+from calibench.models.checkpoint import Checkpoint
+from calibench.models.encoder import Encoder
 from calibench.types import FloatArray, IntArray, LabelledPlan, Plan
 from calibench_methods.frequentist import Frequentist
 from calibench_methods.laplace_last import (

@@ -11,11 +11,11 @@ import torch
 from scipy import stats
 from torch import nn
 
-from calibench.checkpoint import Checkpoint
-from calibench.encoder import Encoder
 from calibench.errors import RefusedError, UsageError
 from calibench.live import seeded
-from calibench.sharing import charges, sharing
+from calibench.models.checkpoint import Checkpoint
+from calibench.models.encoder import Encoder
+from calibench.models.sharing import charges, sharing
 from calibench.types import FloatArray, Plan
 from calibench_methods import mc_dropout_last
 from calibench_methods.mc_dropout_last import McDropoutLast

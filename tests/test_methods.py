@@ -434,8 +434,8 @@ def test_real_checkpoint(name: str, shared: Path) -> None:
     """On 100 sentences of SST-2 and a real checkpoint: well formed, and right more often than 80%."""
     import datasets
 
-    from calibench.data.plan import Planner
-    from calibench.models import load_checkpoint
+    from calibench.models.loading import load_checkpoint
+    from calibench.models.plan import Planner
 
     data = datasets.load_dataset(str(shared / "data" / "sst2"), split="validation[:100]")
     checkpoint = load_checkpoint(str(shared / "models" / "sst2-minilm"), device="cpu")

@@ -16,10 +16,10 @@ from torch import nn
 from transformers import AutoModel, BertConfig, BertForTokenClassification
 from transformers.utils import logging as transformers_logging
 
-from calibench.checkpoint import Checkpoint, dtype_notes
-from calibench.devices import find_device, find_dtype
 from calibench.errors import CalibenchError, UsageError
-from calibench.models import load_checkpoint
+from calibench.models.checkpoint import Checkpoint, dtype_notes
+from calibench.models.devices import find_device, find_dtype
+from calibench.models.loading import load_checkpoint
 from tiny_models import (
     COMMON,
     CONFIGS,

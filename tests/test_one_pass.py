@@ -16,10 +16,10 @@ from sklearn.covariance import EmpiricalCovariance
 from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import NearestNeighbors
 
-from calibench.checkpoint import Checkpoint
-from calibench.encoder import Encoder
 from calibench.errors import CalibenchError, UsageError
-from calibench.train_features import TrainFeatures
+from calibench.models.checkpoint import Checkpoint
+from calibench.models.encoder import Encoder
+from calibench.models.train_features import TrainFeatures
 from calibench.types import FloatArray
 from calibench_methods.ddu import Ddu
 from calibench_methods.energy import Energy

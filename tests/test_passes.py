@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from calibench.errors import CalibenchError, UsageError
-from calibench.passes import at_least, checked_softmax, predict_passes, standard_error
+from calibench.models.passes import at_least, checked_softmax, predict_passes, standard_error
 from calibench.types import Batch
 from tiny_models import plan_of, sentences, tiny_checkpoint
 

@@ -10,10 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from calibench.checkpoint import Checkpoint
-from calibench.data.plan import DEFAULT_TOKEN_BUDGET, Planner, blocks, map_batches, positions
 from calibench.errors import UsageError
 from calibench.hashing import plan_sha256, text_sha256, weights_sha256
+from calibench.models.checkpoint import Checkpoint
+from calibench.models.plan import DEFAULT_TOKEN_BUDGET, Planner, blocks, map_batches, positions
 from calibench.types import Batch, Plan, Text
 from tiny_models import EXACT, MAX_LENGTH, WORDS, sentences, tiny_checkpoint, tiny_tokenizer
 

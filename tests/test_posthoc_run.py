@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from calibench.checkpoint import Checkpoint
 from calibench.data.embedded import load
 from calibench.errors import RefusedError, UsageError
 from calibench.method import Method
 from calibench.metrics.calibration import ECE
 from calibench.metrics.scoring import NLL
+from calibench.models.checkpoint import Checkpoint
 from calibench.posthoc import Calibrator, cross_fit, log_of
 from calibench.posthoc.temperature import Temperature
 from calibench.registry import METHODS, POSTHOC

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from calibench.checkpoint import Checkpoint
 from calibench.errors import UsageError
 from calibench.method import Method
-from calibench.models import load_checkpoint
+from calibench.models.checkpoint import Checkpoint
+from calibench.models.loading import load_checkpoint
 from calibench.registry import METHODS
 from calibench.run import run
 from calibench.store.predictions import load_predictions

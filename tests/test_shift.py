@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import oos_data
-from calibench.checkpoint import Checkpoint
 from calibench.data.embedded import load
 from calibench.data.shift import CORRUPTIONS, corrupt, shifted
 from calibench.errors import UsageError
 from calibench.method import Method
+from calibench.models.checkpoint import Checkpoint
 from calibench.posthoc import log_of
 from calibench.registry import METHODS
 from calibench.report import groups, style, write_html, write_report

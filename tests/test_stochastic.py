@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from calibench.checkpoint import example_inputs
 from calibench.errors import CalibenchError, RefusedError
 from calibench.live import LiveDropout, seeded
+from calibench.models.checkpoint import example_inputs
 from calibench.stochastic import find_sites, measure_coverage, require_sites, sites_without_batch_axis
 from calibench.types import DropoutSite
 from calibench_methods.mc_dropout_baal import baal_coverage

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from calibench.checkpoint import example_inputs
 from calibench.errors import RefusedError, UsageError
 from calibench.keyed_dropout import KeyedDropout
+from calibench.models.checkpoint import example_inputs
 from calibench.stochastic import find_sites
 from calibench.types import DropoutSite, FloatArray
 from calibench_methods.mc_dropout import McDropout

@@ -13,15 +13,15 @@ import torch
 from torch import nn
 
 from calibench.cells import Cell
-from calibench.checkpoint import Checkpoint
-from calibench.data.plan import Planner
-from calibench.encoder import Encoder
 from calibench.errors import CalibenchError, UsageError
-from calibench.sharing import charges
+from calibench.models.checkpoint import Checkpoint
+from calibench.models.encoder import Encoder
+from calibench.models.plan import Planner
+from calibench.models.sharing import charges
+from calibench.models.train_features import FOLDER_VARIABLE, TrainFeatures, cache_folder, train_features
 from calibench.suites.loader import load_suite
 from calibench.suites.overrides import Overrides, override
 from calibench.suites.spec import DataSpec, Suite, TrainSpec
-from calibench.train_features import FOLDER_VARIABLE, TrainFeatures, cache_folder, train_features
 from calibench.training import train_split
 from calibench.types import Dataset, LabelledPlan
 from calibench_methods.frequentist import Frequentist

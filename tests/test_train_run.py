@@ -17,7 +17,7 @@ from calibench.cli import main
 from calibench.data.embedded import load
 from calibench.hashing import plan_sha256
 from calibench.method import Method
-from calibench.models import load_checkpoint
+from calibench.models.loading import load_checkpoint
 from calibench.registry import METHODS
 from calibench.run import run
 from calibench.store.predictions import load_predictions

@@ -21,9 +21,9 @@ from transformers import (
     RobertaConfig,
 )
 
-from calibench.checkpoint import Checkpoint
-from calibench.data.plan import Planner
 from calibench.hashing import weights_sha256
+from calibench.models.checkpoint import Checkpoint
+from calibench.models.plan import Planner
 from calibench.types import Plan, Text
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")

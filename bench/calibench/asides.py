@@ -9,9 +9,9 @@ import numpy as np
 from calibench.calibration import apart, load_split
 from calibench.data import shift
 from calibench.data.labels import align
-from calibench.data.plan import Planner
 from calibench.data.subset import in_scope, limit
 from calibench.errors import UsageError
+from calibench.models.plan import Planner
 from calibench.suites.spec import DataSpec, ShiftSpec, Suite
 from calibench.types import Dataset, IntArray, Plan
 

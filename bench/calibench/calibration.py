@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from calibench.data.labels import align
-from calibench.data.plan import Planner
 from calibench.data.subset import in_scope, limit, take
 from calibench.errors import UsageError
+from calibench.models.plan import Planner
 from calibench.registry import DATASETS
 from calibench.suites.spec import CalibrationSpec, DataSpec, Suite
 from calibench.types import Dataset, Plan

@@ -96,7 +96,7 @@ def _obstacle(spec: MethodSpec, device: str) -> str | None:
         needed = " ".join(f"-a {spec.name}.{key}=VALUE" for key in missing)
         return f"{spec.name} is left out: it needs {' and '.join(missing)}; pass {needed}."
     if spec.params.get("dtype") == "bfloat16":
-        from calibench.devices import find_device, has_bfloat16_instructions
+        from calibench.models.devices import find_device, has_bfloat16_instructions
 
         if find_device(device).type == "cpu" and not has_bfloat16_instructions():
             return f"{spec.name} in bfloat16 is left out: this CPU has no instructions for it."
@@ -116,7 +116,7 @@ def identified(cells: Sequence[Cell]) -> list[Cell]:
         names = cell.factory.members(cell.params)
         for name in names:
             if name not in known:
-                from calibench.models import identify  # here, because most runs name none
+                from calibench.models.loading import identify  # here, because most runs name none
 
                 known[name] = identify(name)
         found.append(replace(cell, members=tuple(known[name] for name in names)))

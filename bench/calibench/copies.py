@@ -9,12 +9,12 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from calibench.checkpoint import Checkpoint, example_inputs
 from calibench.errors import CalibenchError, UsageError
 from calibench.first_token import keep_first_token, last_attention
 from calibench.footprint import free_bytes, peak_bytes
 from calibench.keyed_dropout import KeyedDropout
-from calibench.passes import at_least
+from calibench.models.checkpoint import Checkpoint, example_inputs
+from calibench.models.passes import at_least
 from calibench.stochastic import require_sites
 from calibench.types import IntArray
 

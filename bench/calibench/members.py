@@ -16,12 +16,12 @@ import torch
 from scipy.special import entr
 from torch import Tensor, nn
 
-from calibench.checkpoint import Checkpoint
 from calibench.data.labels import match_labels
-from calibench.data.plan import map_batches
 from calibench.errors import RefusedError, UsageError
-from calibench.models import identify, labels_of, load_checkpoint
-from calibench.passes import checked_softmax, standard_error
+from calibench.models.checkpoint import Checkpoint
+from calibench.models.loading import identify, labels_of, load_checkpoint
+from calibench.models.passes import checked_softmax, standard_error
+from calibench.models.plan import map_batches
 from calibench.types import Batch, FloatArray, Plan, Predictive
 
 # Case, accents, other scripts, digits and punctuation: what tokenizers of one vocabulary may treat unlike.

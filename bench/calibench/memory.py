@@ -32,7 +32,7 @@ from calibench.types import LabelledPlan, Text
 if TYPE_CHECKING:
     import torch
 
-    from calibench.checkpoint import Checkpoint
+    from calibench.models.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class MemoryTask:
     """What the process needs to load the model and run the method on one batch.
 
     Attributes:
-        checkpoint: arguments of `calibench.models.load_checkpoint`.
+        checkpoint: arguments of `calibench.models.loading.load_checkpoint`.
         method: registered name.
         params: its parameters.
         texts, rows: the batch with the most padded tokens.
@@ -162,8 +162,8 @@ def _serve() -> None:
 def _peak(task: MemoryTask) -> Peak:
     import torch
 
-    from calibench.data.plan import Planner
-    from calibench.models import load_checkpoint
+    from calibench.models.loading import load_checkpoint
+    from calibench.models.plan import Planner
     from calibench.registry import METHODS
 
     torch.set_num_threads(task.threads)
@@ -198,7 +198,7 @@ def _texts(given: Sequence[Any]) -> list[Text]:
 
 
 def _labelled(checkpoint: Checkpoint, train: TrainData) -> LabelledPlan:
-    from calibench.data.plan import Planner
+    from calibench.models.plan import Planner
 
     planner = Planner.of(checkpoint, token_budget=train.token_budget, batch_size=train.batch_size)
     plan = planner.plan(_texts(train.texts), np.array(train.rows, dtype=np.int64))

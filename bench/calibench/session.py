@@ -16,14 +16,14 @@ import numpy as np
 import torch
 
 from calibench import memory
-from calibench.encoder import Encoder
 from calibench.errors import CalibenchError
 from calibench.method import Method
+from calibench.models.encoder import Encoder
+from calibench.models.sharing import alone, charges, sharing
 from calibench.progress import Progress
 from calibench.running import Running
 from calibench.seeds import derived_seed
 from calibench.setting import Setting
-from calibench.sharing import alone, charges, sharing
 from calibench.store.journal import Journal
 from calibench.timing import Timed, frozen_heap, time_prediction
 from calibench.types import IntArray, Predictive

@@ -12,14 +12,14 @@ import torch
 import calibench
 from calibench.asides import Aside, other_data, refuse_unknown, shifted_copies, threshold_split
 from calibench.calibration import CalibrationSplit, calibration_split, load_split, refuse_unfit
-from calibench.checkpoint import Checkpoint
 from calibench.data.labels import align, match_labels
-from calibench.data.plan import Planner
-from calibench.data.plan import blocks as blocks_of
 from calibench.data.subset import limit
 from calibench.errors import CalibenchError, UsageError
 from calibench.hashing import plan_sha256
-from calibench.models import load_checkpoint
+from calibench.models.checkpoint import Checkpoint
+from calibench.models.loading import load_checkpoint
+from calibench.models.plan import Planner
+from calibench.models.plan import blocks as blocks_of
 from calibench.progress import Progress
 from calibench.suites.spec import Suite
 from calibench.training import TrainSplit, train_split

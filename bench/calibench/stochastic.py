@@ -20,9 +20,9 @@ from torch.nn.modules.dropout import _DropoutNd
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
-from calibench.checkpoint import Checkpoint
 from calibench.errors import RefusedError
 from calibench.live import forked_generators
+from calibench.models.checkpoint import Checkpoint
 from calibench.types import Coverage, DropoutSite
 
 Inputs = Mapping[str, Tensor]

@@ -16,10 +16,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from calibench.data.plan import Planner
-from calibench.devices import synchronise
 from calibench.method import Method
-from calibench.sharing import charges
+from calibench.models.devices import synchronise
+from calibench.models.plan import Planner
+from calibench.models.sharing import charges
 from calibench.types import IntArray, Plan, Predictive
 
 
@@ -134,7 +134,7 @@ def time_prediction(
 
     A method that tokenises for itself gets a plan made outside the timed section, with its texts in data set
     order, and is charged for its own tokenising inside it. A forward pass that another method has made in its
-    place is charged too; see `calibench.sharing`.
+    place is charged too; see `calibench.models.sharing`.
 
     Args:
         groups: the batches, each an array of positions in `plan`.

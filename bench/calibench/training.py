@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from calibench.calibration import apart
-from calibench.data.plan import Planner
 from calibench.data.subset import in_scope
 from calibench.errors import UsageError
+from calibench.models.plan import Planner
 from calibench.suites.spec import Suite
 from calibench.types import Dataset, LabelledPlan
 

@@ -73,7 +73,7 @@ class Batch:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """Texts, tokenised once, and the batches every method runs; see `calibench.data.plan`.
+    """Texts, tokenised once, and the batches every method runs; see `calibench.models.plan`.
 
     Attributes:
         texts: N texts in plan order, which is data set order for a whole plan.
@@ -169,7 +169,7 @@ class Member:
     Attributes:
         name: hub id, or the base name of the folder.
         revision: hub commit, or None.
-        sha256: hash of the weights as stored, as of `calibench.models.Checkpoint`.
+        sha256: hash of the weights as stored, as of `calibench.models.loading.Checkpoint`.
     """
 
     name: str

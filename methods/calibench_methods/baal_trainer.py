@@ -16,12 +16,12 @@ from typing import Any, ClassVar, cast
 
 from transformers import DataCollatorWithPadding, PreTrainedModel, TrainingArguments
 
-from calibench.checkpoint import Checkpoint, dtype_notes
 from calibench.errors import RefusedError
 from calibench.hub import quiet
 from calibench.live import seeded
 from calibench.method import Method
-from calibench.passes import at_least
+from calibench.models.checkpoint import Checkpoint, dtype_notes
+from calibench.models.passes import at_least
 from calibench.types import Plan, Predictive
 from calibench_methods.mc_dropout_baal import baal_coverage, load_patch_module
 from calibench_methods.own_batches import EncodedTexts, check_order, predictive_of, silent

@@ -14,10 +14,10 @@ from typing import Any, ClassVar
 
 from transformers import DataCollatorWithPadding
 
-from calibench.checkpoint import Checkpoint, dtype_notes
 from calibench.live import seeded
 from calibench.method import Method
-from calibench.passes import at_least
+from calibench.models.checkpoint import Checkpoint, dtype_notes
+from calibench.models.passes import at_least
 from calibench.types import Plan, Predictive
 from calibench_methods.mc_dropout_baal import baal_coverage, load_patch_module
 from calibench_methods.own_batches import EncodedTexts, LogitsOf, check_order, predictive_of, silent

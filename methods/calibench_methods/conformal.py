@@ -12,10 +12,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import ClassVar
 
-from calibench.checkpoint import Checkpoint
 from calibench.conformal import Recipe
 from calibench.errors import UsageError
 from calibench.method import Method, bind
+from calibench.models.checkpoint import Checkpoint
 from calibench.registry import METHODS
 from calibench.types import Plan, Predictive
 

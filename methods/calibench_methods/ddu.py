@@ -27,9 +27,9 @@ from numpy.typing import NDArray
 from scipy.special import entr
 from torch import Tensor
 
-from calibench.checkpoint import Checkpoint
 from calibench.errors import UsageError
-from calibench.train_features import TrainFeatures
+from calibench.models.checkpoint import Checkpoint
+from calibench.models.train_features import TrainFeatures
 from calibench.types import FloatArray
 from calibench_methods.feature_scores import FeatureScore, on_host
 from calibench_methods.gaussians import ByClass, Whitening, covariance, squared_distances

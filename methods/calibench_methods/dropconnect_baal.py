@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from calibench.checkpoint import Checkpoint
 from calibench.errors import CalibenchError, RefusedError, UsageError
 from calibench.live import seeded
 from calibench.method import Method
-from calibench.passes import at_least, predict_passes
+from calibench.models.checkpoint import Checkpoint
+from calibench.models.passes import at_least, predict_passes
 from calibench.types import Batch, Plan, Predictive
 
 

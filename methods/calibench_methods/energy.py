@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from calibench.checkpoint import Checkpoint
+from calibench.models.checkpoint import Checkpoint
 from calibench_methods.logit_scores import LogitScore, above_zero
 
 

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from calibench.checkpoint import Checkpoint
-from calibench.encoder import Encoded
 from calibench.errors import CalibenchError
-from calibench.train_features import TrainFeatures, train_features
+from calibench.models.checkpoint import Checkpoint
+from calibench.models.encoder import Encoded
+from calibench.models.train_features import TrainFeatures, train_features
 from calibench.types import FloatArray, LabelledPlan
 from calibench_methods.one_pass import OnePassScores
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from calibench.checkpoint import Checkpoint, dtype_notes
 from calibench.method import Method
-from calibench.passes import predict_passes
+from calibench.models.checkpoint import Checkpoint, dtype_notes
+from calibench.models.passes import predict_passes
 from calibench.types import Batch, Plan, Predictive
 
 

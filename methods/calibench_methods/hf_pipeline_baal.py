@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedModel, pipeline
 
-from calibench.checkpoint import Checkpoint, dtype_notes
 from calibench.errors import CalibenchError, RefusedError
 from calibench.live import seeded
 from calibench.method import Method
-from calibench.passes import at_least, standard_error
+from calibench.models.checkpoint import Checkpoint, dtype_notes
+from calibench.models.passes import at_least, standard_error
 from calibench.types import IntArray, Plan, Predictive, Text
 from calibench_methods.mc_dropout_baal import baal_coverage, load_patch_module
 from calibench_methods.own_batches import check_order, length_order

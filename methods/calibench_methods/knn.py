@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from calibench.checkpoint import Checkpoint
 from calibench.errors import CalibenchError
-from calibench.passes import at_least
-from calibench.train_features import TrainFeatures
+from calibench.models.checkpoint import Checkpoint
+from calibench.models.passes import at_least
+from calibench.models.train_features import TrainFeatures
 from calibench.types import FloatArray
 from calibench_methods.feature_scores import FeatureScore
 

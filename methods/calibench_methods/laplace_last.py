@@ -28,14 +28,14 @@ import numpy as np
 import torch
 from scipy.optimize import brentq
 
-from calibench.checkpoint import Checkpoint
-from calibench.data.plan import map_batches
-from calibench.encoder import Encoder
 from calibench.errors import CalibenchError, RefusedError, UsageError
 from calibench.method import Method
-from calibench.passes import at_least, checked_softmax
+from calibench.models.checkpoint import Checkpoint
+from calibench.models.encoder import Encoder
+from calibench.models.passes import at_least, checked_softmax
+from calibench.models.plan import map_batches
+from calibench.models.train_features import train_features
 from calibench.seeds import derived_seed
-from calibench.train_features import train_features
 from calibench.types import Batch, FloatArray, IntArray, LabelledPlan, Plan, Predictive
 
 PREDICTIVES = ("probit", "sampled")

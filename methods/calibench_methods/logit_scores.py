@@ -9,8 +9,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from calibench.encoder import Encoded
 from calibench.errors import UsageError
+from calibench.models.encoder import Encoded
 from calibench.types import FloatArray
 from calibench_methods.one_pass import OnePassScores
 

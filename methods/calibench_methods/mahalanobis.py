@@ -20,8 +20,8 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import Tensor
 
-from calibench.checkpoint import Checkpoint
-from calibench.train_features import TrainFeatures
+from calibench.models.checkpoint import Checkpoint
+from calibench.models.train_features import TrainFeatures
 from calibench.types import FloatArray
 from calibench_methods.feature_scores import FeatureScore, on_host
 from calibench_methods.gaussians import ByClass, Whitening, covariance, squared_distances

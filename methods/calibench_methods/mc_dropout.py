@@ -11,10 +11,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from calibench.checkpoint import Checkpoint, example_inputs
 from calibench.live import LiveDropout, seeded
 from calibench.method import Method
-from calibench.passes import at_least, predict_passes
+from calibench.models.checkpoint import Checkpoint, example_inputs
+from calibench.models.passes import at_least, predict_passes
 from calibench.stochastic import measure_coverage, require_sites
 from calibench.types import Batch, Plan, Predictive
 

@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 
 from calibench.allocation import estimated_spread, go_on, rungs
-from calibench.checkpoint import Checkpoint
 from calibench.copies import Copies
-from calibench.data.plan import longest
 from calibench.errors import UsageError
 from calibench.method import Method
-from calibench.passes import at_least, checked_softmax
+from calibench.models.checkpoint import Checkpoint
+from calibench.models.passes import at_least, checked_softmax
+from calibench.models.plan import longest
 from calibench.types import FloatArray, IntArray, Plan, Predictive
 
 TARGETS = ("mean", "each")

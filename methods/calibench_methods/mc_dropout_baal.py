@@ -14,11 +14,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from calibench.checkpoint import Checkpoint, example_inputs
 from calibench.errors import CalibenchError, RefusedError
 from calibench.live import seeded
 from calibench.method import Method
-from calibench.passes import at_least, predict_passes
+from calibench.models.checkpoint import Checkpoint, example_inputs
+from calibench.models.passes import at_least, predict_passes
 from calibench.stochastic import measure_coverage, require_sites
 from calibench.types import Batch, Coverage, Plan, Predictive
 

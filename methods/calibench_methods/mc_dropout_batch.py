@@ -12,11 +12,11 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from calibench.checkpoint import Checkpoint
 from calibench.copies import Copies
-from calibench.data.plan import longest
 from calibench.method import Method
-from calibench.passes import at_least, predict_passes
+from calibench.models.checkpoint import Checkpoint
+from calibench.models.passes import at_least, predict_passes
+from calibench.models.plan import longest
 from calibench.types import Batch, Plan, Predictive
 
 #: Passes that one draw of masks serves.

@@ -18,12 +18,12 @@ import torch
 from torch import Tensor, nn
 from transformers.utils.generic import ModelOutput
 
-from calibench.checkpoint import Checkpoint, example_inputs
-from calibench.encoder import Encoder
 from calibench.errors import RefusedError
 from calibench.live import LiveDropout, seeded
 from calibench.method import Method
-from calibench.passes import at_least, predict_passes
+from calibench.models.checkpoint import Checkpoint, example_inputs
+from calibench.models.encoder import Encoder
+from calibench.models.passes import at_least, predict_passes
 from calibench.stochastic import Inputs, measure_coverage, require_sites, sites_without_batch_axis
 from calibench.types import Batch, Plan, Predictive
 

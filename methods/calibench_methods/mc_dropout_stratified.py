@@ -14,13 +14,13 @@ from dataclasses import replace
 import numpy as np
 from torch import Tensor
 
-from calibench.checkpoint import Checkpoint
 from calibench.copies import Copies
-from calibench.data.plan import longest
 from calibench.errors import UsageError
 from calibench.method import Method
-from calibench.passes import at_least, predict_passes
-from calibench.passes import standard_error as error_of_mean
+from calibench.models.checkpoint import Checkpoint
+from calibench.models.passes import at_least, predict_passes
+from calibench.models.passes import standard_error as error_of_mean
+from calibench.models.plan import longest
 from calibench.types import Batch, FloatArray, Plan, Predictive
 
 STANDARD_ERRORS = ("passes", "strata")

@@ -22,15 +22,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from calibench.checkpoint import Checkpoint, example_inputs
-from calibench.data.plan import longest, map_batches
 from calibench.errors import CalibenchError, RefusedError
 from calibench.first_token import keep_first_token
 from calibench.footprint import peak_bytes
 from calibench.keyed_dropout import Intercept
 from calibench.live import LiveDropout
 from calibench.method import Method
-from calibench.passes import at_least, checked_softmax
+from calibench.models.checkpoint import Checkpoint, example_inputs
+from calibench.models.passes import at_least, checked_softmax
+from calibench.models.plan import longest, map_batches
 from calibench.stochastic import measure_coverage, require_sites, sites_without_batch_axis
 from calibench.types import Batch, FloatArray, IntArray, Plan, Predictive
 

@@ -8,11 +8,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from calibench.checkpoint import Checkpoint
-from calibench.data.plan import map_batches
-from calibench.encoder import Encoded, Encoder
 from calibench.method import Method
-from calibench.passes import checked_softmax
+from calibench.models.checkpoint import Checkpoint
+from calibench.models.encoder import Encoded, Encoder
+from calibench.models.passes import checked_softmax
+from calibench.models.plan import map_batches
 from calibench.types import Batch, FloatArray, Plan, Predictive
 
 
@@ -20,7 +20,7 @@ class OnePassScores(Method):
     """A method that adds scores of one pass to the plain softmax; the seed has no effect.
 
     Attributes:
-        encoder: what makes the pass, shared with other methods where `calibench.sharing` lets it.
+        encoder: what makes the pass, shared with other methods where `calibench.models.sharing` lets it.
     """
 
     encoder: Encoder

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from calibench.errors import UsageError
-from calibench.passes import checked_softmax, standard_error
+from calibench.models.passes import checked_softmax, standard_error
 from calibench.types import IntArray, Plan, Predictive, Text
 
 ORDERS = ("dataset", "sorted")

@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 
-from calibench.checkpoint import Checkpoint
 from calibench.members import load_networks, mean_of_models
 from calibench.method import Method
-from calibench.passes import at_least
+from calibench.models.checkpoint import Checkpoint
+from calibench.models.passes import at_least
 from calibench.trajectory import checkpoints_in
 from calibench.types import Plan, Predictive
 

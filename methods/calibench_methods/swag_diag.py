@@ -17,12 +17,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from calibench.checkpoint import Checkpoint
 from calibench.errors import RefusedError, UsageError
 from calibench.footprint import free_bytes
 from calibench.members import Network, load_network, mean_of_models
 from calibench.method import Method
-from calibench.passes import at_least
+from calibench.models.checkpoint import Checkpoint
+from calibench.models.passes import at_least
 from calibench.seeds import derived_seed
 from calibench.trajectory import checkpoints_in
 from calibench.types import Batch, Plan, Predictive

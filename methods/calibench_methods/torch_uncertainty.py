@@ -18,11 +18,11 @@ import torch
 from torch import Tensor, nn
 from transformers import DataCollatorWithPadding
 
-from calibench.checkpoint import Checkpoint, dtype_notes, example_inputs
 from calibench.errors import RefusedError
 from calibench.live import seeded
 from calibench.method import Method
-from calibench.passes import at_least, checked_softmax, standard_error
+from calibench.models.checkpoint import Checkpoint, dtype_notes, example_inputs
+from calibench.models.passes import at_least, checked_softmax, standard_error
 from calibench.stochastic import measure_coverage, require_sites
 from calibench.types import Plan, Predictive
 from calibench_methods.own_batches import EncodedTexts, LogitsOf, check_order

@@ -12,11 +12,11 @@ import numpy as np
 from torch import nn
 from transformers import Pipeline
 
-from calibench.checkpoint import Checkpoint
-from calibench.data.plan import Planner
 from calibench.errors import UsageError
 from calibench.hashing import text_sha256
 from calibench.method import Method
+from calibench.models.checkpoint import Checkpoint
+from calibench.models.plan import Planner
 from calibench.types import FloatArray, IntArray, Text
 from calibench_methods.mc_dropout_adaptive import McDropoutAdaptive
 from calibench_methods.mc_dropout_stratified import McDropoutStratified

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from calibench.checkpoint import example_inputs
+from calibench.models.checkpoint import example_inputs
 from calibench.registry import METHODS
 from calibench.stochastic import find_sites
 from scenarios import EVERY, make, needs

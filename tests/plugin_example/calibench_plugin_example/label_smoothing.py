@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from calibench import Batch, Method, Plan, Predictive, UsageError
-from calibench.checkpoint import Checkpoint
-from calibench.data.plan import map_batches
+from calibench.models.checkpoint import Checkpoint
+from calibench.models.plan import map_batches
 
 
 class LabelSmoothing(Method):

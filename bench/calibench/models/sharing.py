@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from calibench.devices import synchronise
+from calibench.models.devices import synchronise
 
 #: Bytes of results that are kept; what comes after is computed by every method for itself.
 MOST_BYTES = 512 * 2**20

@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from calibench.data.plan import map_batches
 from calibench.errors import CalibenchError, UsageError
+from calibench.models.plan import map_batches
 from calibench.types import Batch, FloatArray, IntArray, Plan, Predictive
 
 

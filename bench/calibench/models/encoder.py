@@ -1,4 +1,4 @@
-"""One deterministic forward pass with all that one-pass methods read from it; see `calibench.sharing`."""
+"""One deterministic forward pass with all that one-pass methods read from it; see `calibench.models.sharing`."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from calibench.checkpoint import Checkpoint
-from calibench.head import find_head
-from calibench.sharing import shared
+from calibench.models.checkpoint import Checkpoint
+from calibench.models.head import find_head
+from calibench.models.sharing import shared
 from calibench.types import Batch
 
 
@@ -34,7 +34,7 @@ class Encoded:
 class Encoder:
     """The checkpoint's model, read at its encoder, its last linear layer and its logits.
 
-    Methods that read the same of the same texts share a pass inside `calibench.sharing.sharing`; each is
+    Methods that read the same of the same texts share a pass inside `calibench.models.sharing.sharing`; each is
     charged for it.
 
     Args:
@@ -42,7 +42,7 @@ class Encoder:
 
     Attributes:
         module: the model, for `Method.modules`.
-        head: the last linear layer; see `calibench.head`.
+        head: the last linear layer; see `calibench.models.head`.
 
     Raises:
         RefusedError: the logits are not the output of a linear layer of one vector per text.

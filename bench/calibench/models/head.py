@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from calibench.checkpoint import Checkpoint, example_inputs
 from calibench.errors import RefusedError
+from calibench.models.checkpoint import Checkpoint, example_inputs
 
 
 @dataclass(frozen=True, eq=False)

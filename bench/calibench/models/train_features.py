@@ -16,12 +16,12 @@ import platformdirs
 import torch
 from numpy.typing import NDArray
 
-from calibench.checkpoint import Checkpoint
-from calibench.data.plan import map_batches
-from calibench.encoder import Encoder
 from calibench.errors import CalibenchError
 from calibench.hashing import plan_sha256
-from calibench.sharing import alone, charge
+from calibench.models.checkpoint import Checkpoint
+from calibench.models.encoder import Encoder
+from calibench.models.plan import map_batches
+from calibench.models.sharing import alone, charge
 from calibench.types import Batch, IntArray, LabelledPlan
 
 #: Names another folder for the cache than the platform's own.

@@ -17,7 +17,7 @@ from calibench.errors import UsageError
 from calibench.types import Batch, IntArray, Plan, Text
 
 if TYPE_CHECKING:
-    from calibench.checkpoint import Checkpoint
+    from calibench.models.checkpoint import Checkpoint
 
 DEFAULT_TOKEN_BUDGET = 4096
 

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from calibench.devices import DTYPES, check_dtype, has_bfloat16_instructions
 from calibench.errors import UsageError
+from calibench.models.devices import DTYPES, check_dtype, has_bfloat16_instructions
 
 # What a tokenizer states, or a relative-position model allows, may be no limit at all.
 UNLIMITED_MAX_LENGTH = 512

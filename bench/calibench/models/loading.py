@@ -13,11 +13,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
-from calibench.checkpoint import Checkpoint
-from calibench.devices import check_dtype, find_device, find_dtype
 from calibench.errors import CalibenchError, UsageError
 from calibench.hashing import weights_sha256
 from calibench.hub import UnreachableError, find_commit, hub_errors, local_path, one_line, quiet
+from calibench.models.checkpoint import Checkpoint
+from calibench.models.devices import check_dtype, find_device, find_dtype
 from calibench.types import Member
 
 # One of these is there wherever a tokenizer was saved.
