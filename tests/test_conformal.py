@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from calibench.conformal import (
+from calibench.coverage import set_values
+from calibench.errors import UsageError
+from calibench.posthoc.conformal import (
     KINDS,
     FittedSets,
     Recipe,
@@ -24,8 +26,6 @@ from calibench.conformal import (
     thresholds,
     uniforms,
 )
-from calibench.coverage import set_values
-from calibench.errors import UsageError
 from calibench.posthoc.folds import stratified_folds
 from calibench.types import FloatArray, IntArray
 

@@ -15,10 +15,10 @@ from rich.console import Console
 
 import oos_data
 from calibench.cli import main
-from calibench.conformal import Recipe, fit_apart, fit_crossed, uniforms
 from calibench.errors import CalibenchError, UsageError
 from calibench.outcomes import Outcome
 from calibench.posthoc import cross_fit
+from calibench.posthoc.conformal import Recipe, fit_apart, fit_crossed, uniforms
 from calibench.posthoc.folds import stratified_folds
 from calibench.posthoc.temperature import Temperature
 from calibench.report import content, groups, style, write_csv, write_html

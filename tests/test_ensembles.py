@@ -17,7 +17,6 @@ import torch
 from scipy import stats
 from torch import nn
 
-from calibench.cells import Cell, cells_of, identified, left_out
 from calibench.errors import RefusedError, UsageError
 from calibench.models.checkpoint import Checkpoint
 from calibench.models.loading import identify, load_checkpoint
@@ -28,6 +27,7 @@ from calibench.running import Running
 from calibench.store.naming import telling_parameters
 from calibench.store.paths import base_name, folders, scrubbed, without_paths
 from calibench.store.records import load_records
+from calibench.suites.cells import Cell, cells_of, identified, left_out
 from calibench.suites.loader import load_suite, parse_suite
 from calibench.suites.overrides import Overrides, override
 from calibench.suites.spec import MethodSpec, TimingSpec

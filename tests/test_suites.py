@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from calibench.cells import cells_of
 from calibench.errors import UsageError
 from calibench.method import bind
 from calibench.registry import METHODS
 from calibench.run import run
 from calibench.store.predictions import load_predictions
+from calibench.suites.cells import cells_of
 from calibench.suites.loader import load_suite, parse_suite, suite_names
 from calibench.suites.overrides import Overrides, override
 from calibench.suites.spec import (

@@ -12,13 +12,13 @@ import pytest
 import torch
 from torch import nn
 
-from calibench.cells import Cell
 from calibench.errors import CalibenchError, UsageError
 from calibench.models.checkpoint import Checkpoint
 from calibench.models.encoder import Encoder
 from calibench.models.plan import Planner
 from calibench.models.sharing import charges
 from calibench.models.train_features import FOLDER_VARIABLE, TrainFeatures, cache_folder, train_features
+from calibench.suites.cells import Cell
 from calibench.suites.loader import load_suite
 from calibench.suites.overrides import Overrides, override
 from calibench.suites.spec import DataSpec, Suite, TrainSpec

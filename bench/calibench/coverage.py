@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from calibench.conformal import FittedSets, Thresholds, order_statistic
+from calibench.posthoc.conformal import FittedSets, Thresholds, order_statistic
 from calibench.stats.intervals import skew_corrected, wilson
 from calibench.types import BoolArray, FloatArray, IntArray, Interval
 

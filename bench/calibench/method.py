@@ -12,9 +12,9 @@ from calibench.errors import UsageError
 if TYPE_CHECKING:
     import torch
 
-    from calibench.conformal import Recipe
     from calibench.models.checkpoint import Checkpoint
     from calibench.models.encoder import Encoder
+    from calibench.posthoc.conformal import Recipe
     from calibench.types import Coverage, LabelledPlan, Plan, Predictive
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from calibench.asides import Aside
-from calibench.conformal import FittedSets, Recipe
 from calibench.errors import CalibenchError
 from calibench.posthoc import Calibrator, cross_fit, log_of
+from calibench.posthoc.conformal import FittedSets, Recipe
 from calibench.registry import POSTHOC
 from calibench.running import Running
 from calibench.seeds import derived_seed

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from calibench.calibration import CalibrationSplit
-from calibench.conformal import FittedSets, Recipe, fit_apart, fit_crossed, uniforms
 from calibench.coverage import set_values
 from calibench.errors import CalibenchError
 from calibench.outcomes import Outcome, Sets, check_usable
 from calibench.posthoc import cross_fit
+from calibench.posthoc.conformal import FittedSets, Recipe, fit_apart, fit_crossed, uniforms
 from calibench.posthoc.folds import stratified_folds
 from calibench.registry import POSTHOC
 from calibench.seeds import derived_seed

@@ -12,7 +12,6 @@ import numpy as np
 import calibench
 from calibench import environment, memory
 from calibench.asides import Aside
-from calibench.cells import Cell
 from calibench.errors import CalibenchError
 from calibench.evaluate import curve_values, evaluation_of, metric_values, probs_at, shift_values
 from calibench.joint import joint_fields
@@ -30,6 +29,7 @@ from calibench.store.journal import Entries
 from calibench.store.paths import folders, scrubbed, without_paths
 from calibench.store.predictions import write_predictions
 from calibench.store.records import Record
+from calibench.suites.cells import Cell
 from calibench.summary import timing_values
 from calibench.types import Dataset, Evaluation, Metric, Predictive
 from calibench.yardstick import error_fields

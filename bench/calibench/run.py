@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from calibench.cells import Cell, cells_of, identified, left_out
 from calibench.errors import UsageError
 from calibench.prediction_sets import lacks_sets
 from calibench.progress import Progress, Silent
@@ -17,6 +16,7 @@ from calibench.session import Session
 from calibench.setting import Setting, load_setting
 from calibench.store import records
 from calibench.store.records import Record
+from calibench.suites.cells import Cell, cells_of, identified, left_out
 from calibench.suites.spec import Suite, recipes_of
 
 Overwrite = Literal["always", "never", "only-missing"]

@@ -6,9 +6,9 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
-from calibench.cells import Cell
 from calibench.method import Method
 from calibench.seeds import derived_seed
+from calibench.suites.cells import Cell
 from calibench.types import Predictive
 
 

@@ -3,7 +3,7 @@
     C(x) = {y : s(x, y) <= q}, with q the ceil((n + 1) level)-th smallest s(x_i, y_i) of n labelled examples.
 
 Vovk, Gammerman and Shafer, "Algorithmic Learning in a Random World" (2005). The score s is one of LAC, APS
-and RAPS; see `calibench.conformal`. The harness finds q on the scored examples, for each fold by the others,
+and RAPS; see `calibench.posthoc.conformal`. The harness finds q on the scored examples, for each fold by the others,
 or on a calibration split, and counts the time of making the sets as the method's.
 """
 
@@ -12,10 +12,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import ClassVar
 
-from calibench.conformal import Recipe
 from calibench.errors import UsageError
 from calibench.method import Method, bind
 from calibench.models.checkpoint import Checkpoint
+from calibench.posthoc.conformal import Recipe
 from calibench.registry import METHODS
 from calibench.types import Plan, Predictive
 
@@ -26,7 +26,7 @@ class Conformal(Method):
     Args:
         checkpoint: the model.
         over: a registered method, with its default parameters.
-        kind, level, class_conditional, raps_lambda, raps_k_reg: see `calibench.conformal.Recipe`.
+        kind, level, class_conditional, raps_lambda, raps_k_reg: see `calibench.posthoc.conformal.Recipe`.
 
     Raises:
         UsageError: a parameter out of range, or no method that sets can be made over.

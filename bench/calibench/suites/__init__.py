@@ -1,0 +1,1 @@
+"""TOML and command line -> the cells of a run."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from calibench.conformal import Recipe, recipes
+from calibench.posthoc.conformal import Recipe, recipes
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class CalibrationSpec:
 
 @dataclass(frozen=True)
 class ConformalSpec:
-    """Which prediction sets every row gets; see `calibench.conformal`.
+    """Which prediction sets every row gets; see `calibench.posthoc.conformal`.
 
     Attributes:
         kinds: "lac", "aps", "raps"; empty for none.
