@@ -16,6 +16,8 @@ from rich.console import Console
 import oos_data
 from calibench.cli import main
 from calibench.errors import CalibenchError, UsageError
+from calibench.measure.session import Session
+from calibench.measure.untimed import Untimed
 from calibench.outcomes import Outcome
 from calibench.posthoc import cross_fit
 from calibench.posthoc.conformal import Recipe, fit_apart, fit_crossed, uniforms
@@ -27,13 +29,11 @@ from calibench.report.sets import sets_drawing, sets_table, sets_words, verdict
 from calibench.report.terminal import terminal_table
 from calibench.run import run
 from calibench.seeds import derived_seed
-from calibench.session import Session
 from calibench.store.predictions import load_predictions
 from calibench.store.records import Record, load_records
 from calibench.suites.loader import load_suite, parse_suite
 from calibench.suites.overrides import Overrides, override
 from calibench.suites.spec import CalibrationSpec, ConformalSpec, MethodSpec, Suite, TimingSpec
-from calibench.untimed import Untimed
 from calibench_methods.conformal import Conformal
 from tiny_models import tiny_checkpoint
 

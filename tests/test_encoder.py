@@ -11,13 +11,13 @@ from torch import nn
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from calibench.errors import RefusedError
+from calibench.measure.clocks import time_prediction
 from calibench.method import Method
 from calibench.models import sharing
 from calibench.models.encoder import Encoder
 from calibench.models.head import find_head
 from calibench.models.plan import Planner
 from calibench.models.sharing import alone, charge, charges, shared
-from calibench.timing import time_prediction
 from calibench_methods.energy import Energy
 from calibench_methods.max_logit import MaxLogit
 from scenarios import disturbance, same

@@ -18,12 +18,12 @@ from scipy import stats
 from torch import nn
 
 from calibench.errors import RefusedError, UsageError
+from calibench.measure.running import Running
 from calibench.models.checkpoint import Checkpoint
 from calibench.models.loading import identify, load_checkpoint
 from calibench.report.groups import sections
 from calibench.report.reproduce import command, provenance
 from calibench.run import run
-from calibench.running import Running
 from calibench.store.naming import telling_parameters
 from calibench.store.paths import base_name, folders, scrubbed, without_paths
 from calibench.store.records import load_records

@@ -12,10 +12,10 @@ import pytest
 from click.testing import CliRunner
 
 import oos_data
-from calibench import memory
 from calibench.cli import main
 from calibench.data.embedded import load
 from calibench.hashing import plan_sha256
+from calibench.measure import memory
 from calibench.method import Method
 from calibench.models.loading import load_checkpoint
 from calibench.registry import METHODS

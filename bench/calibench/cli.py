@@ -317,7 +317,7 @@ def _print(renderable: Any) -> None:
 @main.command(cls=Command)
 def env() -> None:
     """Print what a record says of this machine and its libraries."""
-    from calibench.environment import capture
+    from calibench.measure.environment import capture
 
     for name, value in capture().items():
         click.echo(f"{name}: {'none' if value is None else value}")

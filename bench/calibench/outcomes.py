@@ -11,13 +11,13 @@ import numpy as np
 
 from calibench.asides import Aside
 from calibench.errors import CalibenchError
+from calibench.measure.running import Running
+from calibench.measure.session import Session
+from calibench.measure.setting import Setting
 from calibench.posthoc import Calibrator, cross_fit, log_of
 from calibench.posthoc.conformal import FittedSets, Recipe
 from calibench.registry import POSTHOC
-from calibench.running import Running
 from calibench.seeds import derived_seed
-from calibench.session import Session
-from calibench.setting import Setting
 from calibench.store.records import Record
 from calibench.types import BoolArray, Dataset, FloatArray, IntArray, Predictive
 

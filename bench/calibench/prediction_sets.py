@@ -12,14 +12,14 @@ import numpy as np
 from calibench.calibration import CalibrationSplit
 from calibench.coverage import set_values
 from calibench.errors import CalibenchError
+from calibench.measure.session import Session
+from calibench.measure.setting import Setting
 from calibench.outcomes import Outcome, Sets, check_usable
 from calibench.posthoc import cross_fit
 from calibench.posthoc.conformal import FittedSets, Recipe, fit_apart, fit_crossed, uniforms
 from calibench.posthoc.folds import stratified_folds
 from calibench.registry import POSTHOC
 from calibench.seeds import derived_seed
-from calibench.session import Session
-from calibench.setting import Setting
 from calibench.store.records import Record
 from calibench.suites.spec import Suite, recipes_of
 from calibench.types import FloatArray, IntArray, Predictive

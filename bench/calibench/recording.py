@@ -10,19 +10,19 @@ from typing import Any
 import numpy as np
 
 import calibench
-from calibench import environment, memory
 from calibench.asides import Aside
 from calibench.errors import CalibenchError
 from calibench.evaluate import curve_values, evaluation_of, metric_values, probs_at, shift_values
 from calibench.joint import joint_fields
+from calibench.measure import environment, memory
+from calibench.measure.running import Running, again_key
+from calibench.measure.session import Session
+from calibench.measure.setting import Setting
 from calibench.method import Method
 from calibench.metrics.select import select_metrics
 from calibench.outcomes import FittedStep, Outcome, elsewhere, joined, outcomes_of
 from calibench.prediction_sets import with_sets
 from calibench.registry import METHODS, distribution
-from calibench.running import Running, again_key
-from calibench.session import Session
-from calibench.setting import Setting
 from calibench.shared_time import SharedTime
 from calibench.store import records
 from calibench.store.journal import Entries

@@ -105,7 +105,7 @@ def measure(tasks: Sequence[MemoryTask]) -> Iterator[Peak]:
         return
     kind = _kind(tasks[0])
     server = subprocess.Popen(
-        [sys.executable, "-m", "calibench.memory"],
+        [sys.executable, "-m", "calibench.measure.memory"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

@@ -11,15 +11,15 @@ import numpy as np
 from calibench.asides import Aside
 from calibench.calibration import CalibrationSplit
 from calibench.errors import CalibenchError
+from calibench.measure.clocks import time_prediction
+from calibench.measure.progress import Progress
+from calibench.measure.running import Running
+from calibench.measure.setting import Setting
 from calibench.method import bind
 from calibench.models.sharing import sharing
-from calibench.progress import Progress
 from calibench.registry import METHODS
-from calibench.running import Running
 from calibench.seeds import derived_seed
-from calibench.setting import Setting
 from calibench.store.journal import Journal
-from calibench.timing import time_prediction
 from calibench.types import FloatArray, Plan, Predictive
 
 

@@ -15,19 +15,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from calibench import memory
 from calibench.errors import CalibenchError
+from calibench.measure import memory
+from calibench.measure.clocks import Timed, frozen_heap, time_prediction
+from calibench.measure.progress import Progress
+from calibench.measure.running import Running
+from calibench.measure.setting import Setting
+from calibench.measure.untimed import Untimed
 from calibench.method import Method
 from calibench.models.encoder import Encoder
 from calibench.models.sharing import alone, charges, sharing
-from calibench.progress import Progress
-from calibench.running import Running
 from calibench.seeds import derived_seed
-from calibench.setting import Setting
 from calibench.store.journal import Journal
-from calibench.timing import Timed, frozen_heap, time_prediction
 from calibench.types import IntArray, Predictive
-from calibench.untimed import Untimed
 
 
 def session_name(setting: Setting, active: Sequence[Running]) -> str:

@@ -16,11 +16,11 @@ from calibench.data.labels import align, match_labels
 from calibench.data.subset import limit
 from calibench.errors import CalibenchError, UsageError
 from calibench.hashing import plan_sha256
+from calibench.measure.progress import Progress
 from calibench.models.checkpoint import Checkpoint
 from calibench.models.loading import load_checkpoint
 from calibench.models.plan import Planner
 from calibench.models.plan import blocks as blocks_of
-from calibench.progress import Progress
 from calibench.suites.spec import Suite
 from calibench.training import TrainSplit, train_split
 from calibench.types import Dataset, IntArray, Plan
