@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import report_example as example
-from calibench import evaluate
 from calibench.hashing import text_sha256
 from calibench.metrics.selective import KINDS
 from calibench.registry import METRICS
+from calibench.score import quality
 from calibench.store.records import Record, write_records
 from calibench.types import Evaluation, FloatArray
 from simulated import softmax
@@ -164,11 +164,11 @@ def _fill(record: Record, spec: Spec, folder: Path, truth: FloatArray, labels: n
 def _numbers(evaluation: Evaluation) -> dict[str, Any]:
     """As a run computes them, with too few resamples to be looked at closely."""
     chosen = [METRICS.load(name) for name in (*_METRICS, *(kind.name for kind in KINDS))]
-    resamples, evaluate.RESAMPLES = evaluate.RESAMPLES, 40
+    resamples, quality.RESAMPLES = quality.RESAMPLES, 40
     try:
-        return evaluate.metric_values(chosen, evaluation, seed=0)
+        return quality.metric_values(chosen, evaluation, seed=0)
     finally:
-        evaluate.RESAMPLES = resamples
+        quality.RESAMPLES = resamples
 
 
 def _shifted(metrics: dict[str, Any], strength: float) -> dict[str, Any]:

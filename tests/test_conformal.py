@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from calibench.coverage import set_values
 from calibench.errors import UsageError
 from calibench.posthoc.conformal import (
     KINDS,
@@ -27,6 +26,7 @@ from calibench.posthoc.conformal import (
     uniforms,
 )
 from calibench.posthoc.folds import stratified_folds
+from calibench.score.set_coverage import set_values
 from calibench.types import FloatArray, IntArray
 
 EVERY = pytest.mark.parametrize("kind", KINDS)

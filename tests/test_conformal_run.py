@@ -18,7 +18,6 @@ from calibench.cli import main
 from calibench.errors import CalibenchError, UsageError
 from calibench.measure.session import Session
 from calibench.measure.untimed import Untimed
-from calibench.outcomes import Outcome
 from calibench.posthoc import cross_fit
 from calibench.posthoc.conformal import Recipe, fit_apart, fit_crossed, uniforms
 from calibench.posthoc.folds import stratified_folds
@@ -28,6 +27,7 @@ from calibench.report.reproduce import command
 from calibench.report.sets import sets_drawing, sets_table, sets_words, verdict
 from calibench.report.terminal import terminal_table
 from calibench.run import run
+from calibench.score.outcomes import Outcome
 from calibench.seeds import derived_seed
 from calibench.store.predictions import load_predictions
 from calibench.store.records import Record, load_records
@@ -132,7 +132,6 @@ def test_the_time_of_sets_is_added_to_the_method_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """To each block and each sentence; rows whose sets the run asks for have them beside their time."""
-    from calibench import shared_time
 
     def an_hour(outcome: Outcome, rows: Any, positions: Any) -> float:  # noqa: ARG001 - its signature
         return 3600.0 if outcome.source.cell.name == "conformal" else 0.0

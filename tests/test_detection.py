@@ -16,13 +16,13 @@ from calibench.comparison import FAMILY, Pair, compare, compare_pairs, family_of
 from calibench.contrast import contrasts
 from calibench.description import describe
 from calibench.errors import UsageError
-from calibench.evaluate import metric_values
 from calibench.metrics import detection
 from calibench.metrics.calibration import ECE
 from calibench.metrics.detection import OOS_AUPR, OOS_AUROC, OOS_FPR95, paired_auroc, placements
 from calibench.metrics.scoring import ACCURACY
 from calibench.metrics.select import select_metrics
 from calibench.metrics.selective import AURC
+from calibench.score.quality import metric_values
 from calibench.stats.bootstrap import bootstrap_interval
 from calibench.types import Evaluation, FloatArray
 from simulated import simulated, softmax

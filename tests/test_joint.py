@@ -14,11 +14,11 @@ from sklearn.metrics import roc_auc_score
 
 import oos_data
 from calibench.errors import UsageError
-from calibench.joint import choose_threshold, joint_fields
 from calibench.method import Method
 from calibench.models.checkpoint import Checkpoint
 from calibench.registry import METHODS
 from calibench.run import run
+from calibench.score.joint import choose_threshold, joint_fields
 from calibench.stats.intervals import wilson
 from calibench.store.predictions import load_predictions
 from calibench.store.records import Record, load_records

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from scipy.integrate import trapezoid
 
 from calibench.errors import CalibenchError
-from calibench.evaluate import metric_values
 from calibench.metrics import selective
 from calibench.metrics.inputs import top_label
 from calibench.metrics.scoring import ACCURACY
+from calibench.score.quality import metric_values
 from calibench.types import Evaluation, FloatArray
 from simulated import simulated
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from calibench.cli import main
 from calibench.errors import UsageError
 from calibench.matched_error import Measured, seconds_at, speedup
+from calibench.score.yardstick import error_fields
 from calibench.suites.loader import parse_suite
-from calibench.yardstick import error_fields
 
 SUITE = """
 title = "small"

@@ -12,8 +12,8 @@ from calibench.measure.progress import Progress, Silent
 from calibench.measure.running import Running, once_more
 from calibench.measure.session import Session
 from calibench.measure.setting import Setting, load_setting
-from calibench.prediction_sets import lacks_sets
-from calibench.recording import make_records
+from calibench.score.prediction_sets import lacks_sets
+from calibench.score.record import make_records
 from calibench.store import records
 from calibench.store.records import Record
 from calibench.suites.cells import Cell, cells_of, identified, left_out

@@ -153,7 +153,7 @@ class ShiftSpec:
 
 @dataclass(frozen=True)
 class YardstickSpec:
-    """What the error of each method is measured against; see `calibench.yardstick`.
+    """What the error of each method is measured against; see `calibench.score.yardstick`.
 
     Attributes:
         method: whose mean over passes, in the limit, is right.

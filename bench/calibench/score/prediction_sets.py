@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 
 from calibench.calibration import CalibrationSplit
-from calibench.coverage import set_values
 from calibench.errors import CalibenchError
 from calibench.measure.session import Session
 from calibench.measure.setting import Setting
-from calibench.outcomes import Outcome, Sets, check_usable
 from calibench.posthoc import cross_fit
 from calibench.posthoc.conformal import FittedSets, Recipe, fit_apart, fit_crossed, uniforms
 from calibench.posthoc.folds import stratified_folds
 from calibench.registry import POSTHOC
+from calibench.score.outcomes import Outcome, Sets, check_usable
+from calibench.score.set_coverage import set_values
 from calibench.seeds import derived_seed
 from calibench.store.records import Record
 from calibench.suites.spec import Suite, recipes_of

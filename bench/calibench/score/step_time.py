@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from calibench.measure.session import Session
-from calibench.outcomes import Outcome
 from calibench.posthoc import log_of
-from calibench.prediction_sets import OWN, seconds_of
+from calibench.score.outcomes import Outcome
+from calibench.score.prediction_sets import OWN, seconds_of
 from calibench.types import IntArray
 
 

@@ -12,27 +12,27 @@ import numpy as np
 import calibench
 from calibench.asides import Aside
 from calibench.errors import CalibenchError
-from calibench.evaluate import curve_values, evaluation_of, metric_values, probs_at, shift_values
-from calibench.joint import joint_fields
 from calibench.measure import environment, memory
 from calibench.measure.running import Running, again_key
 from calibench.measure.session import Session
 from calibench.measure.setting import Setting
 from calibench.method import Method
 from calibench.metrics.select import select_metrics
-from calibench.outcomes import FittedStep, Outcome, elsewhere, joined, outcomes_of
-from calibench.prediction_sets import with_sets
 from calibench.registry import METHODS, distribution
-from calibench.shared_time import SharedTime
+from calibench.score.cost import timing_values
+from calibench.score.joint import joint_fields
+from calibench.score.outcomes import FittedStep, Outcome, elsewhere, joined, outcomes_of
+from calibench.score.prediction_sets import with_sets
+from calibench.score.quality import curve_values, evaluation_of, metric_values, probs_at, shift_values
+from calibench.score.step_time import SharedTime
+from calibench.score.yardstick import error_fields
 from calibench.store import records
 from calibench.store.journal import Entries
 from calibench.store.paths import folders, scrubbed, without_paths
 from calibench.store.predictions import write_predictions
 from calibench.store.records import Record
 from calibench.suites.cells import Cell
-from calibench.summary import timing_values
 from calibench.types import Dataset, Evaluation, Metric, Predictive
-from calibench.yardstick import error_fields
 
 
 def make_records(session: Session, peaks: Mapping[str, memory.Peak]) -> list[Record]:

@@ -69,7 +69,7 @@ class Outcome:
         source: the cell whose measurement it shares: itself, or its method without the post-hoc step.
         predictive: its predictions in data set order, or None where it failed.
         fitted: its post-hoc step, or None where it has none or failed.
-        sets: its prediction sets; see `calibench.prediction_sets`.
+        sets: its prediction sets; see `calibench.score.prediction_sets`.
     """
 
     running: Running

@@ -7,8 +7,8 @@ from typing import Any
 
 from calibench.metrics.detection import by_other_scores
 from calibench.metrics.selective import by_largest_probability, own_score
-from calibench.pass_curve import pass_curve, running_means
 from calibench.registry import METRICS
+from calibench.score.pass_curve import pass_curve, running_means
 from calibench.stats.bootstrap import bootstrap_interval, noise_floor
 from calibench.types import Dataset, Evaluation, FloatArray, Metric, Predictive
 
