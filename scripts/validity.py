@@ -30,7 +30,7 @@ import numpy as np
 import validity_report
 from scipy import optimize, special
 
-from calibench.comparison import FAMILY, compare
+from calibench.compare.verdicts import FAMILY, compare
 from calibench.metrics.binning import equal_width, sums_by_bin
 from calibench.metrics.calibration import (
     BINS,

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from calibench.comparison import (
+from calibench.compare.description import describe, joint_values
+from calibench.compare.verdicts import (
     FAMILY,
     Pair,
     compare,
@@ -15,7 +16,6 @@ from calibench.comparison import (
     contributions,
     holm,
 )
-from calibench.description import describe, joint_values
 from calibench.errors import CalibenchError
 from calibench.metrics.calibration import ECE, ECE_DEBIASED
 from calibench.metrics.goodness import CALIBRATION_KS_P

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
-from calibench.comparison import FAMILY, Pair, compare, compare_pairs, family_of, holm
-from calibench.contrast import contrasts
-from calibench.description import describe
+from calibench.compare.contrasts import contrasts
+from calibench.compare.description import describe
+from calibench.compare.verdicts import FAMILY, Pair, compare, compare_pairs, family_of, holm
 from calibench.errors import UsageError
 from calibench.metrics import detection
 from calibench.metrics.calibration import ECE

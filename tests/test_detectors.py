@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from calibench.detectors import Detector, choose
+from calibench.compare.detectors import Detector, choose
 from calibench.metrics.detection import placements
 from calibench.types import FloatArray
 

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from calibench import front, noninferiority
+from calibench.compare import front, noninferiority
+from calibench.compare.noninferiority import Bounds
 from calibench.metrics.calibration import ECE, ECE_DEBIASED
 from calibench.metrics.scoring import NLL
 from calibench.metrics.selective import AURC
-from calibench.noninferiority import Bounds
 from calibench.stats.bootstrap import bootstrap_interval
 from calibench.stats.intervals import quantiles
 from calibench.stats.ratios import ratio_interval

@@ -13,9 +13,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from calibench.cli import main
+from calibench.compare.runs import examples, load_run, match, match_reference, same_cells
+from calibench.compare.speeds import latency, throughput
 from calibench.errors import UsageError
-from calibench.matching import examples, load_run, match, match_reference, same_cells
-from calibench.speeds import latency, throughput
 from calibench.store.predictions import load_predictions
 from calibench.store.records import Record
 from run_pairs import METHOD, REFERENCE, run

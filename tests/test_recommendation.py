@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import report_example as example
-from calibench.recommendation import Candidate, decide
+from calibench.compare.recommendation import Candidate, decide
 from calibench.report import groups, write_report
 from calibench.report.matched import baseline, matched_table, matches
 from calibench.report.recommendation import recommendation

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from calibench.cli import main
+from calibench.compare.gate import FINE, NOISY, REGRESSION, check, exit_code, parse_limits
+from calibench.compare.runs import load_run, match
 from calibench.errors import UsageError
-from calibench.matching import load_run, match
-from calibench.regression import FINE, NOISY, REGRESSION, check, exit_code, parse_limits
 from run_pairs import METHOD, REFERENCE, run
 
 BLUNT = replace(METHOD, sharpness=0.2)
@@ -160,8 +160,8 @@ def test_usage_errors_exit_with_2(tmp_path: Path) -> None:
 @given(scale=st.floats(1.1, 8.0))
 def test_what_is_needed_grows_with_the_square_of_the_width(scale: float) -> None:
     """An interval that must halve takes four times the examples, three times as many more."""
-    from calibench.matching import Match
-    from calibench.regression import Limit, _judge
+    from calibench.compare.gate import Limit, _judge
+    from calibench.compare.runs import Match
     from calibench.types import Interval
 
     pair = Match("m", {}, {}, ())

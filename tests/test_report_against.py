@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 import report_example as example
-from calibench.comparison import FAMILY, compare
+from calibench.compare.verdicts import FAMILY, compare
 from calibench.metrics.calibration import ECE
 from calibench.metrics.scoring import NLL
 from calibench.report import write_report

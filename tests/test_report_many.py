@@ -13,7 +13,7 @@ from rich.console import Console
 from sklearn.metrics import roc_auc_score, roc_curve
 
 import many_methods as example
-from calibench.detectors import Choice
+from calibench.compare.detectors import Choice
 from calibench.report import content, groups, style, tables, write_csv, write_model_card
 from calibench.report.detectors import detector_choice, detector_words
 from calibench.report.groups import Entry, Section

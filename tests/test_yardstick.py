@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from calibench.cli import main
+from calibench.compare.equal_error import Measured, seconds_at, speedup
 from calibench.errors import UsageError
-from calibench.matched_error import Measured, seconds_at, speedup
 from calibench.score.yardstick import error_fields
 from calibench.suites.loader import parse_suite
 

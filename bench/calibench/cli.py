@@ -266,15 +266,15 @@ def compare(base: Path, new: tuple[Path, ...], metrics: tuple[str, ...], quality
 
     Runs that share no cell are compared with BASE's reference.
     """
-    from calibench import matching
+    from calibench.compare import runs
     from calibench.metrics.select import select_metrics
     from calibench.report.compared import comparison
 
     chosen = select_metrics(metrics, posterior_known=False, out_of_scope=True)
-    first = matching.load_run(base)
+    first = runs.load_run(base)
     for path in new:
-        other = matching.load_run(path)
-        match = matching.match if matching.same_cells(first, other) else matching.match_reference
+        other = runs.load_run(path)
+        match = runs.match if runs.same_cells(first, other) else runs.match_reference
         found = match(first, other, quality_only=quality_only)
         _print(comparison(found, chosen, timing=not quality_only))
 
@@ -297,15 +297,15 @@ def check(records: Path, base: Path, limits: tuple[str, ...]) -> None:
     Exit codes: 0 within all limits, 1 a regression shown or a cell that fails now, 2 not comparable or not
     understood, 3 too noisy to tell.
     """
-    from calibench import matching, regression
+    from calibench.compare import gate, runs
     from calibench.report.compared import checked
 
-    wanted = regression.parse_limits(limits)
+    wanted = gate.parse_limits(limits)
     quality_only = not any(limit.is_speed for limit in wanted)
-    found = matching.match(matching.load_run(base), matching.load_run(records), quality_only=quality_only)
-    findings = regression.check(found, wanted)
+    found = runs.match(runs.load_run(base), runs.load_run(records), quality_only=quality_only)
+    findings = gate.check(found, wanted)
     _print(checked(found, findings))
-    sys.exit(regression.exit_code(found, findings))
+    sys.exit(gate.exit_code(found, findings))
 
 
 def _print(renderable: Any) -> None:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from calibench.comparison import FAMILY, Pair
-from calibench.contrast import contrasts
+from calibench.compare.contrasts import contrasts
+from calibench.compare.verdicts import FAMILY, Pair
 from calibench.metrics.calibration import ECE, ECE_15, ECE_CLASSWISE, MCE
 from calibench.types import FloatArray, Metric
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from rich.text import Text
 
-from calibench.comparison import FAMILY, UNDECIDED, family_of, paired
-from calibench.contrast import Contrast, contrasts
+from calibench.compare.contrasts import Contrast, contrasts
+from calibench.compare.verdicts import FAMILY, UNDECIDED, family_of, paired
 from calibench.metrics.calibration import ECE
 from calibench.metrics.detection import OOS_AUROC
 from calibench.report.examples import stored_predictions

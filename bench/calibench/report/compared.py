@@ -9,12 +9,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from calibench.comparison import UNDECIDED
-from calibench.contrast import Contrast, contrasts
-from calibench.matching import Match, Matching, grouped
-from calibench.regression import FINE, Finding
+from calibench.compare.contrasts import Contrast, contrasts
+from calibench.compare.gate import FINE, Finding
+from calibench.compare.runs import Match, Matching, grouped
+from calibench.compare.speeds import latency, throughput
+from calibench.compare.verdicts import UNDECIDED
 from calibench.report.numbers import fraction, percent, signed, significant, span
-from calibench.speeds import latency, throughput
 from calibench.types import Interval, Metric
 
 _STYLES = {"better": "green", "worse": "bold red", UNDECIDED: "dim"}

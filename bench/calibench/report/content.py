@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from calibench.detectors import Choice
+from calibench.compare.detectors import Choice
 from calibench.report import matched, scope, sets, shifts, speed, tables
 from calibench.report.against import against, against_table, against_words, details_table
 from calibench.report.curves import curve_drawings

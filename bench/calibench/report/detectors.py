@@ -1,11 +1,11 @@
-"""The recommendation for texts out of scope, in words: what `calibench.detectors` decides from the tests."""
+"""The recommendation for texts out of scope, in words: what `calibench.compare.detectors` decides from the tests."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 
-from calibench.detectors import Choice, Detector, choose
+from calibench.compare.detectors import Choice, Detector, choose
 from calibench.metrics.detection import placements, score_of
 from calibench.report.groups import Entry, Section
 from calibench.report.numbers import bound, fraction, interval, seconds, significant

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from calibench.front import SAME_COST, Box, nondominated
+from calibench.compare.front import SAME_COST, Box, nondominated
 from calibench.report import labels, style
 from calibench.report.drawing import Drawing
 from calibench.report.groups import Section

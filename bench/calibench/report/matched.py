@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from calibench.noninferiority import MARGIN, Bounds, nll_difference, sufficient
+from calibench.compare.noninferiority import MARGIN, Bounds, nll_difference, sufficient
 from calibench.report.groups import Section
 from calibench.report.numbers import bound, fraction, interval, significant
 from calibench.report.tables import ABSENT, Cell, Column, Table, build

@@ -1,13 +1,21 @@
-"""The recommendation in words: a template over what `calibench.recommendation` decides from the numbers."""
+"""The recommendation in words: a template over what `calibench.compare.recommendation` decides from the numbers."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 
-from calibench.comparison import FEWEST, Difference
-from calibench.noninferiority import MARGIN, nll_difference
-from calibench.recommendation import ACCURACY_MARGIN, AFFORDABLE, LEVEL, Candidate, Decision, Judged, decide
+from calibench.compare.noninferiority import MARGIN, nll_difference
+from calibench.compare.recommendation import (
+    ACCURACY_MARGIN,
+    AFFORDABLE,
+    LEVEL,
+    Candidate,
+    Decision,
+    Judged,
+    decide,
+)
+from calibench.compare.verdicts import FEWEST, Difference
 from calibench.report.groups import Entry, Section
 from calibench.report.matched import matches
 from calibench.report.numbers import bound, fraction, interval, significant

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.ticker import FuncFormatter
 
-from calibench.detectors import Choice
+from calibench.compare.detectors import Choice
 from calibench.metrics.detection import TRUE_POSITIVE_RATE, Operating, operating, score_of
 from calibench.metrics.selective import MAX_PROBABILITY
 from calibench.report import style

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from calibench.matched_error import Ratio, measured, speedup
+from calibench.compare.equal_error import Ratio, measured, speedup
 from calibench.report import style
 from calibench.report.drawing import Drawing
 from calibench.report.groups import Entry, Section

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from calibench import front
-from calibench.comparison import ranked
-from calibench.front import Box
+from calibench.compare import front
+from calibench.compare.front import Box
+from calibench.compare.verdicts import ranked
 from calibench.metrics.calibration import ECE, ECE_DEBIASED
 from calibench.metrics.scoring import NLL
 from calibench.report.examples import stored_predictions

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from calibench.comparison import Pair
+from calibench.compare.verdicts import Pair
 from calibench.errors import UsageError
 from calibench.store.naming import telling_parameters
 from calibench.store.predictions import Predictions, load_predictions

@@ -11,11 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from calibench.contrast import Contrast, contrasts
+from calibench.compare.contrasts import Contrast, contrasts
+from calibench.compare.runs import Match, Matching, grouped
+from calibench.compare.speeds import Speed, latency, throughput
 from calibench.errors import UsageError
-from calibench.matching import Match, Matching, grouped
 from calibench.metrics.select import select_metrics
-from calibench.speeds import Speed, latency, throughput
 from calibench.types import Interval
 
 Judgement = Literal["fine", "regression", "too noisy to tell"]

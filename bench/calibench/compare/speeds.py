@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from calibench.matching import Match, shortened
+from calibench.compare.runs import Match, shortened
 from calibench.stats.ratios import median_ratio_interval, ratio_interval
 from calibench.store.records import Record, dig
 from calibench.types import Interval

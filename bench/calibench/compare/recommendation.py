@@ -2,7 +2,7 @@
 
 A row *qualifies* if, on the same examples as the reference,
 
-1. it is shown better in NLL, Brier score or debiased ECE², by the verdicts of `calibench.comparison`, which
+1. it is shown better in NLL, Brier score or debiased ECE², by the verdicts of `calibench.compare.verdicts`, which
    keep the chance of any false one in the whole table at 5%;
 2. it is shown worse in none of these, nor in accuracy, nor in telling examples out of scope; and
 3. a loss of more than `ACCURACY_MARGIN` in accuracy is ruled out, by a one-sided 95% bound.
@@ -27,9 +27,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from calibench.comparison import Difference, compare_pairs, paired
+from calibench.compare.noninferiority import MARGIN, Bounds, mean_difference, nll_difference
+from calibench.compare.verdicts import Difference, compare_pairs, paired
 from calibench.metrics.scoring import correct
-from calibench.noninferiority import MARGIN, Bounds, mean_difference, nll_difference
 from calibench.types import Evaluation
 
 LEVEL = 0.95

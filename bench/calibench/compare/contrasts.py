@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from calibench.comparison import Difference, Pair, compare_pairs, family_of
-from calibench.description import describe
+from calibench.compare.description import describe
+from calibench.compare.verdicts import Difference, Pair, compare_pairs, family_of
 from calibench.types import Evaluation, FloatArray, IntArray, Interval, Metric
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from calibench.comparison import Pair
+from calibench.compare.verdicts import Pair
 from calibench.stats.intervals import quantiles
 from calibench.stats.resampling import resampled_together
 from calibench.types import Evaluation, FloatArray, IntArray, Interval, Metric

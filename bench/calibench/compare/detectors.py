@@ -20,8 +20,8 @@ from itertools import combinations
 import numpy as np
 from scipy import special
 
-from calibench.comparison import FEWEST, holm
-from calibench.front import SAME_COST
+from calibench.compare.front import SAME_COST
+from calibench.compare.verdicts import FEWEST, holm
 from calibench.metrics.detection import Placements, paired_auroc
 from calibench.stats.intervals import two_sided
 

@@ -1,0 +1,1 @@
+"""Records against records: which differences are real, and what follows from that."""
