@@ -15,7 +15,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from tabulate import tabulate
 
-from calibench.report import style
+from calibench.report.drawing import style
 
 #: What a nominal 95% is allowed to be.
 GOAL = (0.93, 0.97)

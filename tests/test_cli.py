@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from calibench.cli import main
-from calibench.display import Display
+from calibench.report.terminal.progress import Display
 from calibench.store.records import RECORDS, load_records
 from stub_hub import StubHub
 

@@ -22,10 +22,11 @@ from calibench.posthoc import cross_fit
 from calibench.posthoc.conformal import Recipe, fit_apart, fit_crossed, uniforms
 from calibench.posthoc.folds import stratified_folds
 from calibench.posthoc.temperature import Temperature
-from calibench.report import content, groups, style, write_csv, write_html
-from calibench.report.reproduce import command
-from calibench.report.sets import sets_drawing, sets_table, sets_words, verdict
-from calibench.report.terminal import terminal_table
+from calibench.report import content, sections, write_csv, write_html
+from calibench.report.drawing import style
+from calibench.report.parts.sets import sets_drawing, sets_table, sets_words, verdict
+from calibench.report.terminal.records import terminal_table
+from calibench.report.writing.reproduce import command
 from calibench.run import run
 from calibench.score.outcomes import Outcome
 from calibench.seeds import derived_seed
@@ -233,7 +234,7 @@ def printed(records: list[Record]) -> str:
 
 
 def part_of(records: list[Record]) -> content.Part:
-    (section,) = groups.sections(records)
+    (section,) = sections.sections(records)
     with style.styled():
         drawing = sets_drawing(section)
     drawings = () if drawing is None else (drawing,)
@@ -267,7 +268,7 @@ def test_the_terminal_has_a_column_per_kind(apart: tuple[Path, list[Record]]) ->
     assert any("LAC by class 80%" in line for line in lines)
     bare = [record | {"conformal": []} for record in apart[1]]
     assert "Prediction sets" not in printed(bare)
-    (section,) = groups.sections(bare)
+    (section,) = sections.sections(bare)
     assert sets_table(section) is None
     assert sets_drawing(section) is None
 
@@ -325,10 +326,10 @@ def test_verdicts(value: Any, low: Any, high: Any, chance: tuple[Any, Any], expe
 
 def test_the_report_says_how_to_make_the_sets_again(finished: Path, apart: tuple[Path, list[Record]]) -> None:
     """Kinds, level, classes and split; the method's own level is a parameter of the method."""
-    words = command(groups.sections(load_records(finished))[0])
+    words = command(sections.sections(load_records(finished))[0])
     assert "--conformal lac --conformal aps --conformal raps --conformal-level 0.8 --seed" in words
     assert "-a conformal.level=0.7" in words
-    again = command(groups.sections(apart[1])[0])
+    again = command(sections.sections(apart[1])[0])
     assert "--conformal-level 0.8 --class-conditional --calibration-split validation" in again
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from calibench.report.groups import sections
-from calibench.report.numbers import bound, fraction, interval, memory, significant
+from calibench.report.sections import sections
+from calibench.report.writing.numbers import bound, fraction, interval, memory, significant
 from calibench.store.records import Record, load_records
 from stub_hub import suite_hub
 

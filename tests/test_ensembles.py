@@ -21,8 +21,8 @@ from calibench.errors import RefusedError, UsageError
 from calibench.measure.running import Running
 from calibench.models.checkpoint import Checkpoint
 from calibench.models.loading import identify, load_checkpoint
-from calibench.report.groups import sections
-from calibench.report.reproduce import command, provenance
+from calibench.report.sections import sections
+from calibench.report.writing.reproduce import command, provenance
 from calibench.run import run
 from calibench.store.naming import telling_parameters
 from calibench.store.paths import base_name, folders, scrubbed, without_paths

@@ -18,8 +18,8 @@ from calibench.models.checkpoint import Checkpoint
 from calibench.posthoc import Calibrator, cross_fit, log_of
 from calibench.posthoc.temperature import Temperature
 from calibench.registry import METHODS, POSTHOC
-from calibench.report.groups import sections
-from calibench.report.reproduce import command
+from calibench.report.sections import sections
+from calibench.report.writing.reproduce import command
 from calibench.run import run
 from calibench.seeds import derived_seed
 from calibench.store.predictions import load_predictions

@@ -10,10 +10,10 @@ import pytest
 
 import report_example as example
 from calibench.compare.recommendation import Candidate, decide
-from calibench.report import groups, write_report
-from calibench.report.matched import baseline, matched_table, matches
-from calibench.report.recommendation import recommendation
-from calibench.report.tradeoff import points, tradeoff
+from calibench.report import sections, write_report
+from calibench.report.parts.equal_quality import baseline, matched_table, matches
+from calibench.report.parts.recommendation import recommendation
+from calibench.report.points import points, tradeoff
 from calibench.store.records import load_records, write_records
 from calibench.types import Evaluation, FloatArray
 
@@ -33,7 +33,7 @@ ENSEMBLE = Spec("ensemble", 1.0, 5.0, passes=5, noise=0.2, like="frequentist")
 
 def said(folder: Path, *specs: Spec, n: int = 872, with_curve: bool = False) -> str:
     records = example.build(folder, specs, n=n, with_curve=with_curve)
-    (section,) = groups.sections(records)
+    (section,) = sections.sections(records)
     return recommendation(section, points(section, folder))
 
 
@@ -137,7 +137,7 @@ def test_without_predictions(tmp_path: Path) -> None:
     """Records alone hold no pairs: nothing is recommended, and the figure shows the recorded intervals."""
     records = example.build(tmp_path, (REFERENCE, TEMPERATURE))
     write_records(tmp_path / "bare", records)
-    (section,) = groups.sections(records)
+    (section,) = sections.sections(records)
     found = points(section, tmp_path / "bare")
     assert recommendation(section, found).startswith("**No recommendation**: it takes the stored predictions")
     assert tradeoff(found).boxes == {}
@@ -249,7 +249,7 @@ def test_matched_quality(tmp_path: Path) -> None:
         TEMPERATURE,
     )
     records = example.build(tmp_path, specs, with_curve=True)
-    (section,) = groups.sections(load_records(tmp_path))
+    (section,) = sections.sections(load_records(tmp_path))
     found = points(section, tmp_path)
     base = baseline(found)
     assert base is not None
@@ -268,6 +268,6 @@ def test_matched_quality(tmp_path: Path) -> None:
 def test_no_baseline_no_table(tmp_path: Path) -> None:
     """Without 20 passes of MC-Dropout there is nothing to match, and no such heading."""
     records = example.build(tmp_path, (REFERENCE, TEMPERATURE, Spec("mc-dropout", 1.1, 5.0, passes=5)))
-    (section,) = groups.sections(records)
+    (section,) = sections.sections(records)
     assert baseline(points(section, tmp_path)) is None
     assert "matched quality" not in write_report(tmp_path).read_text(encoding="utf-8")

@@ -20,15 +20,10 @@ from rich.console import Console
 import report_example as example
 from calibench import cli
 from calibench.errors import UsageError
-from calibench.report import (
-    groups,
-    markdown,
-    numbers,
-    reproduce,
-    tables,
-    terminal,
-    write_report,
-)
+from calibench.report import sections, write_report
+from calibench.report.pages import markdown
+from calibench.report.terminal import records
+from calibench.report.writing import numbers, reproduce, tables
 from calibench.store.records import Record, load_records, write_records
 
 
@@ -45,8 +40,8 @@ def report(folder: Path) -> str:
     return (folder / "report.md").read_text(encoding="utf-8")
 
 
-def only_section(records: list[Record]) -> groups.Section:
-    (section,) = groups.sections(records)
+def only_section(records: list[Record]) -> sections.Section:
+    (section,) = sections.sections(records)
     return section
 
 
@@ -365,7 +360,7 @@ def test_install_pins_what_was_measured() -> None:
 
 def test_terminal_table_fits_and_shows_failures(folder: Path) -> None:
     """The summary keeps to 100 columns, shows sites and ECE whole, and every failure in full."""
-    text = printed(terminal.terminal_table(load_records(folder)))
+    text = printed(records.terminal_table(load_records(folder)))
     lines = text.splitlines()
     assert max(map(len, lines)) <= 100
     (baal,) = [line for line in lines if line.startswith("mc-dropout-baal")]
@@ -377,13 +372,13 @@ def test_terminal_table_fits_and_shows_failures(folder: Path) -> None:
 def test_terminal_table_takes_markup_literally() -> None:
     """Square brackets in a message are text, not styling."""
     record = one(status="error", error={"type": "E", "message": "expected [bold]x[/bold]"})
-    assert "failed: expected [bold]x[/bold]" in printed(terminal.terminal_table([record]))
+    assert "failed: expected [bold]x[/bold]" in printed(records.terminal_table([record]))
 
 
 def test_terminal_table_explains_what_is_missing() -> None:
     """A value that could not be had is marked in its cell, with the reason below the table."""
     reason = "n too small: 10 requests do not bound p50"
-    text = printed(terminal.terminal_table([one(timing={"latency_ms": {"p50": example.missing(reason)}})]))
+    text = printed(records.terminal_table([one(timing={"latency_ms": {"p50": example.missing(reason)}})]))
     assert "n/a (a)" in text
     assert f"(a) {reason}" in text
 
@@ -392,7 +387,7 @@ def test_show_record_leaves_nothing_out(folder: Path) -> None:
     """Every key of a record is printed, and long lists of numbers by their ends."""
     record = load_records(folder)[1]
     record["timing"]["latency_ms"]["samples"] = [float(i) for i in range(100)]
-    text = printed(terminal.show_record(record), width=200)
+    text = printed(records.show_record(record), width=200)
 
     def keys(block: Any) -> set[str]:
         if isinstance(block, dict):

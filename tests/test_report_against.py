@@ -16,9 +16,9 @@ from calibench.compare.verdicts import FAMILY, compare
 from calibench.metrics.calibration import ECE
 from calibench.metrics.scoring import NLL
 from calibench.report import write_report
-from calibench.report.against import against, against_words, closing, details_table, footer
-from calibench.report.groups import Section, sections
-from calibench.report.html import write_html
+from calibench.report.pages.html import write_html
+from calibench.report.parts.against import against, against_words, closing, details_table, footer
+from calibench.report.sections import Section, sections
 from calibench.stats.montecarlo import sd_over_passes, sd_over_seeds
 from calibench.store.predictions import load_predictions
 from calibench.store.records import Record, load_records, write_records

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 import report_example as example
-from calibench.report import figures, groups, published, style, write_report
-from calibench.report.curves import curve_drawings
+from calibench.report import sections, write_report
+from calibench.report.drawing import style
+from calibench.report.parts import published, reliability
+from calibench.report.parts.curves import curve_drawings
 from calibench.store.predictions import load_predictions
 from calibench.store.records import Record, load_records
 
@@ -25,8 +27,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def only_section(records: list[Record]) -> groups.Section:
-    (section,) = groups.sections(records)
+def only_section(records: list[Record]) -> sections.Section:
+    (section,) = sections.sections(records)
     return section
 
 
@@ -46,7 +48,7 @@ def test_reliability_bars_are_the_stored_predictions(folder: Path) -> None:
     records = load_records(folder)
     section = only_section(records)
     with style.styled():
-        drawing = figures.reliability_diagrams(section, folder)
+        drawing = reliability.reliability_diagrams(section, folder)
     assert drawing is not None
     stored = load_predictions(folder, records[0])
     confidence, right = stored.probs.max(1), stored.probs.argmax(1) == stored.label
@@ -66,7 +68,7 @@ def test_reliability_leaves_out_unscored_labels(tmp_path: Path) -> None:
     frame["label"][:10] = [-1] * 10
     pq.write_table(example.pa.table(frame), file)
     with style.styled():
-        drawing = figures.reliability_diagrams(only_section(records), tmp_path)
+        drawing = reliability.reliability_diagrams(only_section(records), tmp_path)
     assert drawing is not None
     assert sum(patch.get_height() for patch in drawing.figure.axes[1].patches) == 40
 
@@ -75,7 +77,7 @@ def test_reliability_leaves_out_unscored_labels(tmp_path: Path) -> None:
 def test_wilson_interval_is_scipys(case: tuple[int, int]) -> None:
     """The binomial interval of a bin agrees with scipy's."""
     successes, trials = case
-    low, high = figures.wilson(np.array([successes]), np.array([trials]))
+    low, high = reliability.wilson(np.array([successes]), np.array([trials]))
     expected = binomtest(successes, trials).proportion_ci(method="wilson")
     np.testing.assert_allclose([low[0], high[0]], expected, atol=1e-9)
 

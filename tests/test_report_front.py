@@ -13,9 +13,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.patches import Rectangle
 
 import report_example as example
-from calibench.report import groups, labels, style
-from calibench.report.front import front_drawing, front_table
-from calibench.report.tradeoff import Tradeoff, points, tradeoff
+from calibench.report import sections
+from calibench.report.drawing import labels, style
+from calibench.report.parts.front import front_drawing, front_table
+from calibench.report.points import Tradeoff, points, tradeoff
 from calibench.store.records import load_records, write_records
 
 FIFTEEN = (
@@ -34,13 +35,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def section(folder: Path) -> groups.Section:
-    (found,) = groups.sections(load_records(folder))
+def section(folder: Path) -> sections.Section:
+    (found,) = sections.sections(load_records(folder))
     return found
 
 
 @pytest.fixture(scope="module")
-def found(section: groups.Section, folder: Path) -> Tradeoff:
+def found(section: sections.Section, folder: Path) -> Tradeoff:
     return tradeoff(points(section, folder))
 
 
@@ -82,7 +83,7 @@ def test_blocks_that_are_not_the_records_are_not_used(tmp_path: Path) -> None:
     for block in records[0]["timing"]["blocks"]:
         block["end_to_end_s"] *= 1.3
     write_records(tmp_path, records)
-    (section,) = groups.sections(records)
+    (section,) = sections.sections(records)
     box = tradeoff(points(section, tmp_path)).boxes["nll"][1]
     ratio = records[1]["cost_ratio"]
     # The side of a region holds sqrt(.95), the interval .95.
@@ -97,7 +98,7 @@ def test_regions_are_seen_from_the_reference(found: Tradeoff) -> None:
     assert all(box.quality[1] > box.quality[0] for i, box in found.boxes["nll"].items() if i)
 
 
-def test_fifteen_methods_are_named_without_overlap(section: groups.Section, found: Tradeoff) -> None:
+def test_fifteen_methods_are_named_without_overlap(section: sections.Section, found: Tradeoff) -> None:
     """Every method is named once in each panel, inside the figure, and no two names overlap."""
     with style.styled():
         drawing = front_drawing(section, found)
@@ -118,7 +119,7 @@ def test_fifteen_methods_are_named_without_overlap(section: groups.Section, foun
             assert all(box.x0 >= inside.x0 and box.x1 <= inside.x1 for box in named.values())
 
 
-def test_figure_shows_the_points(section: groups.Section, found: Tradeoff) -> None:
+def test_figure_shows_the_points(section: sections.Section, found: Tradeoff) -> None:
     """Markers stand at cost and metric of the records, and regions around the methods."""
     with style.styled():
         drawing = front_drawing(section, found)
@@ -139,13 +140,13 @@ def test_figure_shows_the_points(section: groups.Section, found: Tradeoff) -> No
 def test_one_method_has_no_front(tmp_path: Path) -> None:
     """A single method is compared with nothing: no figure and no table."""
     records = example.build(tmp_path, example.METHODS[:1])
-    (section,) = groups.sections(records)
+    (section,) = sections.sections(records)
     found = tradeoff(points(section, tmp_path))
     assert front_drawing(section, found) is None
     assert front_table(section, found) is None
 
 
-def test_table_has_every_quality_and_cost(section: groups.Section, found: Tradeoff) -> None:
+def test_table_has_every_quality_and_cost(section: sections.Section, found: Tradeoff) -> None:
     """Each of three qualities against time and against passes; a failed method has a row without numbers."""
     table = front_table(section, found)
     assert table is not None

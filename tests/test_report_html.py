@@ -18,10 +18,11 @@ import pytest
 import report_example as example
 from calibench.errors import CalibenchError, UsageError
 from calibench.hashing import text_sha256
-from calibench.report import examples, groups, tables, write_html
-from calibench.report.front import front_table
-from calibench.report.texts import texts_of
-from calibench.report.tradeoff import points, tradeoff
+from calibench.report import sections, stored, write_html
+from calibench.report.pages.texts import texts_of
+from calibench.report.parts.front import front_table
+from calibench.report.points import points, tradeoff
+from calibench.report.writing import tables
 from calibench.store.records import load_records, write_records
 
 TEN = (
@@ -113,7 +114,7 @@ def test_figures_have_alt_texts_and_page_colours(page: Page) -> None:
 
 def test_page_shows_every_number_of_the_tables(folder: Path, page: Page) -> None:
     """Every cell of the tables that markdown has is in the page's text."""
-    (section,) = groups.sections(load_records(folder))
+    (section,) = sections.sections(load_records(folder))
     text = " ".join(page.text.split())
     for table in (
         tables.quality(section),
@@ -155,34 +156,30 @@ def test_several_sections_have_headings_of_their_own(tmp_path: Path) -> None:
 # --- examples ----------------------------------------------------------------------------------------------
 
 
-def opinions(probs: list[list[float]], label: list[int]) -> examples.Opinions:
+def opinions(probs: list[list[float]], label: list[int]) -> stored.Opinions:
     """Methods' P(class 1) for each example."""
     positive = np.array(probs)
-    entries = tuple(groups.Entry({}, f"m{i}", i) for i in range(len(probs)))
+    entries = tuple(sections.Entry({}, f"m{i}", i) for i in range(len(probs)))
     hashes = tuple(str(i) for i in range(len(label)))
     rows = np.arange(len(label)) + 100
-    return examples.Opinions(
-        entries, rows, hashes, np.array(label), np.stack([1 - positive, positive], axis=2)
-    )
+    return stored.Opinions(entries, rows, hashes, np.array(label), np.stack([1 - positive, positive], axis=2))
 
 
 def test_confidently_wrong_known_answer() -> None:
     """Wrong examples come by the probability of their label, lowest first; right ones do not come."""
     found = opinions([[0.9, 0.2, 0.01, 0.6], [0.8, 0.1, 0.03, 0.9]], [1, 1, 1, 0])
-    assert examples.confidently_wrong(found).tolist() == [2, 1, 3]
+    assert stored.confidently_wrong(found).tolist() == [2, 1, 3]
 
 
 def test_disagreed_known_answer() -> None:
     """Only examples whose class changed come, the furthest first."""
     found = opinions([[0.9, 0.45, 0.6, 0.99], [0.1, 0.55, 0.3, 0.51]], [1, 1, 0, 1])
-    assert examples.disagreed(found).tolist() == [0, 2, 1]
+    assert stored.disagreed(found).tolist() == [0, 2, 1]
 
 
 def test_changes_known_answer() -> None:
     """Changes are counted towards the label and away from it."""
-    ((entry, right, lost, other),) = examples.changes(
-        opinions([[0.9, 0.45, 0.6], [0.1, 0.55, 0.3]], [1, 1, 0])
-    )
+    ((entry, right, lost, other),) = stored.changes(opinions([[0.9, 0.45, 0.6], [0.1, 0.55, 0.3]], [1, 1, 0]))
     assert (entry.label, right, lost, other) == ("m1", 2, 1, 0)
 
 
@@ -225,7 +222,7 @@ def test_text_of_the_embedded_corpus_needs_nothing() -> None:
     """The corpus that ships with the package is found without being named."""
     record = example.record(example.METHODS[0], "0", suite="embedded", seed=0, model="m", n=1)
     record["data"] |= {"name": "calibench-sentiment", "source": "embedded", "split": "test"}
-    (section,) = groups.sections([record])
+    (section,) = sections.sections([record])
     found = texts_of(section, None)
     assert len(found) > 900
     assert all(text_sha256(text) == key for key, text in found.items())

@@ -14,14 +14,16 @@ from sklearn.metrics import roc_auc_score, roc_curve
 
 import many_methods as example
 from calibench.compare.detectors import Choice
-from calibench.report import content, groups, style, tables, write_csv, write_model_card
-from calibench.report.detectors import detector_choice, detector_words
-from calibench.report.groups import Entry, Section
-from calibench.report.markdown import render
-from calibench.report.scope import detection_drawing, detection_table, joint_table
-from calibench.report.selective import selective_table
-from calibench.report.terminal import terminal_table
-from calibench.report.tradeoff import points
+from calibench.report import content, sections, write_csv, write_model_card
+from calibench.report.drawing import style
+from calibench.report.pages.markdown import render
+from calibench.report.parts.detectors import detector_choice, detector_words
+from calibench.report.parts.scope import detection_drawing, detection_table, joint_table
+from calibench.report.parts.selective import selective_table
+from calibench.report.points import points
+from calibench.report.sections import Entry, Section
+from calibench.report.terminal.records import terminal_table
+from calibench.report.writing import tables
 from calibench.store.predictions import load_predictions
 from calibench.store.records import Record, load_records, write_records
 
@@ -50,7 +52,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def section(folder: Path) -> Section:
-    (found,) = groups.sections(load_records(folder))
+    (found,) = sections.sections(load_records(folder))
     return found
 
 
@@ -117,7 +119,7 @@ def test_records_without_the_fields_are_as_before(tmp_path: Path) -> None:
     for record in records:
         del record["method"]["score"], record["method"]["score_only"]
     write_records(tmp_path, records)
-    (section,) = groups.sections(load_records(tmp_path))
+    (section,) = sections.sections(load_records(tmp_path))
     assert section.by_score_alone == ()
     assert section.distinct() == section
     table = selective_table(section)
@@ -182,7 +184,7 @@ def test_the_verdicts_are_those_of_the_choice(section: Section, folder: Path, ch
 def test_without_texts_out_of_scope_there_is_one_paragraph(tmp_path: Path) -> None:
     """And nothing to choose a detector for."""
     example.build(tmp_path, FEW[:2], inside=60, beyond=0)
-    (section,) = groups.sections(load_records(tmp_path))
+    (section,) = sections.sections(load_records(tmp_path))
     assert detector_choice(points(section, tmp_path)) is None
 
 
@@ -230,7 +232,7 @@ def test_fitting_has_columns_among_the_costs(section: Section) -> None:
 
 def test_no_two_rows_look_alike(tmp_path: Path) -> None:
     """A post-hoc step has its method's colour and marker, hollow; all else differs in one of the three."""
-    (section,) = groups.sections(example.build(tmp_path, tuple(_bare(spec) for spec in example.MANY)))
+    (section,) = sections.sections(example.build(tmp_path, tuple(_bare(spec) for spec in example.MANY)))
     looks = {}
     for entry in section.entries:
         look = style.marked(entry, 6)
@@ -248,7 +250,7 @@ def _bare(spec: example.Spec) -> example.Spec:
 
 def test_few_curves_are_named(tmp_path: Path) -> None:
     """The reference and those worth most; all, where they are few."""
-    (section,) = groups.sections(example.build(tmp_path, tuple(_bare(spec) for spec in example.MANY)))
+    (section,) = sections.sections(example.build(tmp_path, tuple(_bare(spec) for spec in example.MANY)))
     picked = style.picked(section.entries, lambda entry: float(entry.order) or None)
     assert [entry.order for entry in picked] == [
         0,

@@ -13,10 +13,11 @@ from sklearn.metrics import roc_curve
 
 import oos_data
 import report_example as example
-from calibench.report import content, groups, style, write_html, write_report
-from calibench.report.numbers import interval
-from calibench.report.scope import detection_drawing, detection_table, joint_table, other_scores_table
-from calibench.report.terminal import terminal_table
+from calibench.report import content, sections, write_html, write_report
+from calibench.report.drawing import style
+from calibench.report.parts.scope import detection_drawing, detection_table, joint_table, other_scores_table
+from calibench.report.terminal.records import terminal_table
+from calibench.report.writing.numbers import interval
 from calibench.run import run
 from calibench.store.predictions import load_predictions
 from calibench.store.records import Record, load_records, write_records
@@ -35,8 +36,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Recor
     return folder, load_records(folder)
 
 
-def only_section(records: list[Record]) -> groups.Section:
-    (section,) = groups.sections(records)
+def only_section(records: list[Record]) -> sections.Section:
+    (section,) = sections.sections(records)
     return section
 
 

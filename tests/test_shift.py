@@ -20,10 +20,11 @@ from calibench.method import Method
 from calibench.models.checkpoint import Checkpoint
 from calibench.posthoc import log_of
 from calibench.registry import METHODS
-from calibench.report import groups, style, write_html, write_report
-from calibench.report.numbers import interval
-from calibench.report.reproduce import command
-from calibench.report.shifts import shift_drawings, shift_matrix, shift_table
+from calibench.report import sections, write_html, write_report
+from calibench.report.drawing import style
+from calibench.report.parts.shifts import shift_drawings, shift_matrix, shift_table
+from calibench.report.writing.numbers import interval
+from calibench.report.writing.reproduce import command
 from calibench.run import run
 from calibench.store.records import Record
 from calibench.suites.loader import load_suite
@@ -321,7 +322,7 @@ def test_bad_strengths_are_refused(given: Overrides, message: str) -> None:
 def test_the_report_shows_it(finished: tuple[Path, list[Record]]) -> None:
     """A row per method and shift, a figure per corruption that starts at the scored data, and the command."""
     folder, records = finished
-    (section,) = groups.sections(records)
+    (section,) = sections.sections(records)
     table = shift_table(section)
     assert table is not None
     assert len(table.rows) == 4 * 5
@@ -361,7 +362,7 @@ def test_the_report_shows_it(finished: tuple[Path, list[Record]]) -> None:
 def test_runs_without_it_have_no_such_section(data: Path, tmp_path: Path) -> None:
     """Neither table nor options."""
     records = run(suite(data, "frequentist", shift=ShiftSpec()), tmp_path)
-    (section,) = groups.sections(records)
+    (section,) = sections.sections(records)
     assert records[0]["shifts"] == []
     assert shift_table(section) is None
     assert "--shift" not in command(section)

@@ -152,10 +152,10 @@ def run(
     chosen = override(load_suite(suite), Overrides(**given))
     folder = output or Path("calibench-runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{chosen.name}"
 
-    from calibench.display import Display
     from calibench.report import write_report
-    from calibench.report.against import closing
-    from calibench.report.terminal import terminal_table
+    from calibench.report.parts.against import closing
+    from calibench.report.terminal.progress import Display
+    from calibench.report.terminal.records import terminal_table
     from calibench.run import run as run_suite
 
     with Display(quiet=quiet, verbose=verbose) as display:
@@ -211,7 +211,7 @@ def show(records: Path) -> None:
     """Print the records of a run folder or records file in full."""
     from rich.console import Console
 
-    from calibench.report.terminal import show_record
+    from calibench.report.terminal.records import show_record
     from calibench.store.records import load_records
 
     console = Console()
@@ -268,7 +268,7 @@ def compare(base: Path, new: tuple[Path, ...], metrics: tuple[str, ...], quality
     """
     from calibench.compare import runs
     from calibench.metrics.select import select_metrics
-    from calibench.report.compared import comparison
+    from calibench.report.terminal.comparison import comparison
 
     chosen = select_metrics(metrics, posterior_known=False, out_of_scope=True)
     first = runs.load_run(base)
@@ -298,7 +298,7 @@ def check(records: Path, base: Path, limits: tuple[str, ...]) -> None:
     understood, 3 too noisy to tell.
     """
     from calibench.compare import gate, runs
-    from calibench.report.compared import checked
+    from calibench.report.terminal.comparison import checked
 
     wanted = gate.parse_limits(limits)
     quality_only = not any(limit.is_speed for limit in wanted)
@@ -309,7 +309,7 @@ def check(records: Path, base: Path, limits: tuple[str, ...]) -> None:
 
 
 def _print(renderable: Any) -> None:
-    from calibench.display import printed
+    from calibench.report.terminal.progress import printed
 
     printed(renderable)
 

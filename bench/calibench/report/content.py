@@ -7,20 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from calibench.compare.detectors import Choice
-from calibench.report import matched, scope, sets, shifts, speed, tables
-from calibench.report.against import against, against_table, against_words, details_table
-from calibench.report.curves import curve_drawings
-from calibench.report.detectors import detector_choice, detector_words
-from calibench.report.drawing import Drawing
-from calibench.report.examples import has_predictions
-from calibench.report.figures import reliability_diagrams
-from calibench.report.front import front_drawing, front_table, front_words
-from calibench.report.groups import Section
-from calibench.report.recommendation import recommendation
-from calibench.report.selective import selective_table, selective_words
-from calibench.report.tables import Table
-from calibench.report.tradeoff import Point, points, tradeoff
-from calibench.report.words import code, join
+from calibench.report.drawing.drawing import Drawing
+from calibench.report.parts import equal_error, equal_quality, scope, sets, shifts
+from calibench.report.parts.against import against, against_table, against_words, details_table
+from calibench.report.parts.curves import curve_drawings
+from calibench.report.parts.detectors import detector_choice, detector_words
+from calibench.report.parts.front import front_drawing, front_table, front_words
+from calibench.report.parts.recommendation import recommendation
+from calibench.report.parts.reliability import reliability_diagrams
+from calibench.report.parts.selective import selective_table, selective_words
+from calibench.report.points import Point, points, tradeoff
+from calibench.report.sections import Section
+from calibench.report.stored import has_predictions
+from calibench.report.writing import tables
+from calibench.report.writing.tables import Table
+from calibench.report.writing.words import code, join
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,26 +161,26 @@ def _shift(section: Section) -> Part:
 
 
 def _speed(section: Section) -> list[Part]:
-    if speed.yardstick_of(section) is None:
+    if equal_error.yardstick_of(section) is None:
         return []
     found = [
         Part(
             "Time against error",
-            speed.speed_words(section),
-            speed.speed_table(section),
-            _some(speed.speed_drawing(section)),
+            equal_error.speed_words(section),
+            equal_error.speed_table(section),
+            _some(equal_error.speed_drawing(section)),
         )
     ]
-    table = speed.matched_error_table(section)
+    table = equal_error.matched_error_table(section)
     if table is not None:
-        found.append(Part("Time at the matched error", speed.matched_error_words(section), table))
-    return [*found, Part("Bias of stopping", speed.stopping_words(section))]
+        found.append(Part("Time at the matched error", equal_error.matched_error_words(section), table))
+    return [*found, Part("Bias of stopping", equal_error.stopping_words(section))]
 
 
 def _matched(section: Section, placed: Sequence[Point]) -> Part:
     title = "Cost at matched quality"
-    base = matched.baseline(placed)
+    base = equal_quality.baseline(placed)
     if base is None or len(section.measured) < 2:
         return Part(title)
-    found = matched.matches(placed, base)
-    return Part(title, matched.matched_words(base), matched.matched_table(section, found))
+    found = equal_quality.matches(placed, base)
+    return Part(title, equal_quality.matched_words(base), equal_quality.matched_table(section, found))

@@ -1,0 +1,1 @@
+"""Parts put together: the Markdown report, the page, and exports."""

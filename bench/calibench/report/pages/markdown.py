@@ -1,0 +1,124 @@
+"""A run folder -> report.md and the figures it shows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from tabulate import tabulate
+
+from calibench.report.content import Part, parts
+from calibench.report.drawing import style
+from calibench.report.drawing.drawing import Drawing
+from calibench.report.sections import Section, sections
+from calibench.report.writing import reproduce, words
+from calibench.report.writing.tables import Table, note_letter, passes
+from calibench.store.files import write_whole
+from calibench.store.records import Record, load_records
+
+REPORT = "report.md"
+FIGURES = "figures"
+_SPECIAL = re.compile(r"([\\|`*~]|\](?=[(\[:])|(?<![^\W_])_|_(?![^\W_]))")
+#: In a narrow column a line may break before an interval, not inside it.
+_INTERVAL, _UNBROKEN = re.compile(r"\[(\S+), (\S+)\]"), "[\\1,\u00a0\\2]"
+
+
+def write_report(folder: Path) -> Path:
+    """Write `report.md` and `figures/*.png|svg` from the records of a run folder; returns the report's path.
+
+    Reads records and stored predictions only. The same folder gives the same bytes.
+
+    Args:
+        folder: a run folder, or a records file; the report lies beside the records.
+
+    Raises:
+        UsageError: no records there, or records this version does not read.
+    """
+    records = load_records(folder)
+    target = folder if folder.is_dir() else folder.parent
+    found = sections(records)
+    suites = dict.fromkeys(str(record["suite"]) for record in records)
+    lines = [f"# calibench: {escape(', '.join(suites))}"]
+    for section in found:
+        lines += _section(section, target, several=len(found) > 1)
+    lines += ["## How to read this"]
+    lines += ["\n".join(f"- **{head}** {text}" for head, text in words.how_to_read(found))]
+    lines += ["## Environment", _environment(records), "## How to reproduce", *_reproduce(found, records)]
+    path = target / REPORT
+    write_whole(path, ("\n\n".join(lines) + "\n").encode())
+    return path
+
+
+def escape(text: str) -> str:
+    """Text that GitHub shows as it is, also inside a table cell."""
+    line = " ".join(text.split())
+    return _SPECIAL.sub(r"\\\1", line.replace("&", "&amp;").replace("<", "&lt;"))
+
+
+def render(table: Table) -> str:
+    """The table in GitHub's form, and below it what its notes (a), (b), ... say."""
+    rows = []
+    for row in table.rows:
+        cells = [_INTERVAL.sub(_UNBROKEN, escape(cell.text)) for cell in row.cells]
+        if row.failure is not None:
+            cells = [f"**failed**: {escape(row.failure)}", *[""] * (len(table.columns) - 1)]
+        rows.append([escape(row.entry.label), escape(passes(row.entry.record).text), *cells])
+    text = tabulate(
+        rows,
+        headers=["Method", "T", *(escape(column.title) for column in table.columns)],
+        tablefmt="pipe",
+        colalign=("left", "right", *["left" if column.text else "right" for column in table.columns]),
+        disable_numparse=True,
+    )
+    notes = [f"({note_letter(index)}) {escape(note)}" for index, note in enumerate(table.notes)]
+    return "\n\n".join([text, *notes])
+
+
+def _section(section: Section, target: Path, *, several: bool) -> list[str]:
+    level = "###" if several else "##"
+    lines = [f"## {words.title(section)}"] if several else []
+    lines.append(words.heading(section))
+    with style.styled():
+        for part in parts(section, target):
+            lines += [f"{level} {part.title}", *_part(part, target)]
+    remarks = words.remarks(section)
+    if remarks:
+        lines += [f"{level} Notes and failures"]
+        lines += [
+            "\n".join(
+                f"- {f'**{escape(label)}**: ' if label else ''}{escape(text)}" for label, text in remarks
+            )
+        ]
+    return lines
+
+
+def _part(part: Part, target: Path) -> list[str]:
+    lines = [render(part.table)] if part.table else []
+    lines += [part.text] if part.text else []
+    if part.details is not None:
+        head = f"<details>\n<summary>{escape(part.details.title)}</summary>"
+        lines += [head, render(part.details), "</details>"]
+    for drawing in part.drawings:
+        lines += [_image(drawing, target), f"*{drawing.caption}*"]
+    return lines
+
+
+def _image(drawing: Drawing, target: Path) -> str:
+    """Save the drawing both ways; the report shows the PNG, because GitHub scales it everywhere."""
+    path = f"{FIGURES}/{drawing.name}"
+    write_whole(target / f"{path}.png", style.png(drawing.figure))
+    write_whole(target / f"{path}.svg", style.svg(drawing.figure, salt=drawing.name).encode())
+    return f"![{escape(drawing.alt)}]({path}.png)"
+
+
+def _environment(records: Sequence[Record]) -> str:
+    rows = [[escape(name), escape(value)] for name, value in words.environment(records)]
+    return tabulate(rows, headers=["What", "Value"], tablefmt="pipe", disable_numparse=True)
+
+
+def _reproduce(found: Sequence[Section], records: Sequence[Record]) -> list[str]:
+    commands = [reproduce.install(records), *(reproduce.command(section) for section in found)]
+    lines = ["```sh\n" + "\n".join(dict.fromkeys(commands)) + "\n```"]
+    facts = dict.fromkeys(fact for section in found for fact in reproduce.provenance(section))
+    return [*lines, "\n".join(f"- {fact}" for fact in facts)]

@@ -1,0 +1,201 @@
+"""The recommendation in words: a template over what `calibench.compare.recommendation` decides from the numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from calibench.compare.noninferiority import MARGIN, nll_difference
+from calibench.compare.recommendation import (
+    ACCURACY_MARGIN,
+    AFFORDABLE,
+    LEVEL,
+    Candidate,
+    Decision,
+    Judged,
+    decide,
+)
+from calibench.compare.verdicts import FEWEST, Difference
+from calibench.report.parts.equal_quality import matches
+from calibench.report.points import Point
+from calibench.report.sections import Entry, Section
+from calibench.report.writing.numbers import bound, fraction, interval, significant
+from calibench.report.writing.words import code, join, names
+from calibench.store.records import dig
+
+_NAMES = {
+    "accuracy": "accuracy",
+    "nll": "NLL",
+    "brier": "Brier score",
+    "ece_debiased": "debiased ECE²",
+    "oos_auroc": "AUROC of texts out of scope",
+}
+
+
+def recommendation(section: Section, found: Sequence[Point]) -> str:
+    """One paragraph: what to use, why, what it costs, what more time buys, and what is not shown."""
+    if not section.measured:
+        return "**No recommendation**: no method finished."
+    if section.reference is None:
+        return "**No recommendation**: the reference failed, and nothing can be judged without it."
+    if len(section.measured) == 1:
+        return (
+            f"**No recommendation**: {code(section.reference.label)} is the only method that finished; "
+            "measure others beside it."
+        )
+    rows = {
+        point.entry.order: Candidate(
+            point.entry.order,
+            point.entry.label,
+            point.ratio.get("value") or math.inf,
+            point.passes,
+            point.evaluation,
+            point.every,
+        )
+        for point in found
+        if point.whole and point.evaluation is not None
+    }
+    left_out = [entry for entry in section.measured if entry.order not in rows]
+    reference = rows.pop(section.reference.order, None)
+    if reference is None or not rows:
+        return (
+            "**No recommendation**: it takes the stored predictions of the reference and of another method, "
+            f"and there are none for {names(entry.label for entry in left_out)}; report on the run folder."
+        )
+    count = len(reference.evaluation)
+    if count < FEWEST:
+        return (
+            f"**No recommendation**: {count} examples are too few for a verdict; evaluate {FEWEST} or more."
+        )
+    decision = decide(reference, list(rows.values()))
+    entries = {entry.order: entry for entry in section.measured}
+    sentences = [*_advice(decision, entries), *_fewer_passes(decision, found), *_undecided(decision)]
+    if left_out:
+        sentences.append(f"Left out, for lack of predictions: {names(e.label for e in left_out)}.")
+    failed = [entry.label for entry in section.entries if entry.failure is not None]
+    if failed:
+        sentences.append(f"Failed: {names(failed)}.")
+    return " ".join(sentences)
+
+
+def _advice(decision: Decision, entries: dict[int, Entry]) -> list[str]:
+    reference, pick, more = code(decision.reference.label), decision.pick, decision.more
+    if pick is not None:
+        sentences = [f"**Use {code(pick.row.label)}.**", *_evidence(pick, reference, entries)]
+        if more is not None:
+            sentences.append(f"If time matters less, use {code(more.row.label)}: {_gain(more, pick)}.")
+        elif any(item.qualifies and item.row.cost > pick.row.cost for item in decision.judged):
+            sentences.append("Nothing that takes more time is shown to be worth it.")
+        return sentences
+    if more is not None:
+        times = significant(more.row.cost)
+        return [
+            f"**Stay with {reference}, unless {times} times its time is acceptable: then use "
+            f"{code(more.row.label)}.**",
+            *_evidence(more, reference, entries),
+            f"Nothing that takes up to {AFFORDABLE:g} times the reference's time qualifies.",
+        ]
+    others = len(decision.judged)
+    which = "the other method is not" if others == 1 else f"none of the {others} other methods is"
+    return [
+        f"**Stay with {reference}**: {which} shown to be better, worth its time and no worse in anything."
+    ]
+
+
+def _evidence(item: Judged, reference: str, entries: dict[int, Entry]) -> list[str]:
+    shown = [_change(name, item.differences[name]) for name in item.shown("better")]
+    sentences = [f"On the same examples it is shown better than {reference} in {join(shown)}."]
+    lost = max(0.0, -item.accuracy_floor)
+    sentences.append(
+        f"A loss of more than {_points(lost)} of accuracy is ruled out." if lost else "It loses no accuracy."
+    )
+    record = entries[item.row.order].record
+    cost = f"It takes {interval(record['cost_ratio'], significant, significant)} times the reference's time"
+    rate = dig(record, "timing", "throughput", "sentences_per_s", "value")
+    cost += f", {significant(1000.0 / rate)} ms per sentence" if rate else ""
+    examples = dig(record, "fit", "examples")
+    cost += f", and {examples:,} labelled examples to be fitted on" if examples else ""
+    return [*sentences, f"{cost}."]
+
+
+def _change(name: str, difference: Difference) -> str:
+    within = difference.adjusted
+    value, low, high = difference.difference.value, within.low, within.high
+    assert value is not None
+    assert low is not None
+    assert high is not None
+    ends = (low, high) if value > 0.0 else (-high, -low)
+    way = "up" if value > 0.0 else "down"
+    return f"{_NAMES[name]} ({way} by {fraction(abs(value))} [{bound(ends[0])}, {bound(ends[1])}])"
+
+
+def _gain(more: Judged, pick: Judged) -> str:
+    lower = nll_difference(pick.row.evaluation, more.row.evaluation, 0.5 + LEVEL / 2.0)
+    return (
+        f"its NLL is lower by another {fraction(lower.value)} [{bound(lower.low)}, {bound(lower.high)}], for "
+        f"{significant(more.row.cost)} times the reference's time"
+    )
+
+
+def _fewer_passes(decision: Decision, found: Sequence[Point]) -> list[str]:
+    """Whether a part of the passes of the row that is named first does as well."""
+    first = decision.pick or decision.more
+    own = [point for point in found if first is not None and point.entry.order == first.row.order]
+    whole = next((point for point in own if point.whole and point.evaluation is not None), None)
+    if whole is None:
+        return []
+    (match,) = matches(own, whole).values()
+    if match.point is whole:
+        return []
+    cost = match.point.ratio.get("value")
+    return [
+        f"The first {match.point.passes:g} of its {whole.passes:g} passes are shown to be no worse, by "
+        f"{fraction(MARGIN, 2)} in NLL{f', for {significant(cost)} times the time' if cost else ''}."
+    ]
+
+
+def _undecided(decision: Decision) -> list[str]:
+    """What is not shown, and what would have been; what is shown but does not qualify."""
+    first = decision.pick or decision.more
+    sentences = []
+    if first is not None and decision.alike:
+        alike = [item.row.label for item in decision.alike]
+        sentences.append(f"Not told apart from {code(first.row.label)} in NLL: {names(alike)}.")
+    silent = [item for item in decision.judged if not item.shown("better") and not item.shown("worse")]
+    if silent:
+        widest = max(_half_width(item.differences["nll"]) for item in silent)
+        sentences.append(
+            f"For {names(item.row.label for item in silent)} no difference is shown; one of "
+            f"{fraction(widest, 3)} in NLL would have been."
+        )
+    if decision.slight:
+        slight = names(item.row.label for item in decision.slight)
+        sentences.append(f"Shown better, but by less than {fraction(MARGIN, 2)} in NLL: {slight}.")
+    beyond = [item for item in decision.judged if item is not first and "oos_auroc" in item.shown("better")]
+    if beyond:
+        sentences.append(f"Shown better at telling texts out of scope: {names(i.row.label for i in beyond)}.")
+    worse = [item for item in decision.judged if item.shown("worse")]
+    sentences += [f"Shown worse in something: {names(item.row.label for item in worse)}."] if worse else []
+    risky = [
+        item
+        for item in decision.judged
+        if item.improved and not item.shown("worse") and not item.keeps_accuracy
+    ]
+    if risky:
+        sentences.append(
+            f"Shown better, but a loss of more than {_points(ACCURACY_MARGIN)} of accuracy is not ruled out: "
+            f"{names(item.row.label for item in risky)}."
+        )
+    return sentences
+
+
+def _half_width(difference: Difference) -> float:
+    low, high = difference.adjusted.low, difference.adjusted.high
+    assert low is not None
+    assert high is not None
+    return (high - low) / 2.0
+
+
+def _points(share: float) -> str:
+    tenths = math.ceil(1000.0 * share - 1e-9) / 10.0
+    return f"{tenths:g} percentage {'point' if tenths == 1.0 else 'points'}"

@@ -1,0 +1,130 @@
+"""The examples worth looking at: wrong with confidence, and those on which methods disagree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from calibench.errors import CalibenchError
+from calibench.report.sections import Entry, Section
+from calibench.store.predictions import Predictions, load_predictions
+from calibench.types import FloatArray, IntArray
+
+SHOWN = 10
+
+
+@dataclass(frozen=True, eq=False)
+class Opinions:
+    """What every method of a section said about the same examples.
+
+    Attributes:
+        entries: the M methods, the reference first where it is among them.
+        row: int64 [N], each example's row in its split.
+        text_sha256: N hashes of the texts.
+        label: int64 [N].
+        probs: float64 [M, N, C].
+    """
+
+    entries: tuple[Entry, ...]
+    row: IntArray
+    text_sha256: tuple[str, ...]
+    label: IntArray
+    probs: FloatArray
+
+    @property
+    def said(self) -> IntArray:
+        """The predicted class of every method for every example, int64 [M, N]."""
+        classes: IntArray = np.argmax(self.probs, axis=2)
+        return classes
+
+    @property
+    def of_label(self) -> FloatArray:
+        """The probability every method gave to the label, float64 [M, N]."""
+        given: FloatArray = self.probs[:, np.arange(len(self.label)), self.label]
+        return given
+
+
+def opinions(section: Section, folder: Path) -> Opinions | None:
+    """Stored predictions side by side; None where there are none.
+
+    Raises:
+        CalibenchError: two cells of the section hold predictions about different examples.
+    """
+    found = stored_predictions(section, folder)
+    return _scored(tuple(entry for entry, _ in found), [stored for _, stored in found]) if found else None
+
+
+def stored_predictions(section: Section, folder: Path) -> list[tuple[Entry, Predictions]]:
+    """The predictions of every entry that has some, all about the same examples.
+
+    Raises:
+        CalibenchError: two cells of the section hold predictions about different examples.
+    """
+    found = [
+        (entry, load_predictions(folder, entry.record))
+        for entry in section.measured
+        if has_predictions(entry, folder)
+    ]
+    for entry, other in found:
+        first, stored = found[0]
+        if other.text_sha256 != stored.text_sha256 or not np.array_equal(other.index, stored.index):
+            raise CalibenchError(
+                f"The predictions of {entry.label} and {first.label} are about different examples, "
+                "though their records name the same data; run again with --overwrite-strategy always."
+            )
+    return found
+
+
+def _scored(entries: tuple[Entry, ...], stored: Sequence[Predictions]) -> Opinions:
+    # A label of -1 is one the model cannot output: no method can be right or wrong about it.
+    scored = np.flatnonzero(stored[0].label >= 0)
+    return Opinions(
+        entries=entries,
+        row=stored[0].index[scored],
+        text_sha256=tuple(stored[0].text_sha256[i] for i in scored),
+        label=stored[0].label[scored],
+        probs=np.stack([item.probs[scored] for item in stored]),
+    )
+
+
+def confidently_wrong(found: Opinions) -> IntArray:
+    """Positions of the examples whose label got the least probability, averaged over methods, worst first.
+
+    Only examples that at least one method got wrong are among them.
+    """
+    wrong = (found.said != found.label).any(axis=0)
+    order = np.argsort(found.of_label.mean(axis=0), kind="stable")
+    worst: IntArray = order[wrong[order]][:SHOWN]
+    return worst
+
+
+def disagreed(found: Opinions) -> IntArray:
+    """Positions of the examples on which a method's class is not the first one's, furthest apart first.
+
+    Distance is the largest total variation between a method that changed its mind and the first method.
+    """
+    changed = found.said != found.said[0]
+    distance = 0.5 * np.abs(found.probs - found.probs[0]).sum(axis=2)
+    most = np.where(changed, distance, 0.0).max(axis=0)
+    order = np.argsort(-most, kind="stable")
+    furthest: IntArray = order[most[order] > 0][:SHOWN]
+    return furthest
+
+
+def changes(found: Opinions) -> list[tuple[Entry, int, int, int]]:
+    """(method, to the label, away from it, between wrong classes): where its class is not the first one's."""
+    first, rows = found.said[0], []
+    for entry, said in zip(found.entries[1:], found.said[1:], strict=True):
+        changed = said != first
+        right, lost = changed & (said == found.label), changed & (first == found.label)
+        rows.append((entry, int(right.sum()), int(lost.sum()), int((changed & ~right & ~lost).sum())))
+    return rows
+
+
+def has_predictions(entry: Entry, folder: Path) -> bool:
+    """Whether the predictions that the record names are stored under `folder`."""
+    named = entry.record.get("predictions")
+    return bool(named) and (folder / str(named)).is_file()

@@ -1,0 +1,1 @@
+"""Records -> words, numbers and tables, whatever page they stand on."""

@@ -1,0 +1,183 @@
+"""How to measure a section again: versions, command, and what identifies data and model."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from calibench.report.sections import Section
+from calibench.report.writing.words import code
+from calibench.store.records import Record, dig
+from calibench.suites.loader import load_suite, suite_names
+from calibench.suites.spec import ShiftSpec, Suite
+
+
+def provenance(section: Section) -> list[str]:
+    """Sentences that identify data, model and batch plan by revision and content hash."""
+    data, model, plan = (section.common(block) for block in ("data", "model", "plan"))
+    sentences = []
+    for noun, block in (("Data", data), ("Model", model)):
+        if block:
+            sentences.append(
+                f"{noun}: {code(block.get('name'))} ({block.get('source')}{_revision(block)}), "
+                f"content sha256 {code(block.get('sha256'))}."
+            )
+    for entry in section.entries:
+        members = dig(entry.record, "method", "members") or []
+        if members:
+            named = "; ".join(
+                f"{code(item['name'])}{_revision(item)}, content sha256 {code(item['sha256'])}"
+                for item in members
+            )
+            sentences.append(f"Members of {code(entry.label)}: {named}.")
+    if plan:
+        budget = f", at most {plan['token_budget']:,} padded tokens each" if plan.get("token_budget") else ""
+        sentences.append(
+            f"Batch plan: {plan.get('batches'):,} batches{budget}; {plan.get('tokens'):,} tokens, "
+            f"{100 * plan.get('padding_ratio', 0):.1f}% padding, {plan.get('truncated')} texts truncated."
+        )
+    return sentences
+
+
+def _revision(block: Record) -> str:
+    return f", revision {code(block['revision'])}" if block.get("revision") else ""
+
+
+def command(section: Section) -> str:
+    """The command that measures the section again; folders and suites of one's own are to be filled in."""
+    first = section.entries[0].record
+    suite = str(first["suite"])
+    known = suite in suite_names()
+    parts = ["calibench", "run", suite if known else f"PATH/TO/{suite}.toml"]
+    parts += _sources(section, load_suite(suite) if known else None)
+    parts += _methods(section)
+    parts += _conformal(section)
+    parts += _calibration(section)
+    parts += _shift(section, load_suite(suite) if known else None)
+    data, model, plan = (section.common(block) for block in ("data", "model", "plan"))
+    for option, value in (
+        ("--seed", first.get("seed")),
+        ("--device", model.get("device")),
+        ("--dtype", model.get("dtype")),
+        ("--attention", model.get("attention")),
+        ("--token-budget", plan.get("token_budget")),
+        ("--batch-size", plan.get("batch_size")),
+        ("--limit", data.get("limit")),
+    ):
+        if value is not None:
+            parts += [option, str(value)]
+    return shlex.join(parts)
+
+
+def _sources(section: Section, suite: Suite | None) -> list[str]:
+    """Data and model, where they are not what the suite names."""
+    data, model = section.common("data"), section.common("model")
+    options: list[str] = []
+    if data.get("source") == "folder":
+        options += ["--dataset", f"PATH/TO/{data['name']}"]
+    elif data.get("source") == "hub" and (suite is None or suite.data.name != data["name"]):
+        options += ["--dataset", data["name"]]
+        for option, key in (("--dataset-config", "config"), ("--dataset-revision", "revision")):
+            options += [option, data[key]] if data.get(key) else []
+    if data.get("split") and (suite is None or suite.data.split != data["split"]):
+        options += ["--split", data["split"]]
+    if model.get("source") == "folder":
+        options += ["--model", f"PATH/TO/{model['name']}"]
+    elif model.get("source") == "hub" and (suite is None or suite.model.name != model["name"]):
+        options += ["--model", model["name"]]
+        options += ["--model-revision", model["revision"]] if model.get("revision") else []
+    return options
+
+
+def _methods(section: Section) -> list[str]:
+    """The methods with their parameters, where options can say it: one cell per method."""
+    every = [entry.record["method"] for entry in section.entries]
+    methods = [method for method in every if not method.get("posthoc")]
+    if len({method["name"] for method in methods}) < len(methods):
+        return []
+    options = []
+    for method in methods:
+        options += ["-m", method["name"]]
+    for step in dict.fromkeys(method["posthoc"] for method in every if method.get("posthoc")):
+        options += ["--posthoc", step]
+    given = [
+        (method["name"], key, _placed(value, method.get("folders") or ()))
+        for method in methods
+        for key, value in (method.get("params") or {}).items()
+    ]
+    asked = {value for _, key, value in given if key == "passes"}
+    shared = len(asked) == 1
+    if shared:
+        options += ["--passes", str(asked.pop())]
+    for name, key, value in given:
+        if key != "passes" or not shared:
+            options += ["-a", f"{name}.{key}={_argument(value)}"]
+    return options
+
+
+def _placed(value: Any, folders: Collection[str]) -> Any:
+    """A parameter's value with folders of one's own to be filled in."""
+    if isinstance(value, list):
+        return [_placed(item, folders) for item in value]
+    return f"PATH/TO/{value}" if isinstance(value, str) and value in folders else value
+
+
+def _conformal(section: Section) -> list[str]:
+    """The prediction sets that every row has."""
+    asked: list[dict[str, Any]] = []
+    for entry in section.measured:
+        asked = asked or [sets for sets in entry.record.get("conformal") or [] if sets["column"] != "set"]
+    if not asked:
+        return []
+    options = [part for sets in asked for part in ("--conformal", sets["kind"])]
+    options += ["--conformal-level", f"{asked[0]['level']:g}"]
+    return [*options, *(["--class-conditional"] if asked[0]["class_conditional"] else [])]
+
+
+def _calibration(section: Section) -> list[str]:
+    """The split that post-hoc steps and sets were fitted on, where they were not cross-fitted."""
+    fits = [entry.record["fit"] for entry in section.measured if entry.record.get("fit")]
+    fits += [sets for entry in section.measured for sets in entry.record.get("conformal") or []]
+    apart = next((fit for fit in fits if fit.get("split") and fit.get("folds") is None), None)
+    if apart is None:
+        return []
+    return ["--calibration-split", apart["split"], *(["--unseen"] if apart.get("unseen") else [])]
+
+
+def _shift(section: Section, suite: Suite | None) -> list[str]:
+    """The shifted evaluations, where they are not the suite's."""
+    found = [shift for entry in section.measured for shift in entry.record.get("shifts") or []]
+    spec = ShiftSpec() if suite is None else suite.shift
+    options: list[str] = []
+    corruptions = tuple(dict.fromkeys(s["kind"] for s in found if s["strength"] is not None))
+    strengths = tuple(sorted({s["strength"] for s in found if s["strength"] is not None}))
+    if corruptions and (corruptions != spec.corruptions or strengths != spec.strengths):
+        for corruption in corruptions:
+            options += ["--shift", corruption]
+        options += ["--shift-strengths", ",".join(f"{strength:g}" for strength in strengths)]
+    if not spec.also:
+        for name in dict.fromkeys(s["name"] for s in found if s["strength"] is None):
+            options += ["--also", f"PATH/TO/{name}"]
+    return options
+
+
+def _argument(value: Any) -> str:
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def install(records: Sequence[Record]) -> str:
+    """The pip command for the versions that what was measured depends on."""
+    wanted: dict[str, None] = {}
+    for record in records:
+        distribution = str(record["method"].get("distribution") or "")
+        if " " in distribution:
+            wanted["==".join(distribution.split(" ", 1))] = None
+        for name in ("torch", "transformers", "baal"):
+            version = dig(record, "environment", name)
+            if version:
+                # The part after "+" names a build, which the package index does not know.
+                wanted[f"{name}=={str(version).partition('+')[0]}"] = None
+    return shlex.join(["pip", "install", *wanted])
