@@ -24,8 +24,8 @@ from calibench.method import Method
 from calibench.models.loading import load_checkpoint
 from calibench.models.plan import Planner
 from calibench.types import Plan
-from calibench_methods.frequentist import Frequentist
-from calibench_methods.mc_dropout_adaptive import McDropoutAdaptive
+from calibench_methods.dropout.mc_dropout_adaptive import McDropoutAdaptive
+from calibench_methods.one_pass.frequentist import Frequentist
 
 # By what an operator is used for in these models; what is not named is the rest.
 KINDS = {

@@ -10,11 +10,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from calibench.allocation import estimated_spread, go_on, rungs
 from calibench.errors import UsageError
 from calibench.types import FloatArray
-from calibench_methods.mc_dropout_adaptive import McDropoutAdaptive
-from calibench_methods.mc_dropout_stratified import McDropoutStratified
+from calibench_methods.dropout.allocation import estimated_spread, go_on, rungs
+from calibench_methods.dropout.mc_dropout_adaptive import McDropoutAdaptive
+from calibench_methods.dropout.mc_dropout_stratified import McDropoutStratified
 from scenarios import disturbance, enumerable, same
 from tiny_models import EXACT, plan_of, sentences, tiny_checkpoint
 

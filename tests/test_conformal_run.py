@@ -35,7 +35,7 @@ from calibench.store.records import Record, load_records
 from calibench.suites.loader import load_suite, parse_suite
 from calibench.suites.overrides import Overrides, override
 from calibench.suites.spec import CalibrationSpec, ConformalSpec, MethodSpec, Suite, TimingSpec
-from calibench_methods.conformal import Conformal
+from calibench_methods.one_pass.conformal import Conformal
 from tiny_models import tiny_checkpoint
 
 TIMING = TimingSpec(blocks=3, latency=4, memory=False, token_budget=256)

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from calibench.errors import CalibenchError, RefusedError, UsageError
-from calibench.live import seeded
-from calibench_methods.dropconnect_baal import DropConnectBaal, drop_weights, load_weight_drop
-from calibench_methods.frequentist import Frequentist
+from calibench_methods.one_pass.frequentist import Frequentist
+from calibench_methods.peers.dropconnect_baal import DropConnectBaal, drop_weights, load_weight_drop
+from calibench_methods.sampling.live import seeded
 from scenarios import enumerable
 from tiny_models import plan_of, sentences, tiny_checkpoint
 

@@ -18,8 +18,8 @@ from calibench.models.encoder import Encoder
 from calibench.models.head import find_head
 from calibench.models.plan import Planner
 from calibench.models.sharing import alone, charge, charges, shared
-from calibench_methods.energy import Energy
-from calibench_methods.max_logit import MaxLogit
+from calibench_methods.scores.energy import Energy
+from calibench_methods.scores.max_logit import MaxLogit
 from scenarios import disturbance, same
 from tiny_models import CONFIGS, MAX_LENGTH, plan_of, sentences, tiny_checkpoint, tiny_tokenizer, wrap
 

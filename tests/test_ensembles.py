@@ -31,12 +31,12 @@ from calibench.suites.cells import Cell, cells_of, identified, left_out
 from calibench.suites.loader import load_suite, parse_suite
 from calibench.suites.overrides import Overrides, override
 from calibench.suites.spec import MethodSpec, TimingSpec
-from calibench.trajectory import checkpoints_in
-from calibench_methods import swag_diag
-from calibench_methods.deep_ensemble import DeepEnsemble
-from calibench_methods.frequentist import Frequentist
-from calibench_methods.snapshot import Snapshot
-from calibench_methods.swag_diag import SwagDiag
+from calibench_methods.ensembles import swag_diag
+from calibench_methods.ensembles.deep_ensemble import DeepEnsemble
+from calibench_methods.ensembles.snapshot import Snapshot
+from calibench_methods.ensembles.swag_diag import SwagDiag
+from calibench_methods.ensembles.trajectory import checkpoints_in
+from calibench_methods.one_pass.frequentist import Frequentist
 from scenarios import make, save, trajectory
 from tiny_models import plan_of, sentences, tiny_checkpoint, tiny_model, tiny_tokenizer
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from calibench.copies import Copies
-from calibench.first_token import keep_first_token, last_attention
 from calibench.models.checkpoint import example_inputs
+from calibench_methods.sampling.copies import Copies
+from calibench_methods.sampling.first_token import keep_first_token, last_attention
 from tiny_models import plan_of, sentences, tiny_checkpoint
 
 

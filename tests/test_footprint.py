@@ -10,10 +10,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from calibench.footprint import _cgroup_headroom, free_bytes, peak_bytes
-from calibench.live import LiveDropout
 from calibench.models.checkpoint import example_inputs
-from calibench.stochastic import find_sites
+from calibench_methods.sampling.footprint import _cgroup_headroom, free_bytes, peak_bytes
+from calibench_methods.sampling.live import LiveDropout
+from calibench_methods.sampling.sites import find_sites
 from tiny_models import plan_of, sentences, tiny_checkpoint
 
 CPU = torch.device("cpu")

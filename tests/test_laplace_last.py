@@ -17,8 +17,8 @@ from calibench.errors import CalibenchError, RefusedError, UsageError
 from calibench.models.checkpoint import Checkpoint
 from calibench.models.encoder import Encoder
 from calibench.types import FloatArray, IntArray, LabelledPlan, Plan
-from calibench_methods.frequentist import Frequentist
-from calibench_methods.laplace_last import (
+from calibench_methods.one_pass.frequentist import Frequentist
+from calibench_methods.one_pass.laplace_last import (
     STRUCTURES,
     LaplaceLast,
     Posterior,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from calibench.errors import CalibenchError, UsageError
-from calibench.masks import MOST_PATTERNS, IndependentCopies, MaskSource, Stratum
+from calibench_methods.sampling.masks import MOST_PATTERNS, IndependentCopies, MaskSource, Stratum
 
 #: (p, copies) with a whole number of drops per unit, and without.
 WHOLE = [(0.1, 10), (0.2, 10), (0.5, 2), (0.3, 20), (0.25, 4)]

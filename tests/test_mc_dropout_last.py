@@ -12,13 +12,13 @@ from scipy import stats
 from torch import nn
 
 from calibench.errors import RefusedError, UsageError
-from calibench.live import seeded
 from calibench.models.checkpoint import Checkpoint
 from calibench.models.encoder import Encoder
 from calibench.models.sharing import charges, sharing
 from calibench.types import FloatArray, Plan
-from calibench_methods import mc_dropout_last
-from calibench_methods.mc_dropout_last import McDropoutLast
+from calibench_methods.dropout import mc_dropout_last
+from calibench_methods.dropout.mc_dropout_last import McDropoutLast
+from calibench_methods.sampling.live import seeded
 from scenarios import disturbance, enumerable, same
 from tiny_models import plan_of, sentences, tiny_checkpoint
 

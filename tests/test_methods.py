@@ -15,15 +15,15 @@ from scipy import stats
 from torch import nn
 
 from calibench.errors import CalibenchError, RefusedError, UsageError
-from calibench.live import seeded
 from calibench.method import parameters
 from calibench.registry import METHODS
 from calibench.types import LabelledPlan, Plan, Predictive
-from calibench_methods.frequentist import Frequentist
-from calibench_methods.hf_pipeline_baal import HfPipelineBaal
-from calibench_methods.mc_dropout import McDropout
-from calibench_methods.mc_dropout_baal import McDropoutBaal
-from calibench_methods.mc_dropout_batch import McDropoutBatch
+from calibench_methods.dropout.mc_dropout import McDropout
+from calibench_methods.dropout.mc_dropout_batch import McDropoutBatch
+from calibench_methods.one_pass.frequentist import Frequentist
+from calibench_methods.peers.hf_pipeline_baal import HfPipelineBaal
+from calibench_methods.peers.mc_dropout_baal import McDropoutBaal
+from calibench_methods.sampling.live import seeded
 from scenarios import EVERY, PRESENT, disturbance, enumerable, make, same
 from tiny_models import EXACT, plan_of, sentences, tiny_checkpoint
 

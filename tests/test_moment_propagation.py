@@ -11,9 +11,9 @@ from scipy import integrate, special, stats
 
 from calibench.errors import RefusedError, UsageError
 from calibench.types import FloatArray
-from calibench_methods.frequentist import Frequentist
-from calibench_methods.mc_dropout import McDropout
-from calibench_methods.moment_propagation import MomentPropagation, sigmoid_moments
+from calibench_methods.dropout.mc_dropout import McDropout
+from calibench_methods.one_pass.frequentist import Frequentist
+from calibench_methods.one_pass.moment_propagation import MomentPropagation, sigmoid_moments
 from scenarios import UNITS, Known, P, enumerable
 from tiny_models import plan_of, sentences, tiny_checkpoint
 

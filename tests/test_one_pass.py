@@ -21,15 +21,15 @@ from calibench.models.checkpoint import Checkpoint
 from calibench.models.encoder import Encoder
 from calibench.models.train_features import TrainFeatures
 from calibench.types import FloatArray
-from calibench_methods.ddu import Ddu
-from calibench_methods.energy import Energy
-from calibench_methods.feature_scores import FeatureScore
-from calibench_methods.frequentist import Frequentist
-from calibench_methods.gaussians import ByClass, Whitening, covariance
-from calibench_methods.knn import Knn
-from calibench_methods.mahalanobis import Mahalanobis
-from calibench_methods.max_logit import MaxLogit
-from calibench_methods.odin_temperature import OdinTemperature
+from calibench_methods.one_pass.frequentist import Frequentist
+from calibench_methods.scores.ddu import Ddu
+from calibench_methods.scores.energy import Energy
+from calibench_methods.scores.feature_scores import FeatureScore
+from calibench_methods.scores.gaussians import ByClass, Whitening, covariance
+from calibench_methods.scores.knn import Knn
+from calibench_methods.scores.mahalanobis import Mahalanobis
+from calibench_methods.scores.max_logit import MaxLogit
+from calibench_methods.scores.odin_temperature import OdinTemperature
 from scenarios import labelled
 from tiny_models import plan_of, sentences, tiny_checkpoint
 
@@ -214,7 +214,7 @@ def test_blocks_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
     train = problem()
     groups = ByClass(train.features, train.labels)
     whole = covariance(train.features, groups.means, groups.place)
-    monkeypatch.setattr("calibench_methods.gaussians.BLOCK", 7)
+    monkeypatch.setattr("calibench_methods.scores.gaussians.BLOCK", 7)
     np.testing.assert_allclose(covariance(train.features, groups.means, groups.place), whole, rtol=1e-12)
     white = Whitening(groups.means[0], whole)
     moved = white(train.features) - white(groups.means)[groups.place]
@@ -230,7 +230,7 @@ def test_neighbours_are_those_of_scikit_learn(
     k: int, block: int, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The distance of the k-th neighbour by brute force, whatever the size of a block."""
-    monkeypatch.setattr("calibench_methods.knn.BLOCK", block)
+    monkeypatch.setattr("calibench_methods.scores.knn.BLOCK", block)
     train, at = problem(), points()
     unit = [values / np.linalg.norm(values, axis=1, keepdims=True) for values in (train.features, at)]
     nearest = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(unit[0].astype(np.float64))

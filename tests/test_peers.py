@@ -11,9 +11,9 @@ import pytest
 
 from calibench.errors import RefusedError, UsageError
 from calibench.registry import METHODS
-from calibench_methods import baal_trainer
-from calibench_methods.frequentist import Frequentist
-from calibench_methods.own_batches import length_order
+from calibench_methods.one_pass.frequentist import Frequentist
+from calibench_methods.peers import baal_trainer
+from calibench_methods.peers.own_batches import length_order
 from tiny_models import plan_of, sentences, tiny_checkpoint
 
 #: Its own imports fail where torchvision was built for another torch, so that only trying tells.

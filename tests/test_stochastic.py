@@ -9,11 +9,16 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from calibench.errors import CalibenchError, RefusedError
-from calibench.live import LiveDropout, seeded
 from calibench.models.checkpoint import example_inputs
-from calibench.stochastic import find_sites, measure_coverage, require_sites, sites_without_batch_axis
 from calibench.types import DropoutSite
-from calibench_methods.mc_dropout_baal import baal_coverage
+from calibench_methods.peers.mc_dropout_baal import baal_coverage
+from calibench_methods.sampling.live import LiveDropout, seeded
+from calibench_methods.sampling.sites import (
+    find_sites,
+    measure_coverage,
+    require_sites,
+    sites_without_batch_axis,
+)
 from scenarios import disturbance, same
 from tiny_models import EXACT, plan_of, sentences, tiny_checkpoint
 

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from calibench.errors import RefusedError, UsageError
-from calibench.keyed_dropout import KeyedDropout
 from calibench.models.checkpoint import example_inputs
-from calibench.stochastic import find_sites
 from calibench.types import DropoutSite, FloatArray
-from calibench_methods.mc_dropout import McDropout
-from calibench_methods.mc_dropout_stratified import McDropoutStratified
+from calibench_methods.dropout.mc_dropout import McDropout
+from calibench_methods.dropout.mc_dropout_stratified import McDropoutStratified
+from calibench_methods.sampling.keyed_dropout import KeyedDropout
+from calibench_methods.sampling.sites import find_sites
 from scenarios import UNITS, Known, P, disturbance, enumerable, same
 from tiny_models import EXACT, plan_of, sentences, tiny_checkpoint
 

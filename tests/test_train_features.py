@@ -24,8 +24,8 @@ from calibench.suites.overrides import Overrides, override
 from calibench.suites.spec import DataSpec, Suite, TrainSpec
 from calibench.training import train_split
 from calibench.types import Dataset, LabelledPlan
-from calibench_methods.frequentist import Frequentist
-from calibench_methods.mahalanobis import Mahalanobis
+from calibench_methods.one_pass.frequentist import Frequentist
+from calibench_methods.scores.mahalanobis import Mahalanobis
 from scenarios import labelled
 from tiny_models import MAX_LENGTH, plan_of, tiny_checkpoint, tiny_tokenizer
 

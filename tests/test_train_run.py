@@ -26,7 +26,7 @@ from calibench.suites.loader import load_suite
 from calibench.suites.overrides import Overrides, override
 from calibench.suites.spec import Suite, TrainSpec
 from calibench.types import LabelledPlan
-from calibench_methods.mahalanobis import Mahalanobis
+from calibench_methods.scores.mahalanobis import Mahalanobis
 
 METHODS_RUN = ("frequentist", "energy", "mahalanobis")
 

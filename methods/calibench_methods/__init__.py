@@ -8,12 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from calibench_methods.patching import patch_module, unpatch
-    from calibench_methods.wrapper import MCDropout
+    from calibench_methods.dropout.patching import patch_module, unpatch
+    from calibench_methods.dropout.wrapper import MCDropout
 
 __all__ = ["MCDropout", "patch_module", "unpatch"]
 
-_HOME = {"MCDropout": "wrapper", "patch_module": "patching", "unpatch": "patching"}
+_HOME = {"MCDropout": "dropout.wrapper", "patch_module": "dropout.patching", "unpatch": "dropout.patching"}
 
 
 def __getattr__(name: str) -> Any:

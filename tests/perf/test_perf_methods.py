@@ -6,7 +6,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from calibench.models.checkpoint import example_inputs
 from calibench.registry import METHODS
-from calibench.stochastic import find_sites
+from calibench_methods.sampling.sites import find_sites
 from scenarios import EVERY, make, needs
 from tiny_models import plan_of, sentences, tiny_checkpoint
 

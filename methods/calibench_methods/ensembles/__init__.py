@@ -1,0 +1,1 @@
+"""Several sets of weights: trained apart, met along one training run, or drawn around it."""

@@ -1,0 +1,1 @@
+"""One deterministic pass, and what is made of its logits."""

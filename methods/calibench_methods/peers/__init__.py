@@ -1,0 +1,1 @@
+"""Other libraries' own paths, as their users would take them."""

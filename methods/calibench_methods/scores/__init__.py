@@ -1,0 +1,1 @@
+"""Scores of how unfamiliar a text is; the probabilities stay those of the softmax."""
