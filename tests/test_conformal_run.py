@@ -16,8 +16,9 @@ from rich.console import Console
 import oos_data
 from calibench.cli import main
 from calibench.errors import CalibenchError, UsageError
+from calibench.measure.measured import Measured
+from calibench.measure.phases import measure
 from calibench.measure.session import Session
-from calibench.measure.untimed import Untimed
 from calibench.posthoc import cross_fit
 from calibench.posthoc.conformal import Recipe, fit_apart, fit_crossed, uniforms
 from calibench.posthoc.folds import stratified_folds
@@ -36,6 +37,7 @@ from calibench.suites.loader import load_suite, parse_suite
 from calibench.suites.overrides import Overrides, override
 from calibench.suites.spec import CalibrationSpec, ConformalSpec, MethodSpec, Suite, TimingSpec
 from calibench_methods.one_pass.conformal import Conformal
+from limited_suites import limited
 from tiny_models import tiny_checkpoint
 
 TIMING = TimingSpec(blocks=3, latency=4, memory=False, token_budget=256)
@@ -54,7 +56,7 @@ ALL = ConformalSpec(("lac", "aps", "raps"), level=0.8)
 def small(*methods: str, **changes: Any) -> Suite:
     """The embedded suite with little timing effort."""
     specs = tuple(MethodSpec(name) for name in methods)
-    base = replace(load_suite("embedded"), metrics=("accuracy",), curve=())
+    base = replace(limited("embedded", LIMIT), metrics=("accuracy",), curve=())
     return replace(base, method=specs, passes=2, timing=TIMING, **changes)
 
 
@@ -137,8 +139,8 @@ def test_the_time_of_sets_is_added_to_the_method_alone(
     def an_hour(outcome: Outcome, rows: Any, positions: Any) -> float:  # noqa: ARG001 - its signature
         return 3600.0 if outcome.source.cell.name == "conformal" else 0.0
 
-    monkeypatch.setattr(shared_time, "seconds_of", an_hour)
-    plain, own = run(small("frequentist", "conformal", conformal=ALL), tmp_path, limit_to=LIMIT)
+    monkeypatch.setattr("calibench.score.step_time.seconds_of", an_hour)
+    plain, own = run(small("frequentist", "conformal", conformal=ALL), tmp_path)
     assert all(block["end_to_end_s"] > 3600 for block in own["timing"]["blocks"])
     assert min(own["timing"]["latency_ms"]["samples"]) > 3.6e6
     assert all(block["end_to_end_s"] < 3600 for block in plain["timing"]["blocks"])
@@ -147,23 +149,22 @@ def test_the_time_of_sets_is_added_to_the_method_alone(
 def test_sets_can_be_added_changed_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A finished run is measured again for sets it lacks, or has otherwise, and for nothing else."""
     measured: list[int] = []
-    measure = Session.measure
 
-    def counted(session: Session) -> Any:
+    def counted(session: Session) -> Measured:
         measured.append(len(session.active))
         return measure(session)
 
-    monkeypatch.setattr(Session, "measure", counted)
-    first = run(small("frequentist", "temperature"), tmp_path, limit_to=LIMIT)
+    monkeypatch.setattr("calibench.run.measure", counted)
+    first = run(small("frequentist", "temperature"), tmp_path)
     assert [record["conformal"] for record in first] == [[], []]
     one = small("frequentist", conformal=ConformalSpec(("lac",)))
-    second = run(one, tmp_path, limit_to=LIMIT)
+    second = run(one, tmp_path)
     assert [item["kind"] for item in second[0]["conformal"]] == ["lac"]
     assert second[0]["cell"] == first[0]["cell"]
-    assert run(one, tmp_path, limit_to=LIMIT) == second
-    assert run(small("frequentist"), tmp_path, limit_to=LIMIT) == second
+    assert run(one, tmp_path) == second
+    assert run(small("frequentist"), tmp_path) == second
     assert measured == [2, 1]
-    third = run(small("frequentist", conformal=ALL), tmp_path, limit_to=LIMIT)
+    third = run(small("frequentist", conformal=ALL), tmp_path)
     assert [item["level"] for item in third[0]["conformal"]] == [0.8] * 3
     assert first[1] in load_records(tmp_path)  # what this run was not about stays
 
@@ -201,10 +202,10 @@ def test_a_calibration_split_sets_one_threshold_per_class(apart: tuple[Path, lis
 def test_a_step_is_cross_fitted_where_it_sets_thresholds(tmp_path: Path) -> None:
     """Thresholds of a row with a step come from calibration examples that its fit did not see."""
     apart_spec = {"calibration": CalibrationSpec("validation"), "conformal": ConformalSpec(("lac",))}
-    scored = run(small("frequentist", posthoc=("temperature",), **apart_spec), tmp_path / "a", limit_to=LIMIT)
+    scored = run(small("frequentist", posthoc=("temperature",), **apart_spec), tmp_path / "a")
     there = small("frequentist")
     there = replace(there, data=replace(there.data, split="validation"))
-    raw = load_predictions(tmp_path / "b", run(there, tmp_path / "b", limit_to=LIMIT)[0])
+    raw = load_predictions(tmp_path / "b", run(there, tmp_path / "b")[0])
     crossed = cross_fit(Temperature, raw.probs, raw.label, seed=derived_seed(0, "folds"))
     for record, probs in zip(scored, (raw.probs, crossed.probs), strict=True):
         fitted = fit_apart(Recipe("lac"), probs, raw.label, np.zeros(LIMIT))
@@ -218,9 +219,9 @@ def test_what_cannot_be_calibrated_is_said(tmp_path: Path, monkeypatch: pytest.M
     def broken(*_: Any) -> None:
         raise CalibenchError("the fan fell off")
 
-    monkeypatch.setattr(Untimed, "calibration_outputs", broken)
+    monkeypatch.setattr(Measured, "on_calibration", broken)
     suite = small("frequentist", "conformal", calibration=CalibrationSpec("validation"), conformal=ALL)
-    plain, own = run(suite, tmp_path, limit_to=LIMIT)
+    plain, own = run(suite, tmp_path)
     assert plain["status"] == "ok"
     assert {one["reason"] for one in plain["conformal"]} == {"the fan fell off"}
     assert load_predictions(tmp_path, plain).sets == {}

@@ -37,6 +37,7 @@ from calibench_methods.ensembles.snapshot import Snapshot
 from calibench_methods.ensembles.swag_diag import SwagDiag
 from calibench_methods.ensembles.trajectory import checkpoints_in
 from calibench_methods.one_pass.frequentist import Frequentist
+from limited_suites import limited
 from scenarios import make, save, trajectory
 from tiny_models import plan_of, sentences, tiny_checkpoint, tiny_model, tiny_tokenizer
 
@@ -481,10 +482,10 @@ def test_a_run_records_members_without_paths(tmp_path: Path) -> None:
     )
     timing = TimingSpec(blocks=2, warmup=0, latency=1, memory=False)
     suite = dataclasses.replace(
-        load_suite("embedded"), method=specs, passes=2, timing=timing, metrics=("accuracy",)
+        limited("embedded", 20), method=specs, passes=2, timing=timing, metrics=("accuracy",)
     )
     told = Told()
-    records = run(suite, tmp_path / "run", device="cpu", limit_to=20, progress=told)
+    records = run(suite, tmp_path / "run", device="cpu", progress=told)
     assert told.said == ["snapshot is left out: it needs folder; pass -a snapshot.folder=VALUE."]
     assert [record["status"] for record in records] == ["ok"] * 4
     two, three, swag = records[1:]

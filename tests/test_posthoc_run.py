@@ -28,6 +28,7 @@ from calibench.suites.loader import load_suite, parse_suite
 from calibench.suites.overrides import Overrides, override
 from calibench.suites.spec import CalibrationSpec, MethodSpec, Suite, TimingSpec
 from calibench.types import Evaluation, FloatArray, Plan, Predictive
+from limited_suites import limited
 
 TIMING = TimingSpec(blocks=4, latency=8, memory=False, token_budget=128)
 LIMIT = 40
@@ -37,7 +38,7 @@ SPLIT = CalibrationSpec(split="validation")
 def small(*methods: str, steps: tuple[str, ...] = ("temperature",), **changes: Any) -> Suite:
     """The embedded suite with little timing effort, and a row with each post-hoc step for every method."""
     specs = tuple(MethodSpec(name) for name in methods)
-    suite = replace(load_suite("embedded"), method=specs, passes=3, timing=TIMING, posthoc=steps)
+    suite = replace(limited("embedded", LIMIT), method=specs, passes=3, timing=TIMING, posthoc=steps)
     return replace(suite, **changes)
 
 
@@ -72,7 +73,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Recor
     folder = tmp_path_factory.mktemp("run")
     suite = small("frequentist", "mc-dropout", "temperature", curve=(1, 3))
     suite = replace(suite, timing=replace(TIMING, memory=True))
-    return folder, run(suite, folder, limit_to=LIMIT)
+    return folder, run(suite, folder)
 
 
 def test_every_method_has_a_row_with_and_without(finished: tuple[Path, list[Record]]) -> None:
@@ -141,9 +142,9 @@ def test_the_report_says_how_to_measure_it_again(finished: tuple[Path, list[Reco
 
 def test_a_step_can_be_added_to_a_finished_run(tmp_path: Path) -> None:
     """The method is measured again beside the reference, its record stays, and a third run has no work."""
-    first = run(small("frequentist", "mc-dropout", steps=()), tmp_path, limit_to=LIMIT)
+    first = run(small("frequentist", "mc-dropout", steps=()), tmp_path)
     watched = Watched()
-    second = run(small("frequentist", "mc-dropout"), tmp_path, limit_to=LIMIT, progress=watched)
+    second = run(small("frequentist", "mc-dropout"), tmp_path, progress=watched)
     assert ("Setting up", 2) in watched.stages
     assert [second[0], second[2]] == first
     assert names(second)[1::2] == [("frequentist", "temperature"), ("mc-dropout", "temperature")]
@@ -152,10 +153,10 @@ def test_a_step_can_be_added_to_a_finished_run(tmp_path: Path) -> None:
         scaled.probs.tolist()
     )
     idle = Watched()
-    assert run(small("frequentist", "mc-dropout"), tmp_path, limit_to=LIMIT, progress=idle) == second
+    assert run(small("frequentist", "mc-dropout"), tmp_path, progress=idle) == second
     assert [name for name, _ in idle.stages] == ["Loading"]
     other_folds = small("frequentist", calibration=CalibrationSpec(folds=4))
-    third = run(other_folds, tmp_path, limit_to=LIMIT)
+    third = run(other_folds, tmp_path)
     assert third[0] == first[0]
     assert third[1]["fit"]["folds"] == 4
 
@@ -202,7 +203,7 @@ def plugins(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_failed_method_fails_its_rows_and_a_refused_step_its_row_alone(tmp_path: Path) -> None:
     """Both are records with the reason, and cost the other rows nothing."""
     suite = small("frequentist", "breaking", steps=("refusing", "temperature"))
-    found = run(suite, tmp_path, limit_to=LIMIT)
+    found = run(suite, tmp_path)
     assert [record["status"] for record in found] == ["ok", "error", "ok", "error", "error", "error"]
     assert found[1]["error"] == {"type": "RefusedError", "message": "not on a Monday"}
     assert {record["error"]["message"] for record in found[3:]} == {"the fan fell off"}
@@ -215,7 +216,7 @@ def test_a_method_that_fails_on_the_calibration_split_keeps_its_own_row(tmp_path
     """What cannot be fitted is the row with the step."""
     suite = small("frequentist", calibration=SPLIT)
     suite = replace(suite, method=(*suite.method, MethodSpec("breaking", {"longest": LIMIT - 1})))
-    found = run(suite, tmp_path, limit_to=LIMIT)
+    found = run(suite, tmp_path)
     assert [record["status"] for record in found] == ["ok", "ok", "ok", "error"]
     assert found[3]["error"]["message"] == "breaking failed on the calibration split: the fan fell off"
 
@@ -223,13 +224,12 @@ def test_a_method_that_fails_on_the_calibration_split_keeps_its_own_row(tmp_path
 def test_a_calibration_split_is_fitted_once(tmp_path: Path) -> None:
     """One temperature from the other split's predictions, whose time counts as cost of the fit."""
     suite = small("frequentist", "temperature", calibration=SPLIT)
-    plain, scaled, own = run(suite, tmp_path / "split", limit_to=LIMIT)
+    plain, scaled, own = run(suite, tmp_path / "split")
     apart = run(
         replace(
             suite, data=replace(suite.data, split="validation"), calibration=CalibrationSpec(), posthoc=()
         ),
         tmp_path / "apart",
-        limit_to=LIMIT,
     )
     there = load_predictions(tmp_path / "apart", apart[0])
     expected = Temperature()
@@ -242,7 +242,7 @@ def test_a_calibration_split_is_fitted_once(tmp_path: Path) -> None:
         probs = load_predictions(tmp_path / "split", record).probs
         raw = load_predictions(tmp_path / "split", plain).probs
         np.testing.assert_allclose(probs, expected.transform(log_of(raw)), atol=1e-6)
-    crossed = run(small("frequentist", "temperature"), tmp_path / "split", limit_to=LIMIT)
+    crossed = run(small("frequentist", "temperature"), tmp_path / "split")
     assert crossed[0] == plain
     assert {record["cell"] for record in crossed[1:]}.isdisjoint({scaled["cell"], own["cell"]})
 
@@ -251,11 +251,11 @@ def test_a_run_killed_on_the_calibration_split_goes_on_there(tmp_path: Path) -> 
     """What the first method predicted there is kept, and the outcome is that of a run never stopped."""
     suite = small("frequentist", "mc-dropout", calibration=SPLIT)
     with pytest.raises(KeyboardInterrupt):
-        run(suite, tmp_path / "killed", limit_to=LIMIT, progress=Watched("Calibration split"))
+        run(suite, tmp_path / "killed", progress=Watched("Calibration split"))
     watched = Watched()
-    resumed = run(suite, tmp_path / "killed", limit_to=LIMIT, progress=watched)
+    resumed = run(suite, tmp_path / "killed", progress=watched)
     assert ("Calibration split", 1) in watched.stages
-    whole = run(suite, tmp_path / "whole", limit_to=LIMIT)
+    whole = run(suite, tmp_path / "whole")
     for one, other in zip(resumed, whole, strict=True):
         assert one["metrics"] == other["metrics"]
     assert not (tmp_path / "killed" / "journal").exists()
@@ -292,7 +292,7 @@ def test_a_calibration_split_that_teaches_nothing_is_refused(
 ) -> None:
     """Before anything is measured, in one sentence; training data only until it is declared unseen."""
     with pytest.raises(UsageError, match=message):
-        run(small("frequentist", calibration=spec), tmp_path, limit_to=LIMIT)
+        run(small("frequentist", calibration=spec), tmp_path)
     assert not (tmp_path / "journal").exists()
 
 

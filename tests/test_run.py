@@ -21,6 +21,7 @@ from calibench.store.records import RECORDS, Record, load_records
 from calibench.suites.loader import load_suite
 from calibench.suites.spec import MethodSpec, Suite, TimingSpec
 from calibench.types import Plan, Predictive
+from limited_suites import limited
 from tiny_models import tiny_model, tiny_tokenizer
 
 TIMING = TimingSpec(blocks=4, latency=8, memory=False, token_budget=128)
@@ -30,7 +31,7 @@ LIMIT = 40
 def small(*methods: str, **changes: Any) -> Suite:
     """The embedded suite with little timing effort."""
     specs = tuple(MethodSpec(name) for name in methods)
-    return replace(load_suite("embedded"), method=specs, passes=3, timing=TIMING, **changes)
+    return replace(limited("embedded", LIMIT), method=specs, passes=3, timing=TIMING, **changes)
 
 
 class Broken(Method):
@@ -67,7 +68,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Recor
     folder = tmp_path_factory.mktemp("run")
     suite = small(*[spec.name for spec in load_suite("embedded").method], curve=(1, 3))
     suite = replace(suite, timing=replace(TIMING, memory=True))
-    return folder, run(suite, folder, limit_to=LIMIT)
+    return folder, run(suite, folder)
 
 
 CONTRACT = (
@@ -214,10 +215,10 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
     """Blocks finished before Ctrl-C are not run again, and the outcome is that of a run never stopped."""
     suite = small("frequentist", "mc-dropout")
     with pytest.raises(KeyboardInterrupt):
-        run(suite, tmp_path / "killed", limit_to=LIMIT, progress=InterruptedAfter(5))
+        run(suite, tmp_path / "killed", progress=InterruptedAfter(5))
     second = InterruptedAfter(None)
-    resumed = run(suite, tmp_path / "killed", limit_to=LIMIT, progress=second)
-    whole = run(suite, tmp_path / "whole", limit_to=LIMIT)
+    resumed = run(suite, tmp_path / "killed", progress=second)
+    whole = run(suite, tmp_path / "whole")
     assert ("Repetition 1", 2 * (4 - 2)) in second.stages
     for one, other in zip(resumed, whole, strict=True):
         assert one["metrics"] == other["metrics"]
@@ -230,25 +231,23 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
 
 def test_only_what_is_missing_is_run(tmp_path: Path) -> None:
     """A second run adds the new method beside a reference timed again, and keeps what was there."""
-    first = run(small("frequentist", "mc-dropout"), tmp_path, limit_to=LIMIT)
+    first = run(small("frequentist", "mc-dropout"), tmp_path)
     watched = InterruptedAfter(None)
-    second = run(
-        small("frequentist", "mc-dropout", "mc-dropout-baal"), tmp_path, limit_to=LIMIT, progress=watched
-    )
+    second = run(small("frequentist", "mc-dropout", "mc-dropout-baal"), tmp_path, progress=watched)
     assert ("Setting up", 2) in watched.stages
     assert second[:2] == first
     assert second[2]["cost_ratio"]["value"] > 0
     idle = InterruptedAfter(None)
-    assert run(small("frequentist", "mc-dropout"), tmp_path, limit_to=LIMIT, progress=idle) == first
+    assert run(small("frequentist", "mc-dropout"), tmp_path, progress=idle) == first
     assert [name for name, _ in idle.stages] == ["Loading"]
 
 
 def test_a_self_check_races_the_reference_against_itself(tmp_path: Path) -> None:
     """Its ratios are in the reference's record only, with no row of its own; a run that lacks it makes it."""
     suite = small("mc-dropout")
-    before = run(suite, tmp_path, limit_to=LIMIT)
+    before = run(suite, tmp_path)
     assert [record["self_check"] for record in before] == [None, None]
-    reference, other = run(suite, tmp_path, limit_to=LIMIT, self_check=True)
+    reference, other = run(suite, tmp_path, self_check=True)
     assert reference["self_check"].keys() == {"cost_ratio", "latency_ratio"}
     ratio = reference["self_check"]["cost_ratio"]
     assert 0.0 < ratio["value"] < 10.0
@@ -256,15 +255,15 @@ def test_a_self_check_races_the_reference_against_itself(tmp_path: Path) -> None
     assert ratio["low"] < ratio["value"] < ratio["high"]
     assert other == before[1]
     assert [r["cell"] for r in load_records(tmp_path)] == [r["cell"] for r in before]
-    assert run(suite, tmp_path, limit_to=LIMIT, self_check=True) == [reference, other]
+    assert run(suite, tmp_path, self_check=True) == [reference, other]
 
 
 def test_overwrite_strategies(tmp_path: Path) -> None:
     """never refuses a folder with records; always measures anew."""
-    first = run(small("frequentist"), tmp_path, limit_to=LIMIT)
+    first = run(small("frequentist"), tmp_path)
     with pytest.raises(UsageError, match="holds records already; choose another folder"):
-        run(small("frequentist"), tmp_path, limit_to=LIMIT, overwrite="never")
-    again = run(small("frequentist"), tmp_path, limit_to=LIMIT, overwrite="always")
+        run(small("frequentist"), tmp_path, overwrite="never")
+    again = run(small("frequentist"), tmp_path, overwrite="always")
     assert again[0]["cell"] == first[0]["cell"]
     assert again[0]["timing"] != first[0]["timing"]
 
@@ -278,13 +277,13 @@ def test_a_failed_cell_is_a_record_with_its_error(tmp_path: Path, how: str, mess
     suite = replace(
         small("frequentist"), method=(MethodSpec("frequentist"), MethodSpec("broken", {"how": how}))
     )
-    sound, failed = run(suite, tmp_path, limit_to=LIMIT)
+    sound, failed = run(suite, tmp_path)
     assert (sound["status"], sound["error"]) == ("ok", None)
     assert failed["status"] == "error"
     assert message in failed["error"]["message"]
     assert "metrics" not in failed
     watched = InterruptedAfter(None)
-    run(suite, tmp_path, limit_to=LIMIT, progress=watched)
+    run(suite, tmp_path, progress=watched)
     assert ("Setting up", 2) in watched.stages
 
 
@@ -292,14 +291,14 @@ def test_a_method_that_declines_is_a_record_too(tmp_path: Path, tiny_modernbert:
     """A model whose dropout probabilities are all 0 is refused in its row, with the reason."""
     suite = small("frequentist", "mc-dropout")
     suite = replace(suite, model=replace(suite.model, name=str(tiny_modernbert)))
-    sound, refused = run(suite, tmp_path, limit_to=LIMIT)
+    sound, refused = run(suite, tmp_path)
     assert sound["status"] == "ok"
     assert refused["error"]["type"] == "RefusedError"
 
 
 def test_seeds_are_cells_of_their_own(tmp_path: Path) -> None:
     """Two seeds give two rows per method, with other masks and the same data."""
-    found = run(small("frequentist", "mc-dropout", seeds=(0, 1)), tmp_path, limit_to=LIMIT)
+    found = run(small("frequentist", "mc-dropout", seeds=(0, 1)), tmp_path)
     assert [(record["method"]["name"], record["seed"]) for record in found] == [
         ("frequentist", 0),
         ("mc-dropout", 0),

@@ -249,7 +249,7 @@ def test_post_hoc_steps_keep_their_folds(data: Path, tmp_path: Path, monkeypatch
     from calibench.score.outcomes import FittedStep
 
     asked: list[Any] = []
-    plain = FittedStep.elsewhere
+    plain = FittedStep.on_other
 
     def noted(self: FittedStep, probs: np.ndarray, of: np.ndarray | None) -> np.ndarray:
         found = plain(self, probs, of)
@@ -263,7 +263,7 @@ def test_post_hoc_steps_keep_their_folds(data: Path, tmp_path: Path, monkeypatch
         asked.append(of is None)
         return found
 
-    monkeypatch.setattr(FittedStep, "elsewhere", noted)
+    monkeypatch.setattr(FittedStep, "on_other", noted)
     other = tmp_path / "other.csv"
     other.write_text("text,label\na good film,positive\na dull plot,negative\n")
     run(suite(data, "temperature", shift=replace(SHIFT, also=(str(other),))), tmp_path / "run")

@@ -207,9 +207,10 @@ def test_the_local_copy_of_clinc_runs(tmp_path: Path, shared: Path) -> None:
         model=str(shared / "models" / "clinc-minilm"),
         methods=["frequentist"],
         effort="fast",
+        limit=60,
     )
     suite = override(load_suite("clinc-oos"), given)
-    (record,) = run(replace(suite, timing=replace(suite.timing, memory=False)), tmp_path, limit_to=60)
+    (record,) = run(replace(suite, timing=replace(suite.timing, memory=False)), tmp_path)
     assert (record["status"], record["data"]["n"], len(record["data"]["labels"])) == ("ok", 60, 150)
     labels = load_predictions(tmp_path, record).label
     assert record["data"]["out_of_scope"] == (labels < 0).sum() > 0

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from calibench.errors import CalibenchError, UsageError
+from calibench.measure.splits import Splits
 from calibench.models.checkpoint import Checkpoint
 from calibench.models.encoder import Encoder
 from calibench.models.plan import Planner
@@ -22,7 +23,6 @@ from calibench.suites.cells import Cell
 from calibench.suites.loader import load_suite
 from calibench.suites.overrides import Overrides, override
 from calibench.suites.spec import DataSpec, Suite, TrainSpec
-from calibench.training import train_split
 from calibench.types import Dataset, LabelledPlan
 from calibench_methods.one_pass.frequentist import Frequentist
 from calibench_methods.scores.mahalanobis import Mahalanobis
@@ -208,7 +208,9 @@ ROWS = [("film", "positive"), ("plot", "negative"), ("slow", "beyond"), ("cast",
 
 def test_texts_that_are_scored_or_out_of_scope_are_left_out(tmp_path: Path) -> None:
     """What is left keeps its rows and labels."""
-    found = train_split(suite(folder(tmp_path, train=ROWS, test=ROWS[:1])), scored("plot"), LABELS, PLANNER)
+    found = Splits(
+        suite(folder(tmp_path, train=ROWS, test=ROWS[:1])), scored("plot"), LABELS, PLANNER
+    ).train()
     assert found.dataset.texts == ("film", "cast")
     assert found.dataset.rows.tolist() == found.labelled.plan.rows.tolist() == [0, 3]
     assert found.dataset.labels.tolist() == found.labelled.labels.tolist() == [1, 0]
@@ -220,12 +222,12 @@ def test_a_limit_takes_a_random_subset(tmp_path: Path) -> None:
     base = suite(folder(tmp_path, train=rows, test=ROWS[:1]))
     few = replace(base, train=TrainSpec(limit=20))
     first, again, other = (
-        train_split(chosen, scored("plot"), LABELS, PLANNER).dataset
+        Splits(chosen, scored("plot"), LABELS, PLANNER).train().dataset
         for chosen in (few, few, replace(few, seeds=(1,)))
     )
     assert len(first) == 20
     assert first.rows.tolist() == again.rows.tolist() != other.rows.tolist()
-    assert first.sha256 != train_split(base, scored("plot"), LABELS, PLANNER).dataset.sha256
+    assert first.sha256 != Splits(base, scored("plot"), LABELS, PLANNER).train().dataset.sha256
 
 
 @pytest.mark.parametrize(
@@ -240,7 +242,7 @@ def test_a_split_that_teaches_nothing_is_refused(split: str, said: str, tmp_path
     """The scored one, one without any text of its own, and one that is not there."""
     chosen = suite(folder(tmp_path, train=ROWS[:3], test=ROWS[:1]), train=TrainSpec(split=split))
     with pytest.raises(UsageError, match=said):
-        train_split(chosen, scored("film", "plot"), LABELS, PLANNER)
+        Splits(chosen, scored("film", "plot"), LABELS, PLANNER).train()
 
 
 def test_the_command_line_names_split_and_limit() -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Literal
 
 from calibench.errors import UsageError
+from calibench.measure.phases import measure
 from calibench.measure.progress import Progress, Silent
-from calibench.measure.running import Running, once_more
+from calibench.measure.running import Running, against_itself
 from calibench.measure.session import Session
 from calibench.measure.setting import Setting, load_setting
 from calibench.score.prediction_sets import lacks_sets
@@ -27,7 +28,6 @@ def run(
     folder: Path,
     *,
     device: str = "auto",
-    limit_to: int | None = None,
     overwrite: Overwrite = "only-missing",
     self_check: bool = False,
     progress: Progress | None = None,
@@ -37,7 +37,6 @@ def run(
     Args:
         folder: the run folder; made where it does not exist.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
-        limit_to: evaluate a random subset of this size, drawn from the first seed.
         overwrite: what to do about records that are there already.
         self_check: race the reference against itself too, so that its record tells what the clock can tell.
 
@@ -57,11 +56,11 @@ def run(
     progress.stage("Loading", 2)
     post_hoc = bool(sets) or any(cell.fits for cell in cells)
     learning = any(cell.factory.needs_train for cell in cells)
-    setting = load_setting(suite, device, limit_to, progress, post_hoc=post_hoc, learning=learning)
+    setting = load_setting(suite, device, progress, post_hoc=post_hoc, learning=learning)
     runnings = [Running(cell, cell.key(setting.context), base=_base(cell, setting)) for cell in cells]
     order = {item.key: position for position, item in enumerate(runnings)}
     unchecked = {r["cell"] for r in existing if self_check and r["reference"] and not r.get("self_check")}
-    asides = {aside.key for aside in setting.asides}
+    asides = {extra.key for extra in setting.extra_data}
     lacking = {
         r["cell"]
         for r in existing
@@ -76,9 +75,9 @@ def run(
         # A row that only lacks its post-hoc step needs its method measured again, beside the reference.
         needed = {item.key for item in [*missing, *beside]} | {item.base for item in derived}
         active = [item for item in runnings if item.key in needed and item.base is None]
-        active += [once_more(item) for item in beside if self_check]
+        active += [against_itself(item) for item in beside if self_check]
         session = Session(setting, active, folder, progress, derived)
-        fresh = make_records(session, session.measure())
+        fresh = make_records(measure(session), folder, progress)
         kept = [record for record in existing if record["cell"] in done]
         existing = kept + [record for record in fresh if record["cell"] not in done]
         existing.sort(key=lambda record: order.get(record["cell"], len(order)))

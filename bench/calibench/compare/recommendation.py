@@ -2,8 +2,8 @@
 
 A row *qualifies* if, on the same examples as the reference,
 
-1. it is shown better in NLL, Brier score or debiased ECE², by the verdicts of `calibench.compare.verdicts`, which
-   keep the chance of any false one in the whole table at 5%;
+1. it is shown better in NLL, Brier score or debiased ECE², by the verdicts of `calibench.compare.verdicts`,
+   which keep the chance of any false one in the whole table at 5%;
 2. it is shown worse in none of these, nor in accuracy, nor in telling examples out of scope; and
 3. a loss of more than `ACCURACY_MARGIN` in accuracy is ruled out, by a one-sided 95% bound.
 

@@ -69,7 +69,7 @@ def _cpu_model() -> str:
 
 def _git_revision() -> str | None:
     """Commit of the checkout this package runs from, with "+changes" where it has any; None elsewhere."""
-    root = Path(__file__).resolve().parents[2]
+    root = Path(__file__).resolve().parents[3]
     if not (root / ".git").exists():
         return None
 

@@ -17,8 +17,8 @@ class Running:
     """A cell while it is measured.
 
     Attributes:
-        again: True for the reference raced against itself (A/A): timed like a method of its own, without
-            outputs, memory or a record; see `once_more`.
+        self_check: True for the reference raced against itself (A/A): timed like a method of its own, without
+            outputs, memory or a record; see `against_itself`.
         base: key of the cell that is measured in its place, where it is that cell with a post-hoc step.
         setup_s: seconds from nothing to a method that can predict, fitting included.
         fit: of a method that learns from training data what that took, as in a record; else None.
@@ -29,7 +29,7 @@ class Running:
 
     cell: Cell
     key: str
-    again: bool = False
+    self_check: bool = False
     base: str | None = None
     method: Method | None = None
     setup_s: float = 0.0
@@ -45,24 +45,32 @@ class Running:
         return derived_seed(self.cell.seed, purpose, *numbers)
 
     def fail(self, error: BaseException) -> None:
+        """Stop here, for this reason."""
         self.method = None
-        self.failure = {"type": type(error).__name__, "message": str(error) or type(error).__name__}
+        self.failure = failure_of(error)
 
     @property
     def alive(self) -> bool:
+        """Whether it has a method that has not failed."""
         return self.method is not None
 
     @property
     def label(self) -> str:
-        return "A/A" if self.again else self.cell.label
+        """How messages and progress name it."""
+        return "A/A" if self.self_check else self.cell.label
 
 
-def again_key(key: str) -> str:
+def failure_of(error: BaseException) -> dict[str, str]:
+    """`error` of a record."""
+    return {"type": type(error).__name__, "message": str(error) or type(error).__name__}
+
+
+def self_check_key(key: str) -> str:
     """The key of the cell that repeats cell `key`."""
     return f"{key}-again"
 
 
-def once_more(reference: Running) -> Running:
+def against_itself(reference: Running) -> Running:
     """The reference as a second cell, to be raced against the first."""
     cell = dataclasses.replace(reference.cell, reference=False)
-    return Running(cell, again_key(reference.key), again=True)
+    return Running(cell, self_check_key(reference.key), self_check=True)

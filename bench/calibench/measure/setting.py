@@ -10,19 +10,25 @@ from typing import Any
 import torch
 
 import calibench
-from calibench.asides import Aside, other_data, refuse_unknown, shifted_copies, threshold_split
-from calibench.calibration import CalibrationSplit, calibration_split, load_split, refuse_unfit
 from calibench.data.labels import align, match_labels
 from calibench.data.subset import limit
 from calibench.errors import CalibenchError, UsageError
 from calibench.hashing import plan_sha256
 from calibench.measure.progress import Progress
+from calibench.measure.splits import (
+    CalibrationSplit,
+    ExtraData,
+    Splits,
+    TrainSplit,
+    load_split,
+    refuse_unfit,
+    refuse_unknown,
+)
 from calibench.models.checkpoint import Checkpoint
 from calibench.models.loading import load_checkpoint
 from calibench.models.plan import Planner
 from calibench.models.plan import blocks as blocks_of
 from calibench.suites.spec import Suite
-from calibench.training import TrainSplit, train_split
 from calibench.types import Dataset, IntArray, Plan
 
 #: Padded tokens per batch where the suite does not say: what fits a CPU's caches, and what fills a GPU.
@@ -42,7 +48,6 @@ class Setting:
         train: what methods learn from that need training data; None where none does, or there is none.
         train_missing: why there is none.
         context: what the keys of all cells depend on.
-        limit: as asked for.
     """
 
     suite: Suite
@@ -54,23 +59,21 @@ class Setting:
     calibration: CalibrationSplit | None
     train: TrainSplit | None
     train_missing: str | None
-    threshold: Aside | None
-    shifts: tuple[Aside, ...]
+    threshold: ExtraData | None
+    shifts: tuple[ExtraData, ...]
     context: dict[str, Any]
-    limit: int | None
     first_forward_s: float
     notes: tuple[str, ...]
 
     @property
-    def asides(self) -> tuple[Aside, ...]:
-        """What every method predicts once, untimed, beside what is scored."""
+    def extra_data(self) -> tuple[ExtraData, ...]:
+        """What every method predicts once, untimed, besides what is scored."""
         return self.shifts if self.threshold is None else (self.threshold, *self.shifts)
 
 
 def load_setting(
     suite: Suite,
     device: str,
-    limit_to: int | None,
     progress: Progress,
     *,
     post_hoc: bool = False,
@@ -79,7 +82,6 @@ def load_setting(
     """Load data and model and plan the batches.
 
     Args:
-        limit_to: score a random subset of this size.
         post_hoc: whether any cell has a post-hoc step or prediction sets, which may need data of its own.
         learning: whether any method learns from training data. If there is none, that is for these to say.
 
@@ -88,16 +90,17 @@ def load_setting(
         CalibenchError: it could not be loaded.
     """
     refuse_unknown(suite.shift)
-    dataset, checkpoint, notes, limit_to = _matched(suite, device, limit_to, progress, post_hoc=post_hoc)
-    timing, labels = suite.timing, checkpoint.labels
+    dataset, checkpoint, notes = _matched(suite, device, progress, post_hoc=post_hoc)
+    timing = suite.timing
     budget = timing.token_budget or TOKEN_BUDGET[checkpoint.device.type]
     planner = Planner.of(checkpoint, token_budget=budget, batch_size=timing.batch_size)
     plan = planner.plan(dataset.texts, dataset.rows)
-    calibration = calibration_split(suite, dataset, labels, planner, limit_to) if post_hoc else None
+    splits = Splits(suite, dataset, checkpoint.labels, planner)
+    calibration = splits.calibration() if post_hoc else None
     train, train_missing = None, None
     if learning:
         try:
-            train = train_split(suite, dataset, labels, planner)
+            train = splits.train()
         except CalibenchError as error:
             train_missing = str(error)
     return Setting(
@@ -110,19 +113,18 @@ def load_setting(
         calibration,
         train,
         train_missing,
-        threshold_split(suite, dataset, labels, planner, limit_to),
-        (*shifted_copies(suite, dataset, planner), *other_data(suite, labels, planner, limit_to)),
+        splits.threshold(),
+        (*splits.shifted(), *splits.others()),
         _context(suite, dataset, checkpoint, plan, calibration, train),
-        limit_to,
         _first_forward(checkpoint, plan),
         notes,
     )
 
 
 def _matched(
-    suite: Suite, device: str, limit_to: int | None, progress: Progress, *, post_hoc: bool
-) -> tuple[Dataset, Checkpoint, tuple[str, ...], int | None]:
-    """The scored data and the model, labels matched, with notes on how, and the limit that holds."""
+    suite: Suite, device: str, progress: Progress, *, post_hoc: bool
+) -> tuple[Dataset, Checkpoint, tuple[str, ...]]:
+    """The scored data and the model, labels matched, with notes on how."""
     data = suite.data
     if suite.model.name is None:
         raise UsageError(
@@ -137,13 +139,12 @@ def _matched(
     progress.step(f"{dataset.name}: {len(dataset)} examples")
     checkpoint = load_checkpoint(device=device, **dataclasses.asdict(suite.model))
     progress.step(checkpoint.name)
-    limit_to = data.limit if limit_to is None else limit_to
-    if limit_to is not None:
-        dataset = limit(dataset, limit_to, suite.seeds[0])
+    if data.limit is not None:
+        dataset = limit(dataset, data.limit, suite.seeds[0])
     notes = match_labels(dataset.label_names, checkpoint.labels, out_of_scope=data.out_of_scope).notes
     for note in notes:
         progress.say(note)
-    return align(dataset, checkpoint.labels, out_of_scope=data.out_of_scope), checkpoint, notes, limit_to
+    return align(dataset, checkpoint.labels, out_of_scope=data.out_of_scope), checkpoint, notes
 
 
 def _context(

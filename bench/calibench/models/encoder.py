@@ -1,4 +1,4 @@
-"""One deterministic forward pass with all that one-pass methods read from it; see `calibench.models.sharing`."""
+"""One deterministic pass with all that one-pass methods read from it; see `calibench.models.sharing`."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class Encoded:
 class Encoder:
     """The checkpoint's model, read at its encoder, its last linear layer and its logits.
 
-    Methods that read the same of the same texts share a pass inside `calibench.models.sharing.sharing`; each is
-    charged for it.
+    Methods that read the same of the same texts share a pass inside `calibench.models.sharing.sharing`; each
+    is charged for it.
 
     Args:
         checkpoint: the model; hooks are on it only while it runs.

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from calibench.asides import Aside
 from calibench.errors import CalibenchError
-from calibench.measure.running import Running
-from calibench.measure.session import Session
+from calibench.measure.measured import DerivedCell, Measured, MeasuredCell
+from calibench.measure.running import failure_of
 from calibench.measure.setting import Setting
+from calibench.measure.splits import ExtraData
 from calibench.posthoc import Calibrator, cross_fit, log_of
 from calibench.posthoc.conformal import FittedSets, Recipe
 from calibench.registry import POSTHOC
@@ -43,7 +43,7 @@ class FittedStep:
         """The fitted step; of a cross-fit the first fold's."""
         return self.calibrators[0]
 
-    def elsewhere(self, probs: FloatArray, of: IntArray | None) -> FloatArray:
+    def on_other(self, probs: FloatArray, of: IntArray | None) -> FloatArray:
         """What the step makes of examples that are not the scored ones, float64 [M, C].
 
         Of a cross-fit the mean over its folds; for what is made from a scored example, the fit that did not
@@ -65,64 +65,70 @@ class Outcome:
     """What there is to score of one row.
 
     Attributes:
-        running: the row; it says why its post-hoc step failed, if it did.
+        row: the row, whose cell and key the record has.
         source: the cell whose measurement it shares: itself, or its method without the post-hoc step.
         predictive: its predictions in data set order, or None where it failed.
         fitted: its post-hoc step, or None where it has none or failed.
         sets: its prediction sets; see `calibench.score.prediction_sets`.
+        failure: why there is nothing to score, as in a record; None where there is.
     """
 
-    running: Running
-    source: Running
+    row: MeasuredCell | DerivedCell
+    source: MeasuredCell
     predictive: Predictive | None = None
     fitted: FittedStep | None = None
     sets: tuple[Sets, ...] = ()
+    failure: dict[str, str] | None = None
+
+    def failed(self, error: BaseException) -> Outcome:
+        """The same without predictions, for this reason."""
+        return replace(self, predictive=None, failure=failure_of(error))
 
 
-def outcomes_of(session: Session) -> list[Outcome]:
+def outcomes_of(measured: Measured) -> list[Outcome]:
     """One outcome per row, each method before its rows with post-hoc steps.
 
     A failed method fails these rows too, for its own reason; a post-hoc step that fails costs its row alone.
     """
     found: list[Outcome] = []
-    for source in session.active:
-        if source.again:
-            continue
-        raw = _raw(source, session.setting)
-        rows = [source, *(item for item in session.derived if item.base == source.key)]
-        found += [_outcome(session, running, source, raw) for running in rows]
+    for source in measured.cells:
+        raw = _raw(source, measured.setting)
+        derived = [item for item in measured.derived if item.base == source.key]
+        rows: list[MeasuredCell | DerivedCell] = [source, *derived]
+        found += [_stepped(measured, replace(raw, row=row)) for row in rows]
     return found
 
 
-def _raw(source: Running, setting: Setting) -> Predictive | None:
+def _raw(source: MeasuredCell, setting: Setting) -> Outcome:
+    """What the method itself predicted, before any post-hoc step."""
+    outcome = Outcome(source, source, failure=source.failure)
     if source.failure is not None:
-        return None
+        return outcome
     try:
         predictive = joined(source, setting)
         check_usable(predictive, setting.dataset)
     except CalibenchError as error:
-        source.fail(error)
-        return None
-    return predictive
+        return outcome.failed(error)
+    return replace(outcome, predictive=predictive)
 
 
-def _outcome(session: Session, running: Running, source: Running, raw: Predictive | None) -> Outcome:
-    if raw is None or running.cell.step is None:
-        return Outcome(running, source, raw)
+def _stepped(measured: Measured, raw: Outcome) -> Outcome:
+    """The outcome after the row's post-hoc step, where it has one."""
+    if raw.predictive is None or raw.row.cell.step is None:
+        return raw
     try:
-        predictive, fitted = calibrated(session, running, source, raw)
-        check_usable(predictive, session.setting.dataset)
+        predictive, fitted = calibrated(measured, raw.row.cell.step, raw.source, raw.predictive)
+        check_usable(predictive, measured.setting.dataset)
     except Exception as error:  # a post-hoc step may come from a plugin and break in any way
-        running.fail(error)
-        return Outcome(running, source)
-    return Outcome(running, source, predictive, fitted)
+        return raw.failed(error)
+    return replace(raw, predictive=predictive, fitted=fitted)
 
 
-def joined(running: Running, setting: Setting, repetition: int = 0) -> Predictive:
+def joined(source: MeasuredCell, setting: Setting, repetition: int = 0) -> Predictive:
     """The blocks of a repetition whose outputs were kept, put together in data set order."""
     order = np.concatenate([np.sort(np.concatenate(groups)) for groups in setting.blocks])
     inverse = np.argsort(order)
-    outputs = running.replicates[repetition] if repetition else running.outputs
+    outputs = source.replicates[repetition] if repetition else source.outputs
     parts = [outputs[block] for block in range(len(setting.blocks))]
 
     def join(arrays: Sequence[Any], axis: int = 0) -> Any:
@@ -141,17 +147,17 @@ def joined(running: Running, setting: Setting, repetition: int = 0) -> Predictiv
     )
 
 
-def elsewhere(session: Session, outcome: Outcome, aside: Aside) -> Predictive:
-    """What the row predicts for a data set beside, its post-hoc step included.
+def on_extra(measured: Measured, outcome: Outcome, extra: ExtraData) -> Predictive:
+    """What the row predicts for other data, its post-hoc step included.
 
     Raises:
         CalibenchError: it failed there.
     """
-    predictive = session.untimed.aside_outputs(outcome.source, aside)
-    check_usable(predictive, aside.dataset)
+    predictive = measured.on_extra(outcome.source, extra)
+    check_usable(predictive, extra.dataset)
     if outcome.fitted is None:
         return predictive
-    return replace(predictive, probs=outcome.fitted.elsewhere(predictive.probs, aside.of))
+    return replace(predictive, probs=outcome.fitted.on_other(predictive.probs, extra.of))
 
 
 def check_usable(predictive: Predictive, dataset: Dataset) -> None:
@@ -176,9 +182,9 @@ def check_usable(predictive: Predictive, dataset: Dataset) -> None:
 
 
 def calibrated(
-    session: Session, running: Running, source: Running, raw: Predictive
+    measured: Measured, step: str, source: MeasuredCell, raw: Predictive
 ) -> tuple[Predictive, FittedStep]:
-    """The predictions after the row's post-hoc step, and the step.
+    """The predictions after a post-hoc step, and the step.
 
     What the step does not act on is left out: samples, standard errors and sets are about the method alone.
 
@@ -186,18 +192,16 @@ def calibrated(
         RefusedError: the step does not apply.
         CalibenchError: it could not be fitted.
     """
-    step = running.cell.step
-    assert step is not None
-    fit = _cross_fitted if session.setting.calibration is None else _fitted_apart
-    probs, fitted = fit(session, step, source, raw)
-    notes = (*raw.notes, _note(step, fitted.fields, session.setting))
+    fit = _cross_fitted if measured.setting.calibration is None else _fitted_apart
+    probs, fitted = fit(measured, step, source, raw)
+    notes = (*raw.notes, _note(step, fitted.fields, measured.setting))
     return replace(raw, probs=probs, samples=None, standard_error=None, sets=None, notes=notes), fitted
 
 
 def _cross_fitted(
-    session: Session, step: str, source: Running, raw: Predictive
+    measured: Measured, step: str, source: MeasuredCell, raw: Predictive
 ) -> tuple[FloatArray, FittedStep]:
-    setting = session.setting
+    setting = measured.setting
     folds = setting.suite.calibration.folds
     seed = derived_seed(source.cell.seed, "folds")
     found = cross_fit(POSTHOC.load(step), raw.probs, setting.dataset.labels, folds=folds, seed=seed)
@@ -213,11 +217,11 @@ def _cross_fitted(
 
 
 def _fitted_apart(
-    session: Session, step: str, source: Running, raw: Predictive
+    measured: Measured, step: str, source: MeasuredCell, raw: Predictive
 ) -> tuple[FloatArray, FittedStep]:
-    split = session.setting.calibration
+    split = measured.setting.calibration
     assert split is not None
-    predictive, seconds = session.untimed.calibration_outputs(source, split)
+    predictive, seconds = measured.on_calibration(source, split)
     calibrator: Calibrator = POSTHOC.load(step)()
     start = time.perf_counter()
     calibrator.fit(log_of(predictive.probs), split.dataset.labels)
@@ -227,7 +231,7 @@ def _fitted_apart(
         "examples": len(split.dataset),
         "folds": None,
         "split": split.dataset.split,
-        "unseen": session.setting.suite.calibration.unseen,
+        "unseen": measured.setting.suite.calibration.unseen,
         "parameters": {name: [value] for name, value in calibrator.parameters.items()},
     }
     return calibrator.transform(log_of(raw.probs)), FittedStep(fields, (calibrator,), raw.probs)

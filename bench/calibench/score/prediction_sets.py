@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from calibench.calibration import CalibrationSplit
 from calibench.errors import CalibenchError
-from calibench.measure.session import Session
+from calibench.measure.measured import Measured
 from calibench.measure.setting import Setting
+from calibench.measure.splits import CalibrationSplit
 from calibench.posthoc import cross_fit
 from calibench.posthoc.conformal import FittedSets, Recipe, fit_apart, fit_crossed, uniforms
 from calibench.posthoc.folds import stratified_folds
@@ -36,22 +36,21 @@ def lacks_sets(record: Record, setting: Setting) -> bool:
     return not all(any(item.items() <= entry.items() for entry in found) for item in wanted)
 
 
-def with_sets(session: Session, outcome: Outcome) -> Outcome:
+def with_sets(measured: Measured, outcome: Outcome) -> Outcome:
     """The outcome with the sets that the suite asks for, and those of a method that makes its own.
 
     A method that cannot make its own sets has failed; where others get none, their record says why.
     """
-    predictive, method = outcome.predictive, outcome.source.method
-    if predictive is None or method is None:
+    predictive, own = outcome.predictive, outcome.source.conformal
+    if predictive is None:
         return outcome
-    own, asked = method.conformal, recipes_of(session.setting.suite.conformal)
+    asked = recipes_of(measured.setting.suite.conformal)
     wanted = [(f"{OWN}_{recipe.kind}", recipe) for recipe in asked if recipe != own]
     if own is not None:
         wanted.insert(0, (OWN, own))
-    made = [_made(session, outcome, predictive, column, recipe) for column, recipe in wanted]
+    made = [_made(measured, outcome, predictive, column, recipe) for column, recipe in wanted]
     if own is not None and made[0].sets is None:
-        outcome.running.fail(CalibenchError(str(made[0].fields["reason"])))
-        return replace(outcome, predictive=None)
+        return outcome.failed(CalibenchError(str(made[0].fields["reason"])))
     if own is not None:
         predictive = replace(predictive, sets=made[0].sets)
     return replace(outcome, predictive=predictive, sets=tuple(made))
@@ -86,11 +85,11 @@ def _identity(recipe: Recipe, suite: Suite, split: CalibrationSplit | None) -> d
     }
 
 
-def _made(session: Session, outcome: Outcome, predictive: Predictive, column: str, recipe: Recipe) -> Sets:
-    setting = session.setting
+def _made(measured: Measured, outcome: Outcome, predictive: Predictive, column: str, recipe: Recipe) -> Sets:
+    setting = measured.setting
     identity = _identity(recipe, setting.suite, setting.calibration) | {"column": column}
     try:
-        fitted, fit_s = _fit(session, outcome, predictive, recipe)
+        fitted, fit_s = _fit(measured, outcome, predictive, recipe)
     except CalibenchError as error:
         return Sets(recipe, column, None, None, identity | {"reason": str(error)})
     dataset = setting.dataset
@@ -117,14 +116,14 @@ def _seed(outcome: Outcome, split: str) -> int:
 
 
 def _fit(
-    session: Session, outcome: Outcome, predictive: Predictive, recipe: Recipe
+    measured: Measured, outcome: Outcome, predictive: Predictive, recipe: Recipe
 ) -> tuple[FittedSets, float]:
     """The recipe with its thresholds, and the seconds that setting them took, forward passes apart.
 
     Raises:
         CalibenchError: there are no predictions to set them by.
     """
-    setting, split = session.setting, session.setting.calibration
+    setting, split = measured.setting, measured.setting.calibration
     dataset = setting.dataset
     if split is None:
         folds = setting.suite.calibration.folds
@@ -133,16 +132,18 @@ def _fit(
         start = time.perf_counter()
         fitted = fit_crossed(recipe, predictive.probs, dataset.labels, uniform, fold, folds)
         return fitted, time.perf_counter() - start
-    raw, _ = session.untimed.calibration_outputs(outcome.source, split)
+    raw, _ = measured.on_calibration(outcome.source, split)
     check_usable(raw, split.dataset)
-    probs = _as_scored(session, outcome, raw.probs, split)
+    probs = _as_scored(measured, outcome, raw.probs, split)
     uniform = uniforms(split.dataset.rows, _seed(outcome, split.dataset.split))
     start = time.perf_counter()
     fitted = fit_apart(recipe, probs, split.dataset.labels, uniform)
     return fitted, time.perf_counter() - start
 
 
-def _as_scored(session: Session, outcome: Outcome, probs: FloatArray, split: CalibrationSplit) -> FloatArray:
+def _as_scored(
+    measured: Measured, outcome: Outcome, probs: FloatArray, split: CalibrationSplit
+) -> FloatArray:
     """The row's probabilities for the calibration split.
 
     A post-hoc step was fitted there, and is surer of the examples it has seen than of those that are scored;
@@ -151,10 +152,10 @@ def _as_scored(session: Session, outcome: Outcome, probs: FloatArray, split: Cal
     Raises:
         CalibenchError: the step could not be fitted to the folds.
     """
-    step = outcome.running.cell.step
+    step = outcome.row.cell.step
     if step is None:
         return probs
-    folds = session.setting.suite.calibration.folds
+    folds = measured.setting.suite.calibration.folds
     seed = derived_seed(outcome.source.cell.seed, "folds")
     try:
         return cross_fit(POSTHOC.load(step), probs, split.dataset.labels, folds=folds, seed=seed).probs

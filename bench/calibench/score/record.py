@@ -1,27 +1,28 @@
-"""What a session measured for one cell -> its record."""
+"""What was measured of one cell -> its record."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import calibench
-from calibench.asides import Aside
 from calibench.errors import CalibenchError
 from calibench.measure import environment, memory
-from calibench.measure.running import Running, again_key
-from calibench.measure.session import Session
+from calibench.measure.measured import Measured, MeasuredCell
+from calibench.measure.progress import Progress
+from calibench.measure.running import failure_of, self_check_key
 from calibench.measure.setting import Setting
-from calibench.method import Method
+from calibench.measure.splits import ExtraData
 from calibench.metrics.select import select_metrics
 from calibench.registry import METHODS, distribution
 from calibench.score.cost import timing_values
 from calibench.score.joint import joint_fields
-from calibench.score.outcomes import FittedStep, Outcome, elsewhere, joined, outcomes_of
+from calibench.score.outcomes import FittedStep, Outcome, joined, on_extra, outcomes_of
 from calibench.score.prediction_sets import with_sets
 from calibench.score.quality import curve_values, evaluation_of, metric_values, probs_at, shift_values
 from calibench.score.step_time import SharedTime
@@ -35,33 +36,32 @@ from calibench.suites.cells import Cell
 from calibench.types import Dataset, Evaluation, Metric, Predictive
 
 
-def make_records(session: Session, peaks: Mapping[str, memory.Peak]) -> list[Record]:
-    """One record per row of the session, failed ones included; stores the predictions."""
-    setting = session.setting
+def make_records(measured: Measured, folder: Path, progress: Progress) -> list[Record]:
+    """One record per row, failed ones included; stores the predictions in the run folder."""
+    setting = measured.setting
     metrics = select_metrics(
         setting.suite.metrics,
         posterior_known=setting.dataset.posterior is not None,
         out_of_scope=bool((setting.dataset.labels < 0).any()),
     )
     captured = environment.capture()
-    outcomes = [with_sets(session, outcome) for outcome in outcomes_of(session)]
-    timings = SharedTime(session, outcomes)
+    outcomes = [with_sets(measured, outcome) for outcome in outcomes_of(measured)]
+    timings = SharedTime(measured, outcomes)
     found: list[Record] = []
-    session.progress.stage("Scoring", len(outcomes))
+    progress.stage("Scoring", len(outcomes))
     for outcome in outcomes:
-        running = outcome.running
-        running.failure = running.failure or outcome.source.failure
-        measured: Record = {}
-        if running.failure is None and outcome.predictive is not None:
+        cell, failure = outcome.row.cell, outcome.failure
+        fields: Record = {}
+        if outcome.predictive is not None:
             try:
-                measured = _measured_fields(session, outcome, outcome.predictive, metrics, peaks, timings)
+                fields = _measured_fields(measured, outcome, outcome.predictive, metrics, folder, timings)
             except CalibenchError as error:
-                running.fail(error)
-        record = _shared_fields(setting, running.cell, running.key, captured)
-        record["status"] = "ok" if running.failure is None else "error"
-        record["error"] = _without_paths(running.failure, running.cell)
-        found.append(record | measured)
-        session.progress.step(running.label)
+                failure = failure_of(error)
+        record = _shared_fields(setting, cell, outcome.row.key, captured)
+        record["status"] = "ok" if failure is None else "error"
+        record["error"] = _without_paths(failure, cell)
+        found.append(record | fields)
+        progress.step(cell.label)
     return found
 
 
@@ -101,7 +101,7 @@ def _shared_fields(setting: Setting, cell: Cell, key: str, captured: dict[str, A
             "n": len(dataset),
             "out_of_scope": int((dataset.labels < 0).sum()),
             "labels": list(dataset.label_names),
-            "limit": setting.limit,
+            "limit": setting.suite.data.limit,
         },
         "model": {
             "name": checkpoint.name,
@@ -132,38 +132,34 @@ def _shared_fields(setting: Setting, cell: Cell, key: str, captured: dict[str, A
 
 
 def _measured_fields(
-    session: Session,
+    measured: Measured,
     outcome: Outcome,
     predictive: Predictive,
     metrics: Sequence[Metric],
-    peaks: Mapping[str, memory.Peak],
+    folder: Path,
     timings: Entries,
 ) -> Record:
-    setting, running, source = session.setting, outcome.running, outcome.source
-    method = source.method
-    assert method is not None
+    setting, row, source = measured.setting, outcome.row, outcome.source
     seed = setting.suite.seeds[0]
     curve = curve_values(metrics, predictive, setting.dataset, setting.suite.curve, seed)
     path = write_predictions(
-        session.folder,
-        running.key,
+        folder,
+        row.key,
         setting.dataset,
         predictive,
         probs_at(predictive, setting.suite.curve),
         {item.column: item.sets for item in outcome.sets if item.sets is not None},
     )
-    reference = next(
-        item for item in session.active if item.cell.reference and item.cell.seed == running.cell.seed
-    )
-    timed = timing_values(timings, running.key, reference.key, curve["passes"] if curve else [])
+    reference = measured.reference_of(row.cell)
+    timed = timing_values(timings, row.key, reference.key, curve["passes"] if curve else [])
     if curve is not None:
         curve |= timed.pop("curve")
     unknown = memory.Peak(None, "rss", "memory was not measured in this run")
     passes = predictive.passes
     return {
-        "passes": int(method.passes),
+        "passes": source.passes,
         "passes_used": {"mean": float(passes.mean()), "min": int(passes.min()), "max": int(passes.max())},
-        "coverage": _coverage_fields(method),
+        "coverage": _coverage_fields(source),
         "metrics": metric_values(metrics, _evaluation(outcome, predictive, setting.dataset), seed),
         "curve": curve,
         "timing": timed["timing"]
@@ -174,16 +170,16 @@ def _measured_fields(
         },
         "cost_ratio": timed["cost_ratio"],
         "latency_ratio": timed["latency_ratio"],
-        "self_check": _self_check(session, running),
-        "memory": peaks.get(source.key, unknown).as_dict(),
+        "self_check": _self_check(measured, outcome),
+        "memory": (source.peak or unknown).as_dict(),
         "fit": _fit(source.fit, outcome.fitted),
         "notes": [*setting.notes, *predictive.notes],
         "conformal": [item.fields for item in outcome.sets],
-        "joint": _joint(session, outcome, predictive),
-        "shifts": [_shift(session, outcome, aside) for aside in setting.shifts],
-        "asides": [aside.key for aside in setting.asides],
+        "joint": _joint(measured, outcome, predictive),
+        "shifts": [_shift(measured, outcome, extra) for extra in setting.shifts],
+        "asides": [extra.key for extra in setting.extra_data],
         "predictions": path,
-    } | _yardstick(session, outcome)
+    } | _yardstick(measured, outcome)
 
 
 def _fit(own: Record | None, step: FittedStep | None) -> Record | None:
@@ -195,39 +191,39 @@ def _fit(own: Record | None, step: FittedStep | None) -> Record | None:
     return step.fields | {"seconds": own["seconds"] + step.fields["seconds"], "method": own}
 
 
-def _joint(session: Session, outcome: Outcome, predictive: Predictive) -> Record | None:
+def _joint(measured: Measured, outcome: Outcome, predictive: Predictive) -> Record | None:
     """The view over all classes and out of scope; None without a threshold split."""
-    aside = session.setting.threshold
-    if aside is None:
+    extra = measured.setting.threshold
+    if extra is None:
         return None
     try:
-        chosen_on = _evaluation(outcome, elsewhere(session, outcome, aside), aside.dataset)
+        chosen_on = _evaluation(outcome, on_extra(measured, outcome, extra), extra.dataset)
     except CalibenchError as error:
         return {"reason": str(error)}
-    scored = _evaluation(outcome, predictive, session.setting.dataset)
-    return joint_fields(chosen_on, aside.dataset.split, scored)
+    scored = _evaluation(outcome, predictive, measured.setting.dataset)
+    return joint_fields(chosen_on, extra.dataset.split, scored)
 
 
 def _evaluation(outcome: Outcome, predictive: Predictive, dataset: Dataset) -> Evaluation:
-    return evaluation_of(predictive, dataset, outcome.running.cell.factory.score)
+    return evaluation_of(predictive, dataset, outcome.row.cell.factory.score)
 
 
-def _shift(session: Session, outcome: Outcome, aside: Aside) -> Record:
+def _shift(measured: Measured, outcome: Outcome, extra: ExtraData) -> Record:
     """The row's numbers on data that drifted, or why there are none."""
-    setting, dataset = session.setting, aside.dataset
+    setting, dataset = measured.setting, extra.dataset
     changed = None
-    if aside.of is not None:
-        pairs = zip(dataset.texts, aside.of, strict=True)
+    if extra.of is not None:
+        pairs = zip(dataset.texts, extra.of, strict=True)
         changed = float(np.mean([text != setting.dataset.texts[i] for text, i in pairs]))
     metrics, reason = None, None
     try:
-        predictive = elsewhere(session, outcome, aside)
+        predictive = on_extra(measured, outcome, extra)
         metrics = shift_values(evaluation_of(predictive, dataset), setting.suite.seeds[0])
     except CalibenchError as error:
         reason = str(error)
     return {
-        "kind": aside.kind,
-        "strength": aside.strength,
+        "kind": extra.kind,
+        "strength": extra.strength,
         "name": dataset.name,
         "split": dataset.split,
         "n": len(dataset),
@@ -238,12 +234,12 @@ def _shift(session: Session, outcome: Outcome, aside: Aside) -> Record:
     }
 
 
-def _yardstick(session: Session, outcome: Outcome) -> Record:
+def _yardstick(measured: Measured, outcome: Outcome) -> Record:
     """The error against the yardstick's limit; none where a post-hoc step changes the limit."""
-    spec, references = session.setting.suite.yardstick, session.untimed.references
+    spec, references = measured.setting.suite.yardstick, measured.references
     if spec is None or references is None or outcome.fitted is not None:
         return {}
-    source, setting = outcome.source, session.setting
+    source, setting = outcome.source, measured.setting
     found = [joined(source, setting, repetition) for repetition in [0, *sorted(source.replicates)]]
     probs = np.stack([item.probs for item in found])
     passes = np.stack([item.passes for item in found])
@@ -251,17 +247,17 @@ def _yardstick(session: Session, outcome: Outcome) -> Record:
     return {"yardstick": {"against": against} | error_fields(probs, references, passes)}
 
 
-def _self_check(session: Session, running: Running) -> dict[str, Any] | None:
+def _self_check(measured: Measured, outcome: Outcome) -> dict[str, Any] | None:
     """The ratios of the reference to itself where it was raced, else None."""
-    key = again_key(running.key)
-    if all(item.key != key or not item.alive for item in session.active):
+    if outcome.row is not outcome.source or not outcome.source.self_checked:
         return None
-    timed = timing_values(session.journal, key, running.key, [])
+    key = outcome.row.key
+    timed = timing_values(measured.journal, self_check_key(key), key, [])
     return {name: timed[name] for name in ("cost_ratio", "latency_ratio")}
 
 
-def _coverage_fields(method: Method) -> dict[str, Any] | None:
-    coverage = method.coverage
+def _coverage_fields(source: MeasuredCell) -> dict[str, Any] | None:
+    coverage = source.coverage
     if coverage is None:
         return None
     return {

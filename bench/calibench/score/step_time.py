@@ -1,4 +1,4 @@
-"""A session's timings, with rows that share a measurement beside those that were measured."""
+"""A measurement's timings, with rows that share a measurement beside those that were measured."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from calibench.measure.session import Session
+from calibench.measure.measured import Measured
 from calibench.posthoc import log_of
 from calibench.score.outcomes import Outcome
 from calibench.score.prediction_sets import OWN, seconds_of
@@ -16,19 +16,19 @@ from calibench.types import IntArray
 
 
 class SharedTime:
-    """`Entries`: those of a session's journal with the time of post-hoc steps and of a method's sets added.
+    """`Entries`: those of a journal with the time of post-hoc steps and of a method's sets added.
 
     A row with a post-hoc step has the times of the method alone, plus those of sending each block, and each
     sentence by itself, through the step, with the clock running; so has a method that makes prediction sets.
 
     Args:
-        outcomes: all rows of the session.
+        outcomes: all rows of the measurement.
     """
 
-    def __init__(self, session: Session, outcomes: Sequence[Outcome]) -> None:
-        self._journal = session.journal
-        self._blocks = [np.concatenate(groups) for groups in session.setting.blocks]
-        self._rows = session.setting.dataset.rows
+    def __init__(self, measured: Measured, outcomes: Sequence[Outcome]) -> None:
+        self._journal = measured.journal
+        self._blocks = [np.concatenate(groups) for groups in measured.setting.blocks]
+        self._rows = measured.setting.dataset.rows
         self._stepped = [
             item
             for item in outcomes
@@ -56,12 +56,12 @@ class SharedTime:
         for item in self._stepped:
             if item.source.key in cells:
                 times, seconds = cells[item.source.key], self._seconds(item, positions)
-                added[item.running.key] = (
+                added[item.row.key] = (
                     times | {"end_to_end_s": times["end_to_end_s"] + seconds}
                     if isinstance(times, dict)
                     else times + seconds
                 )
-        shared = {item.running.key: item.source.key for item in self._stepped}
+        shared = {item.row.key: item.source.key for item in self._stepped}
         return entry | {"cells": cells | added, "shared": shared}
 
     def _seconds(self, item: Outcome, positions: IntArray) -> float:

@@ -25,7 +25,7 @@ class Overrides:
     """Every field is None or empty where the suite's own value stands.
 
     Attributes:
-        dataset, dataset_config, dataset_revision, split, text_columns, label_column: see `DataSpec`.
+        dataset, dataset_config, dataset_revision, split, text_columns, label_column, limit: see `DataSpec`.
         model, model_revision, dtype, attention: see `ModelSpec`.
         methods: these instead of the suite's, with the suite's parameters where it has them.
         method_args: "METHOD.key=value", or "key=value" where one method is chosen.
@@ -48,6 +48,7 @@ class Overrides:
     split: str | None = None
     text_columns: Sequence[str] = ()
     label_column: str | None = None
+    limit: int | None = None
     model: str | None = None
     model_revision: str | None = None
     dtype: str | None = None
@@ -128,6 +129,7 @@ def _data(data: DataSpec, given: Overrides) -> DataSpec:
             split=given.split,
             text=text,
             label=given.label_column,
+            limit=given.limit,
         ),
     )
 

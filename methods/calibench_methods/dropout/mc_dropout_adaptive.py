@@ -38,8 +38,9 @@ class McDropoutAdaptive(Method):
     are keyed by (seed, data set row, site, unit, stratum), and a text's number of passes depends on no other
     text.
 
-    The standard error is s / sqrt(n), with s from `calibench_methods.dropout.allocation.estimated_spread`: conservative, as
-    it takes the passes of a stratum for independent, and cautious after two passes. `scores` holds s.
+    The standard error is s / sqrt(n), with s from `calibench_methods.dropout.allocation.estimated_spread`:
+    conservative, as it takes the passes of a stratum for independent, and cautious after two passes. `scores`
+    holds s.
 
     Args:
         checkpoint: the model; the method works on a twin of it.

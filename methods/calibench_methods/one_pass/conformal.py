@@ -3,8 +3,8 @@
     C(x) = {y : s(x, y) <= q}, with q the ceil((n + 1) level)-th smallest s(x_i, y_i) of n labelled examples.
 
 Vovk, Gammerman and Shafer, "Algorithmic Learning in a Random World" (2005). The score s is one of LAC, APS
-and RAPS; see `calibench.posthoc.conformal`. The harness finds q on the scored examples, for each fold by the others,
-or on a calibration split, and counts the time of making the sets as the method's.
+and RAPS; see `calibench.posthoc.conformal`. The harness finds q on the scored examples, for each fold by the
+others, or on a calibration split, and counts the time of making the sets as the method's.
 """
 
 from __future__ import annotations

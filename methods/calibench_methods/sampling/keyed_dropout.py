@@ -26,7 +26,7 @@ from calibench_methods.sampling.sites import Inputs, measure_coverage, sites_wit
 
 
 class KeyedDropout(nn.Module):
-    """Runs copies of texts through a model, each copy with masks of its own from `calibench_methods.sampling.masks`.
+    """Runs copies of texts through a model, each with masks from `calibench_methods.sampling.masks`.
 
     Say with `select` which copies of which texts the next forward pass holds. There are no gradients.
 
@@ -43,7 +43,7 @@ class KeyedDropout(nn.Module):
             output is read; see `calibench_methods.sampling.first_token.last_attention`.
 
     Raises:
-        UsageError: a stratum of this size is not possible for some site; see `calibench_methods.sampling.masks.Stratum`.
+        UsageError: a stratum of this size is not possible for some site; see `masks.Stratum`.
         RefusedError: a site draws in a way that masks cannot answer.
     """
 

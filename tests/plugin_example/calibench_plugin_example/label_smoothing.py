@@ -11,8 +11,7 @@ import numpy as np
 import torch
 
 from calibench import Batch, Method, Plan, Predictive, UsageError
-from calibench.models.checkpoint import Checkpoint
-from calibench.models.plan import map_batches
+from calibench.models import Checkpoint, map_batches
 
 
 class LabelSmoothing(Method):

@@ -1,4 +1,4 @@
-"""The recommendation for texts out of scope, in words: what `calibench.compare.detectors` decides from the tests."""
+"""The recommendation for texts out of scope, in words; `calibench.compare.detectors` decides."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The recommendation in words: a template over what `calibench.compare.recommendation` decides from the numbers."""
+"""The recommendation in words: a template over what `calibench.compare.recommendation` decides."""
 
 from __future__ import annotations
 

@@ -1,0 +1,142 @@
+"""Blocks of the plan, run by every method in random order, until the reference has run long enough."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+
+from calibench.measure.clocks import Timed
+from calibench.measure.running import Running
+from calibench.measure.session import Session
+from calibench.models.encoder import Encoder
+from calibench.models.sharing import alone, sharing
+from calibench.seeds import derived_seed
+from calibench.types import Predictive
+
+
+def time_blocks(session: Session) -> None:
+    """Run the blocks that the journal does not hold yet; the first repetition's outputs are those scored."""
+    finished = _resume(session)
+    timing, setting = session.setting.suite.timing, session.setting
+    repetition = 0
+    runs = max(timing.runs, session.replicates)
+    while repetition < runs or _reference_seconds(session) < timing.min_time:
+        order = list(range(len(setting.blocks)))
+        draw = random.Random(derived_seed(setting.suite.seeds[0], "order", repetition))
+        draw.shuffle(order)
+        left = [block for block in order if (repetition, block) not in finished]
+        session.progress.stage(f"Repetition {repetition + 1}", len(left) * len(_in_turn(session, repetition)))
+        for block in left:
+            _one_block(session, repetition, block, draw)
+        if not session.alive:
+            return
+        repetition += 1
+
+
+def _resume(session: Session) -> set[tuple[int, int]]:
+    """Take up what the journal holds: outputs, and failures; returns the finished (repetition, block)s."""
+    finished = {(entry["repetition"], entry["block"]): entry for entry in session.journal.of_kind("block")}
+    for (repetition, block), entry in finished.items():
+        if _counts(session, repetition):
+            _keep(session, repetition, block, session.journal.load_outputs(_part(repetition, block)))
+        for running in session.active:
+            if running.key in entry["failures"] and running.alive:
+                running.method = None
+                running.failure = entry["failures"][running.key]
+    return set(finished)
+
+
+def _one_block(session: Session, repetition: int, block: int, draw: random.Random) -> None:
+    setting, journal = session.setting, session.journal
+    turn = _in_turn(session, repetition)
+    draw.shuffle(turn)
+    times: dict[str, Any] = {}
+    outputs: dict[str, Predictive] = {}
+    with sharing():
+        made = False
+        for running in turn:
+            if not made and running.method is not None and running.method.encoder is not None:
+                _make_shared_pass(session, running.method.encoder, block)
+                made = True
+            result = _beside_others(session, running, block, repetition)
+            if result is not None:
+                predictive, timed = result
+                times[running.key] = timed.as_dict()
+                if not running.self_check:
+                    outputs[running.key] = predictive
+            session.progress.step(running.label)
+    positions = np.concatenate(setting.blocks[block])
+    if _counts(session, repetition):
+        journal.save_outputs(_part(repetition, block), outputs)
+        _keep(session, repetition, block, outputs)
+    journal.append(
+        {
+            "kind": "block",
+            "repetition": repetition,
+            "block": block,
+            "sentences": len(positions),
+            "tokens": sum(len(setting.plan.token_ids[position]) for position in positions),
+            "order": [running.key for running in turn],
+            "cells": times,
+            "failures": {r.key: r.failure for r in session.active if r.failure is not None},
+        }
+    )
+
+
+def _make_shared_pass(session: Session, encoder: Encoder, block: int) -> None:
+    """Make the pass that methods share, before the first of them: its own work would slow it for all."""
+    setting = session.setting
+    plan, groups = setting.plan, setting.blocks[block]
+    try:
+        for batch in setting.planner.assemble(plan.texts, plan.rows, groups).batches:
+            encoder(batch)
+    except Exception as error:  # each method then makes the pass for itself, and fails for itself
+        session.progress.say(f"The pass that methods share failed: {error}")
+
+
+def _beside_others(
+    session: Session, running: Running, block: int, repetition: int
+) -> tuple[Predictive, Timed] | None:
+    """A method's prediction of a block, with passes that it shares unless others are compared with it."""
+    own = running.cell.reference or running.self_check
+    with alone() if own else nullcontext():
+        return session.predict_block(running, block, repetition)
+
+
+def _in_turn(session: Session, repetition: int) -> list[Running]:
+    return [
+        running
+        for running in session.alive
+        if running.cell.replicates is None or repetition < running.cell.replicates
+    ]
+
+
+def _keep(session: Session, repetition: int, block: int, outputs: Mapping[str, Predictive]) -> None:
+    for running in session.active:
+        if running.key in outputs:
+            kept = running.replicates.setdefault(repetition, {}) if repetition else running.outputs
+            kept[block] = outputs[running.key]
+
+
+def _counts(session: Session, repetition: int) -> bool:
+    """Whether its outputs are kept: those that are scored, and replicates."""
+    return repetition == 0 or repetition < session.replicates
+
+
+def _part(repetition: int, block: int) -> str:
+    """What the journal calls the outputs of a block, and of its later repetitions."""
+    return f"{block}-{repetition}" if repetition else str(block)
+
+
+def _reference_seconds(session: Session) -> float:
+    keys = [running.key for running in session.alive if running.cell.reference]
+    if not keys:
+        return float("inf")
+    blocks = session.journal.of_kind("block")
+    return float(
+        sum(entry["cells"][keys[0]]["end_to_end_s"] for entry in blocks if keys[0] in entry["cells"])
+    )
