@@ -149,12 +149,17 @@ def test_a_test_split_without_labels_is_not_taken(tmp_path: Path) -> None:
         load(folder, split="test")
 
 
-def test_a_single_label_of_minus_one_is_enough_to_refuse(tmp_path: Path) -> None:
-    """A partly labelled split has no accuracy."""
-    with pytest.raises(UsageError, match="not labelled"):
-        load(write(tmp_path / "data", validation=table(label=(0, -1, 1))))
-    with pytest.raises(UsageError, match="not labelled"):
-        load(write(tmp_path / "none", validation=table(label=("a", None, "b"))))
+@pytest.mark.parametrize(
+    ("label", "rows"), [((0, None, 1), [0, 2]), (("a", None, "b"), [0, 2]), ((1.0, 0.0, None), [0, 1])]
+)
+def test_rows_whose_label_is_missing_are_left_out_and_counted(
+    tmp_path: Path, label: tuple[Any, ...], rows: list[int]
+) -> None:
+    """The others keep their rows and texts."""
+    dataset = load(write(tmp_path / "data", validation=table(label=label)))
+    assert dataset.rows.tolist() == rows
+    assert dataset.texts == tuple(TEXTS[row] for row in rows)
+    assert dataset.unlabelled == 1
 
 
 @pytest.mark.parametrize(
@@ -255,14 +260,14 @@ def test_nothing_to_load_is_said_in_a_sentence(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("file", "content"),
-    [("x.json", '{"text": '), ("x.parquet", "PAR"), ("x.csv", 'text,label\n"a,1,2\nb,0,,,\n')],
+    [("x.json", '{"text": '), ("x.parquet", "PAR"), ("x.csv", "text,label\na,1,2\n")],
 )
 def test_files_that_cannot_be_parsed_are_reported_in_a_sentence(
     tmp_path: Path, file: str, content: str
 ) -> None:
     """A broken file is a failure of the data, told in one line."""
     (tmp_path / file).write_text(content)
-    with pytest.raises(CalibenchError, match=f"'{file}' cannot be (read|opened)") as caught:
+    with pytest.raises(CalibenchError, match=f"'{file}' (cannot be read|has 3 cells)") as caught:
         load(str(tmp_path / file))
     assert "\n" not in str(caught.value)
 

@@ -104,6 +104,12 @@ def main() -> None:
 @option("--split", help="Split to evaluate on.")
 @option("--text-column", "text_columns", multiple=True, help="Column of the text; twice for pairs of texts.")
 @option("--label-column", help="Column of the label.")
+@option(
+    "--label-map", multiple=True, help="Which output each label is: positive=LABEL_1,negative=0; repeatable."
+)
+@option("--delimiter", help="Between the cells of a csv or tsv file.  [default: by its suffix]")
+@option("--encoding", help="Of a csv, tsv or json file.  [default: UTF-8]")
+@option("--quoting", type=click.Choice(["double", "none"]), help="Of csv (default: double) and tsv (none).")
 @option("-L", "--limit", type=click.IntRange(min=1), help="Evaluate a seeded random subset of this size.")
 @option("--model", help="Hub id or local folder, instead of the suite's checkpoint.")
 @option("--model-revision", help="Revision of the checkpoint on the hub.")

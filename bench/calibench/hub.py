@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import os
 import warnings
@@ -13,6 +14,8 @@ from typing import Any, Literal
 from calibench.errors import CalibenchError, UsageError
 
 Kind = Literal["model", "dataset"]
+#: A name that ends so is meant for a file, and no repository.
+DATA_SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".parquet", ".arrow")
 
 
 class UnreachableError(CalibenchError):
@@ -29,6 +32,11 @@ def local_path(name: str, kind: Kind) -> Path | None:
     if path.exists():
         # Absolute, so that "." has a name, but not resolved: a cached file may be a link named for its hash.
         return Path(os.path.abspath(path))
+    if kind == "dataset" and path.suffix.lower() in DATA_SUFFIXES:
+        there = [file.name for file in path.parent.glob("*")] if path.parent.is_dir() else []
+        near = difflib.get_close_matches(path.name, there, n=1)
+        hint = f"did you mean {str(path.with_name(near[0]))!r}?" if near else "check the path."
+        raise UsageError(f"There is no file {name!r}: {hint}")
     if name.startswith((".", "/", "~")) or name.count("/") > 1 or name.endswith("/") or "\\" in name:
         raise UsageError(f"There is no {kind} at {name!r}: pass an existing folder or a hub id.")
     return None

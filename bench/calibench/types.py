@@ -21,6 +21,8 @@ Text = str | tuple[str, str]
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
+#: What the order of class names says: their ids declared, or the ids themselves, or nothing.
+Order = Literal["declared", "ids", "none"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +38,8 @@ class Dataset:
         source: "hub", "folder" or "embedded".
         sha256: hash of texts, labels, label names and split name.
         posterior: float64 [N, C], the true P(label | text) where it is known, else None.
+        order: what the order of `label_names` says; see `calibench.data.classes`.
+        unlabelled: rows of the split that were left out because they have no label.
     """
 
     texts: tuple[Text, ...]
@@ -49,6 +53,8 @@ class Dataset:
     source: Literal["hub", "folder", "embedded"]
     sha256: str
     posterior: FloatArray | None = None
+    order: Order = "declared"
+    unlabelled: int = 0
 
     def __len__(self) -> int:
         return len(self.texts)

@@ -6,13 +6,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from calibench.data.classes import classes_of, is_text
 from calibench.data.subset import limit
+from calibench.data.tables import Quoting, Reading, read_table
 from calibench.errors import CalibenchError, UsageError
 from calibench.hashing import dataset_sha256
-from calibench.hub import UnreachableError, find_commit, hub_errors, local_path, one_line, quiet
-from calibench.types import Dataset, IntArray, Text
+from calibench.hub import (
+    DATA_SUFFIXES,
+    UnreachableError,
+    find_commit,
+    hub_errors,
+    local_path,
+    one_line,
+    quiet,
+)
+from calibench.types import Dataset, Text
 
 __all__ = ["limit", "load"]
 
@@ -31,15 +39,6 @@ TEXT_NAMES = (
     ("utterance",),
 )
 LABEL_NAMES = ("label", "labels", "intent", "class", "category", "target", "sentiment")
-READERS: dict[str, tuple[str, dict[str, Any]]] = {
-    ".csv": ("csv", {}),
-    ".tsv": ("csv", {"sep": "\t"}),
-    ".json": ("json", {}),
-    ".jsonl": ("json", {}),
-    ".parquet": ("parquet", {}),
-    ".arrow": ("arrow", {}),
-}
-MOST_CLASSES = 100_000
 
 
 def load(
@@ -50,6 +49,9 @@ def load(
     revision: str | None = None,
     text_columns: Sequence[str] | None = None,
     label_column: str | None = None,
+    delimiter: str | None = None,
+    encoding: str | None = None,
+    quoting: Quoting | None = None,
 ) -> Dataset:
     """Load one labelled split; what exists on disk is loaded without touching the network.
 
@@ -60,10 +62,10 @@ def load(
         revision: branch, tag or commit on the hub; of no meaning for a folder.
         text_columns: one or two columns; None for the first of `TEXT_NAMES`, else the only column of text.
         label_column: of integers or strings; None for the first of `LABEL_NAMES`, else the only `ClassLabel`.
+        delimiter, encoding, quoting: of a local file of text; see `calibench.data.tables.Reading`.
 
     Returns:
-        The split as it is stored. Classes are named by the `ClassLabel`; string labels are sorted by name;
-        bare integers are called LABEL_0, LABEL_1, ...
+        The split as it is stored, without the rows whose label is missing; see `calibench.data.classes`.
 
     Raises:
         UsageError: nothing of that name, split or column, or the split is empty or not labelled.
@@ -71,12 +73,15 @@ def load(
     """
     if not name:
         raise UsageError("No data set was named: pass --dataset with a hub id, a folder or a file.")
+    reading = Reading(delimiter, encoding, quoting)
     path = local_path(name, "dataset")
     if path is not None:
         name = path.name
+    elif reading != Reading():
+        raise UsageError(f"{name!r} is read from the hub: leave --delimiter, --encoding and --quoting out.")
     with quiet("datasets"):
         splits, commit = (
-            _read_hub(name, config, revision) if path is None else (_read_local(path, config), None)
+            _read_hub(name, config, revision) if path is None else (_read_local(path, config, reading), None)
         )
         split = _choose_split(splits, split, label_column)
         table = splits[split]
@@ -84,29 +89,46 @@ def load(
             raise UsageError(f"The split {split!r} of {name!r} is empty: choose another with --split.")
         label = _choose_label(table, label_column)
         texts = _texts(table, _choose_texts(table, text_columns, label))
-        labels, label_names = _labels(table, label, split)
+        found = classes_of(table.features[label], _values(table, label), label)
+    if not found.is_labelled:
+        raise UsageError(_unlabelled(splits, split, label, label_column))
+    texts = tuple(texts[row] for row in found.rows)
     return Dataset(
         texts=texts,
-        labels=labels,
-        label_names=label_names,
-        rows=np.arange(len(texts), dtype=np.int64),
+        labels=found.labels,
+        label_names=found.names,
+        order=found.order,
+        rows=found.rows,
         name=name,
         config=config,
         split=split,
         revision=commit,
         source="hub" if path is None else "folder",
-        sha256=dataset_sha256(texts, labels, label_names, split),
+        sha256=dataset_sha256(texts, found.labels, found.names, split),
+        unlabelled=len(table) - len(found.rows),
     )
+
+
+def _unlabelled(splits: dict[str, Any], split: str, label: str, label_column: str | None) -> str:
+    others = [name for name in splits if name != split and _is_labelled(splits[name], label_column)]
+    advice = f"choose {' or '.join(others)} with --split" if others else "label some of its rows"
+    return f"The split {split!r} is not labelled (column {label!r} holds -1 or nothing): {advice}."
 
 
 def _read_hub(name: str, config: str | None, revision: str | None) -> tuple[dict[str, Any], str]:
     """The splits by name, and the commit they are from."""
+    from datasets.packaged_modules.csv.csv import CsvConfig
+
     try:
         commit = find_commit(name, revision, "dataset")
     except UnreachableError as unreachable:
         return _read_cache(name, config, revision, unreachable)
     with hub_errors(name, revision, "dataset"):
-        return _build(name, name, config, revision=commit), commit
+        builder = _builder(name, name, config, revision=commit)
+        if isinstance(builder.config, CsvConfig):
+            # Words such as None and NA are words; only an empty cell is missing.
+            builder = _builder(name, name, config, revision=commit, keep_default_na=False, na_values=[""])
+        return _splits(name, builder), commit
 
 
 def _read_cache(
@@ -127,7 +149,7 @@ def _read_cache(
     return _splits(name, builder), builder.hash
 
 
-def _read_local(path: Path, config: str | None) -> dict[str, Any]:
+def _read_local(path: Path, config: str | None, reading: Reading) -> dict[str, Any]:
     import datasets
 
     if path.is_dir() and any((path / file).is_file() for file in ("dataset_dict.json", "state.json")):
@@ -136,19 +158,39 @@ def _read_local(path: Path, config: str | None) -> dict[str, Any]:
         except (datasets.exceptions.DatasetsError, OSError, ValueError) as error:
             raise CalibenchError(f"The dataset {path.name!r} cannot be read: {one_line(error)}.") from error
         return dict(saved) if isinstance(saved, dict) else {str(saved.split or "train"): saved}
-    if path.is_dir():
-        return _build(path.name, str(path), config)
-    reader, options = READERS.get(path.suffix.lower(), (None, {}))
-    if reader is None:
-        raise UsageError(f"{path.name!r} is not a data file: pass a folder or one of {', '.join(READERS)}.")
-    return _build(path.name, reader, config, data_files=str(path), **options)
+    if path.is_file():
+        if config is not None:
+            raise UsageError(
+                f"{path.name!r} is one file, which has no configuration {config!r}: leave it out."
+            )
+        return {"train": read_table(path, reading)}
+    return _read_folder(path, config, reading)
 
 
-def _build(name: str, source: str, config: str | None, **options: Any) -> dict[str, Any]:
+def _read_folder(path: Path, config: str | None, reading: Reading) -> dict[str, Any]:
+    """The splits of a folder, found as `datasets` finds them, and read file by file without its cache."""
+    import datasets
+
+    builder = _builder(path.name, str(path), config)
+    splits = {}
+    for split, files in (builder.config.data_files or {}).items():
+        parts = [
+            read_table(Path(file), reading) for file in files if Path(file).suffix.lower() in DATA_SUFFIXES
+        ]
+        if parts:
+            whole = datasets.concatenate_datasets(parts)
+            declared = builder.info.features
+            splits[str(split)] = whole if declared is None else whole.cast(declared)
+    if not splits:
+        raise UsageError(f"{path.name!r} holds no data files: pass a folder of csv, json or parquet files.")
+    return splits
+
+
+def _builder(name: str, source: str, config: str | None, **options: Any) -> Any:
     import datasets
 
     try:
-        builder = datasets.load_dataset_builder(source, config, **options)
+        return datasets.load_dataset_builder(source, config, **options)
     except (datasets.exceptions.DataFilesNotFoundError, datasets.data_files.EmptyDatasetError) as error:
         raise UsageError(
             f"{name!r} holds no data files: pass a folder of csv, json or parquet files."
@@ -157,7 +199,6 @@ def _build(name: str, source: str, config: str | None, **options: Any) -> dict[s
         # `datasets` lists the configs to choose from over several lines, and ends with advice on code.
         reason = " ".join(str(error).split("Example of usage")[0].split())
         raise UsageError(f"The dataset {name!r} cannot be opened: {reason}") from error
-    return _splits(name, builder)
 
 
 def _splits(name: str, builder: Any) -> dict[str, Any]:
@@ -197,10 +238,10 @@ def _choose_split(splits: dict[str, Any], wanted: str | None, label_column: str 
 
 def _is_labelled(table: Any, column: str | None) -> bool:
     try:
-        _labels(table, _choose_label(table, column), "test")
+        label = _choose_label(table, column)
+        return classes_of(table.features[label], _values(table, label), label).is_labelled
     except UsageError:
         return False
-    return True
 
 
 def _choose_label(table: Any, wanted: str | None) -> str:
@@ -219,7 +260,7 @@ def _choose_label(table: Any, wanted: str | None) -> str:
 
 
 def _choose_texts(table: Any, wanted: Sequence[str] | None, label: str) -> tuple[str, ...]:
-    strings = [name for name, feature in table.features.items() if _is_text(feature) and name != label]
+    strings = [name for name, feature in table.features.items() if is_text(feature) and name != label]
     if wanted:
         absent = [name for name in wanted if name not in strings]
         if absent or len(wanted) > 2:
@@ -237,10 +278,6 @@ def _choose_texts(table: Any, wanted: Sequence[str] | None, label: str) -> tuple
     )
 
 
-def _is_text(feature: Any) -> bool:
-    return getattr(feature, "dtype", None) in {"string", "large_string", "string_view"}
-
-
 def _values(table: Any, column: str) -> list[Any]:
     return list(table.with_format(None)[column][:])
 
@@ -253,35 +290,3 @@ def _texts(table: Any, columns: tuple[str, ...]) -> tuple[Text, ...]:
                 f"Row {side.index(None)} of column {column!r} has no text: remove it, or fill it in."
             )
     return tuple(sides[0] if len(sides) == 1 else zip(*sides, strict=True))
-
-
-def _labels(table: Any, column: str, split: str) -> tuple[IntArray, tuple[str, ...]]:
-    """int64 [N] and the names they index."""
-    from datasets import ClassLabel
-
-    feature, values = table.features[column], _values(table, column)
-    unlabelled = UsageError(
-        f"The split {split!r} is not labelled (column {column!r} holds -1 or nothing):"
-        " choose another with --split."
-    )
-    if None in values or not values:
-        raise unlabelled
-    if _is_text(feature):
-        names = tuple(sorted(set(values)))
-        ids = {name: i for i, name in enumerate(names)}
-        return np.array([ids[value] for value in values], dtype=np.int64), names
-    if not isinstance(feature, ClassLabel) and "int" not in str(getattr(feature, "dtype", "")):
-        raise UsageError(
-            f"The column {column!r} does not hold class labels, which are integers or strings:"
-            f" choose another of {', '.join(table.column_names)} with --label-column."
-        )
-    labels = np.array(values, dtype=np.int64)
-    if (labels < 0).any():
-        raise unlabelled
-    if isinstance(feature, ClassLabel):
-        return labels, tuple(feature.names)
-    if labels.max() >= MOST_CLASSES:
-        raise UsageError(
-            f"The column {column!r} holds {labels.max()}, which is no class: pass --label-column."
-        )
-    return labels, tuple(f"LABEL_{i}" for i in range(labels.max() + 1))

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 import calibench
-from calibench.data.labels import align, match_labels
+from calibench.data.labels import align, matching
 from calibench.data.subset import limit
 from calibench.errors import CalibenchError, UsageError
 from calibench.hashing import plan_sha256
@@ -141,10 +141,15 @@ def _matched(
     progress.step(checkpoint.name)
     if data.limit is not None:
         dataset = limit(dataset, data.limit, suite.seeds[0])
-    notes = match_labels(dataset.label_names, checkpoint.labels, out_of_scope=data.out_of_scope).notes
+    settings: dict[str, Any] = {"out_of_scope": data.out_of_scope, "label_map": data.label_map}
+    notes = matching(dataset, checkpoint.labels, **settings).notes
+    if dataset.unlabelled:
+        count = dataset.unlabelled
+        which = "1 row has no label and is" if count == 1 else f"{count:,} rows have no label and are"
+        notes = (*notes, f"Of the split {dataset.split!r}, {which} left out.")
     for note in notes:
         progress.say(note)
-    return align(dataset, checkpoint.labels, out_of_scope=data.out_of_scope), checkpoint, notes
+    return align(dataset, checkpoint.labels, **settings), checkpoint, notes
 
 
 def _context(
@@ -168,6 +173,8 @@ def _context(
         "train": train.dataset.sha256 if train else None,
         "version": calibench.__version__,
     }
+    if suite.data.label_map:
+        context["label_map"] = dict(suite.data.label_map)
     if suite.yardstick is not None:
         context["yardstick"] = dataclasses.asdict(suite.yardstick)
     return context

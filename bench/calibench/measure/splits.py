@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 
 import numpy as np
 
 from calibench.data import shift
-from calibench.data.labels import align
+from calibench.data.labels import align, labelled
 from calibench.data.subset import in_scope, limit, take
 from calibench.errors import UsageError
 from calibench.models.plan import Planner
@@ -74,16 +75,30 @@ class ExtraData:
 
 
 def load_split(data: DataSpec, split: str | None) -> Dataset:
-    """The suite's data, in the given split."""
-    dataset: Dataset = DATASETS.load(data.loader)(
+    """The suite's data, in the given split, without rows that have no label.
+
+    Raises:
+        UsageError: as the loader, or a setting that it does not have.
+        CalibenchError: as the loader.
+    """
+    load = DATASETS.load(data.loader)
+    given = data.reading
+    foreign = given.keys() - inspect.signature(load).parameters.keys()
+    if foreign:
+        raise UsageError(
+            f"The data set loader {data.loader!r} has no setting {min(foreign)!r}: leave it out, or pass a "
+            "file with --dataset."
+        )
+    dataset: Dataset = load(
         data.name,
         config=data.config,
         split=split,
         revision=data.revision,
         text_columns=list(data.text) or None,
         label_column=data.label,
+        **given,
     )
-    return dataset
+    return labelled(dataset, data.label_map)
 
 
 def refuse_unfit(spec: CalibrationSpec, scored: str) -> None:
@@ -228,7 +243,12 @@ class Splits:
         """
         found = []
         for name in dict.fromkeys(self.suite.shift.also):
-            dataset = in_scope(self._aligned(load_split(DataSpec(name=name), None), self.suite.data.limit))
+            dataset = in_scope(
+                self._aligned(
+                    load_split(DataSpec(name=name, label_map=self.suite.data.label_map), None),
+                    self.suite.data.limit,
+                )
+            )
             if not len(dataset):
                 raise UsageError(
                     f"{dataset.name!r} holds no example with a label of the model; leave it out."
@@ -250,7 +270,8 @@ class Splits:
         sizes = [size for size in limits if size is not None]
         if sizes:
             dataset = limit(dataset, min(sizes), self.suite.seeds[0])
-        return align(dataset, self.labels, out_of_scope=self.suite.data.out_of_scope)
+        data = self.suite.data
+        return align(dataset, self.labels, out_of_scope=data.out_of_scope, label_map=data.label_map)
 
     def _plan(self, dataset: Dataset) -> Plan:
         return self.planner.plan(dataset.texts, dataset.rows)

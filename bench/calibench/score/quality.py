@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+from scipy import special
+
 from calibench.metrics.detection import by_other_scores
 from calibench.metrics.selective import by_largest_probability, own_score
 from calibench.registry import METRICS
@@ -61,6 +64,31 @@ def _definition(metric: Metric, evaluation: Evaluation) -> dict[str, Any]:
     if "score" in definition:
         definition["score"] = definition["score"] or own_score(evaluation)
     return definition
+
+
+#: Of the sign test behind `below_guessing`, one-sided: one false alarm in a thousand rows at the most.
+GUESSING_ALPHA = 0.001
+
+
+def below_guessing(evaluation: Evaluation, names: Sequence[str]) -> str | None:
+    """A warning where fewer answers are right than always guessing the commonest class would get.
+
+    By the exact one-sided sign test on the examples of which only one of the two is right.
+
+    Args:
+        evaluation: the examples in scope.
+        names: the C classes.
+    """
+    labels = evaluation.labels
+    commonest = int(np.bincount(labels, minlength=len(names)).argmax())
+    right, guessed = evaluation.probs.argmax(axis=1) == labels, labels == commonest
+    ours, theirs = int((right & ~guessed).sum()), int((guessed & ~right).sum())
+    if special.bdtr(ours, ours + theirs, 0.5) > GUESSING_ALPHA:
+        return None
+    return (
+        f"Accuracy {right.mean():.3f} is below the {guessed.mean():.3f} of always answering "
+        f"{names[commonest]!r}: labels may be swapped (see --label-map), or the tokenizer be another model's."
+    )
 
 
 def shift_values(evaluation: Evaluation, seed: int) -> dict[str, dict[str, Any]]:

@@ -24,7 +24,14 @@ from calibench.score.cost import timing_values
 from calibench.score.joint import joint_fields
 from calibench.score.outcomes import FittedStep, Outcome, joined, on_extra, outcomes_of
 from calibench.score.prediction_sets import with_sets
-from calibench.score.quality import curve_values, evaluation_of, metric_values, probs_at, shift_values
+from calibench.score.quality import (
+    below_guessing,
+    curve_values,
+    evaluation_of,
+    metric_values,
+    probs_at,
+    shift_values,
+)
 from calibench.score.step_time import SharedTime
 from calibench.score.yardstick import error_fields
 from calibench.store import records
@@ -102,6 +109,9 @@ def _shared_fields(setting: Setting, cell: Cell, key: str, captured: dict[str, A
             "out_of_scope": int((dataset.labels < 0).sum()),
             "labels": list(dataset.label_names),
             "limit": setting.suite.data.limit,
+            "unlabelled": dataset.unlabelled,
+            "reading": setting.suite.data.reading,
+            "label_map": {key: str(value) for key, value in setting.suite.data.label_map.items()},
         },
         "model": {
             "name": checkpoint.name,
@@ -154,13 +164,15 @@ def _measured_fields(
     timed = timing_values(timings, row.key, reference.key, curve["passes"] if curve else [])
     if curve is not None:
         curve |= timed.pop("curve")
+    evaluation = _evaluation(outcome, predictive, setting.dataset)
+    warning = below_guessing(evaluation.in_scope(), setting.dataset.label_names)
     unknown = memory.Peak(None, "rss", "memory was not measured in this run")
     passes = predictive.passes
     return {
         "passes": source.passes,
         "passes_used": {"mean": float(passes.mean()), "min": int(passes.min()), "max": int(passes.max())},
         "coverage": _coverage_fields(source),
-        "metrics": metric_values(metrics, _evaluation(outcome, predictive, setting.dataset), seed),
+        "metrics": metric_values(metrics, evaluation, seed),
         "curve": curve,
         "timing": timed["timing"]
         | {
@@ -174,6 +186,7 @@ def _measured_fields(
         "memory": (source.peak or unknown).as_dict(),
         "fit": _fit(source.fit, outcome.fitted),
         "notes": [*setting.notes, *predictive.notes],
+        "warnings": [] if warning is None else [warning],
         "conformal": [item.fields for item in outcome.sets],
         "joint": _joint(measured, outcome, predictive),
         "shifts": [_shift(measured, outcome, extra) for extra in setting.shifts],

@@ -25,7 +25,9 @@ class Overrides:
     """Every field is None or empty where the suite's own value stands.
 
     Attributes:
-        dataset, dataset_config, dataset_revision, split, text_columns, label_column, limit: see `DataSpec`.
+        dataset, dataset_config, dataset_revision, split, text_columns, label_column, limit,
+            delimiter, encoding, quoting: see `DataSpec`.
+        label_map: "VALUE=OUTPUT", or several with commas between; see `DataSpec`.
         model, model_revision, dtype, attention: see `ModelSpec`.
         methods: these instead of the suite's, with the suite's parameters where it has them.
         method_args: "METHOD.key=value", or "key=value" where one method is chosen.
@@ -49,6 +51,10 @@ class Overrides:
     text_columns: Sequence[str] = ()
     label_column: str | None = None
     limit: int | None = None
+    label_map: Sequence[str] = ()
+    delimiter: str | None = None
+    encoding: str | None = None
+    quoting: str | None = None
     model: str | None = None
     model_revision: str | None = None
     dtype: str | None = None
@@ -130,8 +136,36 @@ def _data(data: DataSpec, given: Overrides) -> DataSpec:
             text=text,
             label=given.label_column,
             limit=given.limit,
+            label_map=_label_map(given.label_map) or None,
+            delimiter=given.delimiter,
+            encoding=given.encoding,
+            quoting=given.quoting,
         ),
     )
+
+
+def _label_map(given: Sequence[str]) -> dict[str, str]:
+    """The label map that "VALUE=OUTPUT" texts say; a comma is part of a value where no new pair begins."""
+    found: dict[str, str] = {}
+    for text in given:
+        pieces: list[str] = []
+        for piece in text.split(","):
+            if "=" in piece or not pieces:
+                pieces.append(piece)
+            else:
+                pieces[-1] += f",{piece}"
+        for piece in pieces:
+            value, equals, output = piece.rpartition("=")
+            if not equals or not value:
+                raise UsageError(
+                    f"--label-map {text!r} is not VALUE=OUTPUT, such as positive=LABEL_1,negative=LABEL_0."
+                )
+            if found.get(value, output) != output:
+                raise UsageError(
+                    f"--label-map maps {value!r} to {found[value]!r} and {output!r}; choose one."
+                )
+            found[value] = output.strip()
+    return found
 
 
 def _model(model: ModelSpec, given: Overrides) -> ModelSpec:

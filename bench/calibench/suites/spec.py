@@ -22,6 +22,9 @@ class DataSpec:
         out_of_scope: names of labels that the model is not meant to output.
         threshold_split: the split on which the threshold between in scope and out of scope is chosen.
         limit: a random subset of this size, unless the command line asks for another; None for all of it.
+        label_map: by a value of the label column, the model's output for it, by name or by number; "" for
+            rows that have no label.
+        delimiter, encoding, quoting: of a local file of text; see `calibench.data.tables.Reading`.
     """
 
     loader: str = "huggingface"
@@ -34,6 +37,16 @@ class DataSpec:
     out_of_scope: tuple[str, ...] = ()
     threshold_split: str | None = None
     limit: int | None = None
+    label_map: Mapping[str, Any] = field(default_factory=dict)
+    delimiter: str | None = None
+    encoding: str | None = None
+    quoting: str | None = None
+
+    @property
+    def reading(self) -> dict[str, str]:
+        """Those of the last three that are set."""
+        names = ("delimiter", "encoding", "quoting")
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
 
 
 @dataclass(frozen=True)

@@ -85,6 +85,8 @@ def _title(section: Section) -> str:
 
 def _section(section: Section) -> Iterator[RenderableType]:
     yield from _table(section, _COLUMNS, failures=True)
+    for label, warning in _warnings(section):
+        yield Text.assemble(("Warning: ", "bold yellow"), (label, "bold"), ": ", warning)
     if section.measured:
         yield Text(
             "ECE with its 95% interval; floor: what a perfectly calibrated model would read on this sample.",
@@ -110,6 +112,15 @@ def _section(section: Section) -> Iterator[RenderableType]:
         yield Text("")
         yield from _table(section, sets_columns(section), failures=False)
         yield Text(sets_caption(section), style="dim")
+
+
+def _warnings(section: Section) -> list[tuple[str, str]]:
+    """(labels, sentence) of every warning, those of several rows once."""
+    found: dict[str, list[str]] = {}
+    for entry in section.measured:
+        for warning in entry.record.get("warnings") or []:
+            found.setdefault(str(warning), []).append(entry.label)
+    return [(", ".join(labels), warning) for warning, labels in found.items()]
 
 
 def _table(

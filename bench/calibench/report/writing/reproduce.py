@@ -64,6 +64,8 @@ def command(section: Section) -> str:
         ("--token-budget", plan.get("token_budget")),
         ("--batch-size", plan.get("batch_size")),
         ("--limit", data.get("limit")),
+        *((f"--{name}", value) for name, value in (data.get("reading") or {}).items()),
+        *(("--label-map", f"{value}={output}") for value, output in (data.get("label_map") or {}).items()),
     ):
         if value is not None:
             parts += [option, str(value)]

@@ -81,10 +81,11 @@ def _model(model: dict[str, Any]) -> str:
 
 
 def remarks(section: Section) -> list[tuple[str, str]]:
-    """(label, text) of every failure and note; text that all entries share is said once, without a label."""
+    """(label, text) of every failure, warning and note; what all entries share is said once, unlabelled."""
     found: dict[str, list[str]] = {}
     for entry in section.entries:
         texts = [f"failed: {entry.failure}"] if entry.failure is not None else []
+        texts += [f"Warning: {warning}" for warning in entry.record.get("warnings") or []]
         for text in [*texts, *(str(note) for note in entry.record.get("notes") or [])]:
             found.setdefault(text, []).append(entry.label)
     every = len(section.entries)
