@@ -24,7 +24,7 @@ class MeasuredCell:
         failure: why it has no outputs, as in a record; None where it has.
         setup_s: seconds from nothing to a method that can predict, fitting included.
         fit: of a method that learns from training data what that took, as in a record; else None.
-        passes, coverage, conformal: of its method, as `calibench.Method` has them.
+        passes, coverage, conformal, tokenises: of its method, as `calibench.Method` has them.
         outputs: block number -> what it predicted in the first repetition.
         replicates: for each later repetition, the same; of suites with a yardstick.
         peak: its peak memory, or None where memory was not measured.
@@ -39,6 +39,7 @@ class MeasuredCell:
     passes: int
     coverage: Coverage | None
     conformal: Recipe | None
+    tokenises: bool
     outputs: Mapping[int, Predictive]
     replicates: Mapping[int, Mapping[int, Predictive]]
     peak: Peak | None

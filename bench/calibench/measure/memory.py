@@ -60,6 +60,7 @@ class MemoryTask:
         texts, rows: the batch with the most padded tokens.
         seed: for the prediction.
         threads: as in the measuring process.
+        padding: fields of the checkpoint's `Padding`.
         train: of a method that learns from training data; else None.
     """
 
@@ -70,6 +71,7 @@ class MemoryTask:
     rows: tuple[int, ...]
     seed: int
     threads: int
+    padding: Mapping[str, Any]
     train: TrainData | None = None
 
 
@@ -163,11 +165,12 @@ def _peak(task: MemoryTask) -> Peak:
     import torch
 
     from calibench.models.loading import load_checkpoint
+    from calibench.models.padding import Padding, padded
     from calibench.models.plan import Planner
     from calibench.registry import METHODS
 
     torch.set_num_threads(task.threads)
-    checkpoint = load_checkpoint(**task.checkpoint)
+    checkpoint = padded(load_checkpoint(**task.checkpoint), Padding(**task.padding))
     planner = Planner.of(checkpoint)
     rows = np.array(task.rows, dtype=np.int64)
     one_batch = [np.arange(len(rows), dtype=np.int64)]

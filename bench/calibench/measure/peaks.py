@@ -40,6 +40,7 @@ def _task(session: Session, running: Running) -> memory.MemoryTask:
         rows=tuple(int(row) for row in setting.plan.rows[heaviest.index]),
         seed=running.cell.seed,
         threads=torch.get_num_threads(),
+        padding=dataclasses.asdict(setting.checkpoint.padding),
         train=_train_data(session, running),
     )
 

@@ -47,6 +47,7 @@ def _measured(session: Session, running: Running, peaks: Mapping[str, Peak]) -> 
         passes=1 if method is None else int(method.passes),
         coverage=None if method is None else method.coverage,
         conformal=None if method is None else method.conformal,
+        tokenises=method is not None and method.tokenises,
         outputs=running.outputs,
         replicates=running.replicates,
         peak=peaks.get(running.key),

@@ -26,6 +26,7 @@ from calibench.measure.splits import (
 )
 from calibench.models.checkpoint import Checkpoint
 from calibench.models.loading import load_checkpoint
+from calibench.models.padding import Settled, padded, settle_padding
 from calibench.models.plan import Planner
 from calibench.models.plan import blocks as blocks_of
 from calibench.suites.spec import Suite
@@ -47,6 +48,7 @@ class Setting:
             are none.
         train: what methods learn from that need training data; None where none does, or there is none.
         train_missing: why there is none.
+        settled: how texts are padded, and that this changes no answer.
         context: what the keys of all cells depend on.
     """
 
@@ -61,6 +63,7 @@ class Setting:
     train_missing: str | None
     threshold: ExtraData | None
     shifts: tuple[ExtraData, ...]
+    settled: Settled
     context: dict[str, Any]
     first_forward_s: float
     notes: tuple[str, ...]
@@ -92,6 +95,11 @@ def load_setting(
     refuse_unknown(suite.shift)
     dataset, checkpoint, notes = _matched(suite, device, progress, post_hoc=post_hoc)
     timing = suite.timing
+    settled = settle_padding(checkpoint, dataset.texts, suite.seeds[0])
+    checkpoint = padded(checkpoint, settled.padding)
+    if settled.note is not None:
+        progress.say(settled.note)
+        notes = (*notes, settled.note)
     budget = timing.token_budget or TOKEN_BUDGET[checkpoint.device.type]
     planner = Planner.of(checkpoint, token_budget=budget, batch_size=timing.batch_size)
     plan = planner.plan(dataset.texts, dataset.rows)
@@ -115,7 +123,9 @@ def load_setting(
         train_missing,
         splits.threshold(),
         (*splits.shifted(), *splits.others()),
-        _context(suite, dataset, checkpoint, plan, calibration, train),
+        settled,
+        _context(suite, dataset, checkpoint, plan, calibration, train)
+        | ({} if settled.note is None else {"padding": dataclasses.asdict(settled.padding)}),
         _first_forward(checkpoint, plan),
         notes,
     )

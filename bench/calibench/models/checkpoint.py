@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from calibench.errors import UsageError
 from calibench.models.devices import DTYPES, check_dtype, has_bfloat16_instructions
+from calibench.models.padding import Padding
 
 # What a tokenizer states, or a relative-position model allows, may be no limit at all.
 UNLIMITED_MAX_LENGTH = 512
@@ -31,6 +32,7 @@ class Checkpoint:
         device, dtype: where and in what precision the weights are.
         attention: "sdpa", "eager", ... as the model runs it.
         load_s: seconds it took to load, tokenizer included.
+        padding: how its texts are put into batches; see `calibench.models.padding`.
     """
 
     module: nn.Module
@@ -44,6 +46,7 @@ class Checkpoint:
     dtype: torch.dtype
     attention: str
     load_s: float
+    padding: Padding
 
     def twin(self, dtype: str = "same") -> nn.Module:
         """A structural copy of the model, which may be replaced and hooked without touching the model itself.
@@ -80,7 +83,7 @@ class Checkpoint:
     def max_length(self) -> int:
         """The longest sequence the model takes, in tokens, special tokens included."""
         limits = [self.tokenizer.model_max_length, _positions(self.module)]
-        stated = [limit for limit in limits if limit is not None and limit < 10**9]
+        stated = [limit for limit in limits if limit is not None and 0 < limit < 10**9]
         return int(min(stated, default=UNLIMITED_MAX_LENGTH))
 
 

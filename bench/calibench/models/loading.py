@@ -18,6 +18,7 @@ from calibench.hashing import weights_sha256
 from calibench.hub import UnreachableError, find_commit, hub_errors, local_path, one_line, quiet
 from calibench.models.checkpoint import Checkpoint
 from calibench.models.devices import check_dtype, find_device, find_dtype
+from calibench.models.padding import stated
 from calibench.types import Member
 
 # One of these is there wherever a tokenizer was saved.
@@ -94,6 +95,7 @@ def load_checkpoint(
         dtype=precision,
         attention=str(module.config._attn_implementation),
         load_s=load_s,
+        padding=stated(module, tokenizer),
     )
 
 
@@ -208,12 +210,14 @@ def _load_tokenizer(folder: Path, name: str, module: Any) -> Any:
         raise UsageError(f"The tokenizer of {name!r} cannot be loaded: {advice}.") from error
     # Without its files transformers 5 makes a tokenizer that knows nothing but special tokens.
     vocabularies = {"tokenizer.json", *getattr(tokenizer, "vocab_files_names", {}).values()}
-    if not any((folder / file).is_file() for file in vocabularies):
+    by_characters = not getattr(tokenizer, "vocab_files_names", None)
+    if not by_characters and not any((folder / file).is_file() for file in vocabularies):
         raise UsageError(f"{name!r} holds no tokenizer: {advice}.")
-    if not tokenizer.is_fast:
+    # Of those that read characters or bytes there is no fast version.
+    if not tokenizer.is_fast and not by_characters:
         raise UsageError(f"{name!r} holds only a slow tokenizer: {advice}.")
-    rows = module.get_input_embeddings().num_embeddings
-    if len(tokenizer) > rows:
+    rows = _vocabulary(module)
+    if rows is not None and len(tokenizer) > rows:
         raise UsageError(
             f"The tokenizer of {name!r} knows {len(tokenizer)} tokens and the model {rows}: {advice}."
         )
@@ -221,3 +225,10 @@ def _load_tokenizer(folder: Path, name: str, module: Any) -> Any:
     taken = inspect.signature(module.forward).parameters
     tokenizer.model_input_names = [key for key in tokenizer.model_input_names if key in taken]
     return tokenizer
+
+
+def _vocabulary(module: Any) -> int | None:
+    """How many tokens the model knows; None where it has no table of them: CANINE hashes characters."""
+    embeddings = module.get_input_embeddings()
+    weight = getattr(embeddings, "weight", None)  # I-BERT's is no nn.Embedding
+    return None if weight is None else int(weight.shape[0])

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from calibench.errors import UsageError
+from calibench.models.padding import Side
 from calibench.types import Batch, IntArray, Plan, Text
 
 if TYPE_CHECKING:
@@ -26,16 +27,19 @@ class Planner:
     """Tokenises texts and packs them into batches on a device.
 
     Args:
-        tokenizer: a fast `transformers` tokenizer with a padding token.
+        tokenizer: a `transformers` tokenizer.
         device: where the batches are put.
         max_length: longest sequence the model takes, in tokens, special tokens included; longer texts are
             truncated and counted.
         token_budget: most positions B * L, padding included, in one batch. A single text that is longer
             is a batch of its own.
         batch_size: most examples in one batch, or None for no cap beside the budget.
+        padding: on which side, or "none" for batches of texts of one length; None for the tokenizer's side.
+        end: the id of the token at whose last place the model reads its answer, for those that need as many
+            of it in all texts of a batch; else None.
 
     Raises:
-        UsageError: a size below one, or a tokenizer without a padding token.
+        UsageError: a size below one.
     """
 
     def __init__(
@@ -45,17 +49,19 @@ class Planner:
         max_length: int,
         token_budget: int = DEFAULT_TOKEN_BUDGET,
         batch_size: int | None = None,
+        padding: Side | None = None,
+        end: int | None = None,
     ) -> None:
         for name, value in (("token budget", token_budget), ("batch size", batch_size)):
             if value is not None and value < 1:
                 raise UsageError(f"The {name} is {value}: pass a whole number of at least 1.")
-        if tokenizer.pad_token_id is None:
-            raise UsageError("The tokenizer has no padding token, which batches need: set its pad_token.")
         self.tokenizer = tokenizer
         self.device = torch.device(device)
         self.max_length = max_length
         self.token_budget = token_budget
         self.batch_size = batch_size
+        self.padding: Side = padding or tokenizer.padding_side
+        self._end = end
 
     @classmethod
     def of(
@@ -63,7 +69,16 @@ class Planner:
     ) -> Planner:
         """The planner of a checkpoint; `token_budget` None stands for `DEFAULT_TOKEN_BUDGET`."""
         budget = DEFAULT_TOKEN_BUDGET if token_budget is None else token_budget
-        return cls(checkpoint.tokenizer, checkpoint.device, checkpoint.max_length, budget, batch_size)
+        config = checkpoint.module.config
+        return cls(
+            checkpoint.tokenizer,
+            checkpoint.device,
+            checkpoint.max_length,
+            budget,
+            batch_size,
+            checkpoint.padding.side,
+            getattr(config, "eos_token_id", None) if getattr(config, "is_encoder_decoder", False) else None,
+        )
 
     def plan(self, texts: Sequence[Text], rows: IntArray) -> Plan:
         """Tokenise `texts` and pack them.
@@ -71,9 +86,14 @@ class Planner:
         Args:
             texts: N texts, or N pairs of texts.
             rows: int64 [N], each example's row in the data set.
+
+        Raises:
+            UsageError: a text without any token, or with the end token as a word, by its row.
         """
         encoding = self._encode(texts)
         lengths = np.array([len(ids) for ids in encoding["input_ids"]], dtype=np.int64)
+        self._refuse_empty(texts, rows, lengths)
+        self._refuse_ends(rows, encoding["input_ids"])
         return self._collate(texts, rows, encoding, self._pack(lengths))
 
     def assemble(self, texts: Sequence[Text], rows: IntArray, groups: Sequence[IntArray]) -> Plan:
@@ -92,6 +112,27 @@ class Planner:
         chosen_texts = [texts[position] for position in chosen]
         local = [np.searchsorted(chosen, group) for group in groups]
         return self._collate(chosen_texts, rows[chosen], self._encode(chosen_texts), local)
+
+    def _refuse_empty(self, texts: Sequence[Text], rows: IntArray, lengths: IntArray) -> None:
+        empty = np.flatnonzero(lengths == 0)
+        if len(empty):
+            others = f", as have {len(empty) - 1} more" if len(empty) > 1 else ""
+            raise UsageError(
+                f"Row {rows[empty[0]]} has no tokens (its text is {texts[empty[0]]!r}){others}: there is "
+                "nothing to classify; remove such rows from the data."
+            )
+
+    def _refuse_ends(self, rows: IntArray, token_ids: Sequence[Sequence[int]]) -> None:
+        if self._end is None or self.batch_size == 1 or not len(token_ids):
+            return
+        counts = np.array([list(ids).count(self._end) for ids in token_ids])
+        more = np.flatnonzero(counts > counts.min())
+        if len(more):
+            token = self.tokenizer.convert_ids_to_tokens(self._end)
+            raise UsageError(
+                f"Row {rows[more[0]]} holds {token!r} as a word, which this model takes for the end of a "
+                "text, and all texts of a batch must hold as many; take it out of the text, or pass -b 1."
+            )
 
     def _encode(self, texts: Sequence[Text]) -> Any:
         if not texts:
@@ -112,6 +153,7 @@ class Planner:
         for stop in range(1, len(order) + 1):
             # Sorted: the next example would be the longest of the batch.
             full = stop == len(order) or (stop - start + 1) * lengths[order[stop]] > self.token_budget
+            full = full or (self.padding == "none" and lengths[order[stop]] != lengths[order[start]])
             if full or stop - start == cap:
                 groups.append(order[start:stop])
                 start = stop
@@ -121,14 +163,13 @@ class Planner:
         self, texts: Sequence[Text], rows: IntArray, encoding: Any, groups: Sequence[IntArray]
     ) -> Plan:
         ids = encoding["input_ids"]
-        columns = {"input_ids": (ids, self.tokenizer.pad_token_id)}
+        columns = {"input_ids": (ids, self.tokenizer.pad_token_id or 0)}
         if "token_type_ids" in encoding:
             columns["token_type_ids"] = (encoding["token_type_ids"], self.tokenizer.pad_token_type_id)
-        left = self.tokenizer.padding_side == "left"
+        left = self.padding == "left"
         batches = tuple(self._batch(columns, group, left) for group in groups)
         tokens = sum(map(len, ids))
         slots = sum(batch.inputs["input_ids"].numel() for batch in batches)
-        encodings = getattr(encoding, "encodings", None) or ()
         return Plan(
             texts=tuple(texts),
             rows=np.asarray(rows, dtype=np.int64),
@@ -136,8 +177,21 @@ class Planner:
             batches=batches,
             tokens=tokens,
             padding_ratio=1 - tokens / slots if slots else 0.0,
-            truncated=sum(bool(encoded.overflowing) for encoded in encodings),
+            truncated=self._truncated(texts, encoding),
         )
+
+    def _truncated(self, texts: Sequence[Text], encoding: Any) -> int:
+        """How many texts were cut."""
+        encodings = getattr(encoding, "encodings", None)
+        if encodings is not None:
+            return sum(bool(encoded.overflowing) for encoded in encodings)
+        # A tokenizer in Python does not say; a text that is as long as it may be is encoded whole.
+        full = [i for i, ids in enumerate(encoding["input_ids"]) if len(ids) >= self.max_length]
+        return sum(len(self._whole(texts[i])) > self.max_length for i in full)
+
+    def _whole(self, text: Text) -> Sequence[int]:
+        ids: Sequence[int] = self.tokenizer(*((text,) if isinstance(text, str) else text))["input_ids"]
+        return ids
 
     def _batch(self, columns: dict[str, tuple[Any, int]], group: IntArray, left: bool) -> Batch:
         lengths = [len(columns["input_ids"][0][position]) for position in group]

@@ -133,6 +133,7 @@ def _shared_fields(setting: Setting, cell: Cell, key: str, captured: dict[str, A
             "token_budget": setting.planner.token_budget,
             "batch_size": setting.planner.batch_size,
             "truncated": plan.truncated,
+            "padding": {"side": setting.settled.padding.side, "difference": setting.settled.difference},
             "sha256": setting.context["plan"],
         },
         "seed": cell.seed,
@@ -185,7 +186,7 @@ def _measured_fields(
         "self_check": _self_check(measured, outcome),
         "memory": (source.peak or unknown).as_dict(),
         "fit": _fit(source.fit, outcome.fitted),
-        "notes": [*setting.notes, *predictive.notes],
+        "notes": [*setting.notes, *predictive.notes, *_about_padding(measured, outcome)],
         "warnings": [] if warning is None else [warning],
         "conformal": [item.fields for item in outcome.sets],
         "joint": _joint(measured, outcome, predictive),
@@ -193,6 +194,13 @@ def _measured_fields(
         "asides": [extra.key for extra in setting.extra_data],
         "predictions": path,
     } | _yardstick(measured, outcome)
+
+
+def _about_padding(measured: Measured, outcome: Outcome) -> list[str]:
+    """That a peer pads texts where nothing may be padded."""
+    if not outcome.source.tokenises or measured.setting.settled.padding.side != "none":
+        return []
+    return ["This path pads texts for itself, so that an answer depends on the texts beside it."]
 
 
 def _fit(own: Record | None, step: FittedStep | None) -> Record | None:

@@ -19,6 +19,7 @@ from torch import Tensor
 from calibench.errors import UsageError
 from calibench.method import Method
 from calibench.models.checkpoint import Checkpoint
+from calibench.models.padding import Side
 from calibench.models.passes import at_least, checked_softmax
 from calibench.models.plan import longest
 from calibench.types import FloatArray, IntArray, Plan, Predictive
@@ -91,14 +92,14 @@ class McDropoutAdaptive(Method):
             dtype=dtype,
         )
         self._least, self._most = POSITIONS[checkpoint.device.type]
-        self._tokenizer = checkpoint.tokenizer
+        self._tokenizer, self._padding = checkpoint.tokenizer, checkpoint.padding.side
         self.coverage = self._copies.coverage
         self.modules = (self._copies.module,)
 
     def predict(self, plan: Plan, *, seed: int) -> Predictive:
         batch = longest(plan)
         self._copies.measure(batch.inputs, plan.rows[batch.index])
-        texts = _Texts(plan, self._tokenizer)
+        texts = _Texts(plan, self._tokenizer, self._padding)
         active = np.arange(len(plan))
         samples: FloatArray = np.empty((0, len(plan), 0))
         probs: FloatArray = np.empty((0, 0))
@@ -151,8 +152,8 @@ class McDropoutAdaptive(Method):
             width = copies * longest_one
             if stop < len(order):
                 next_fits = (stop + 1 - start) * width <= self._most
-                alike = lengths[order[stop]] == longest_one or (stop - start) * width < self._least
-                if next_fits and alike:
+                few = self._padding != "none" and (stop - start) * width < self._least
+                if next_fits and (few or lengths[order[stop]] == longest_one):
                     continue
             yield order[start:stop]
             start = stop
@@ -172,11 +173,11 @@ class _Texts:
         lengths: int64 [N], in tokens.
     """
 
-    def __init__(self, plan: Plan, tokenizer: Any) -> None:
+    def __init__(self, plan: Plan, tokenizer: Any, side: Side) -> None:
         self.rows = plan.rows
         self.lengths = np.array([len(ids) for ids in plan.token_ids], dtype=np.int64)
-        self._left = left = tokenizer.padding_side == "left"
-        padding = {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id}
+        self._left = left = side == "left"
+        padding = {"input_ids": tokenizer.pad_token_id or 0, "token_type_ids": tokenizer.pad_token_type_id}
         self._columns: dict[str, Tensor] = {}
         width = int(self.lengths.max())
         for batch in plan.batches:
