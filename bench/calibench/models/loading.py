@@ -229,6 +229,9 @@ def _load_tokenizer(folder: Path, name: str, module: Any) -> Any:
 
 def _vocabulary(module: Any) -> int | None:
     """How many tokens the model knows; None where it has no table of them: CANINE hashes characters."""
-    embeddings = module.get_input_embeddings()
+    try:
+        embeddings = module.get_input_embeddings()
+    except NotImplementedError:
+        return None
     weight = getattr(embeddings, "weight", None)  # I-BERT's is no nn.Embedding
     return None if weight is None else int(weight.shape[0])

@@ -89,9 +89,13 @@ def settle_padding(checkpoint: Checkpoint, texts: Sequence[Text], seed: int = 0)
     encoded = Planner.of(checkpoint, batch_size=1).plan(texts, np.arange(len(texts), dtype=np.int64))
     lengths = np.array([len(ids) for ids in encoded.token_ids])
     chosen = _chosen(lengths, seed)
-    tried = [texts[i] for i in chosen]
+    answers = {texts[i]: _alone(checkpoint, [texts[i]]) for i in chosen}
+    # A text too short for the model fails alone, which is for the methods to say.
+    tried = [text for text, answer in answers.items() if np.isfinite(answer).all()]
+    if not tried:
+        return Settled(before, 0.0, None)
+    alone = np.concatenate([answers[text] for text in tried])
     try:
-        alone = _alone(checkpoint, tried)
         noise = _noise(checkpoint, tried, alone)
         allowed = max(ROUNDING[checkpoint.dtype], 4.0 * noise)
         seen = None
@@ -153,7 +157,7 @@ def _together(checkpoint: Checkpoint, texts: Sequence[Text]) -> FloatArray:
         with torch.inference_mode():
             logits = checkpoint.module(**plan.batches[0].inputs).logits
     except (ValueError, RuntimeError, IndexError):
-        return np.full((len(texts), 1), np.nan)
+        return np.full((len(texts), len(checkpoint.labels)), np.nan)
     found: FloatArray = logits.double().softmax(-1).cpu().numpy()
     return found
 

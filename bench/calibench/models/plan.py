@@ -190,7 +190,8 @@ class Planner:
         return sum(len(self._whole(texts[i])) > self.max_length for i in full)
 
     def _whole(self, text: Text) -> Sequence[int]:
-        ids: Sequence[int] = self.tokenizer(*((text,) if isinstance(text, str) else text))["input_ids"]
+        sides = (text,) if isinstance(text, str) else text
+        ids: Sequence[int] = self.tokenizer(*sides, verbose=False)["input_ids"]
         return ids
 
     def _batch(self, columns: dict[str, tuple[Any, int]], group: IntArray, left: bool) -> Batch:
