@@ -174,7 +174,7 @@ def test_no_record_holds_a_path(finished: tuple[Path, list[Record]]) -> None:
     text = (finished[0] / RECORDS).read_text()
     assert str(finished[0].parent) not in text
     assert str(Path.home()) not in text
-    assert str(Path(__file__).parents[1]) not in text
+    assert str(Path(__file__).parents[2]) not in text
 
 
 def test_the_scored_outputs_are_the_models(finished: tuple[Path, list[Record]]) -> None:

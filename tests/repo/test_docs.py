@@ -17,9 +17,9 @@ from calibench.report.writing.numbers import bound, fraction, interval, memory, 
 from calibench.store.records import Record, load_records
 from stub_hub import suite_hub
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-#: Proven by other means: tests/test_wheel.py installs, and .ci/run runs tox.
+#: Proven by other means: tests/repo/test_wheel.py installs, and .ci/run runs tox.
 SETUP = ("pip ", "tox", "git ", "cd ", "python -m venv")
 
 

@@ -24,7 +24,7 @@ from calibench.data.grammar import Call, Grammar
 from calibench.errors import UsageError
 from calibench.types import FloatArray, IntArray
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 SMALL = """
 # Two levels of agreement, a flip, an article, and the same words under several derivations of the state.

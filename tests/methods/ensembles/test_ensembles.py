@@ -41,7 +41,7 @@ from limited_suites import limited
 from scenarios import make, save, trajectory
 from tiny_models import plan_of, sentences, tiny_checkpoint, tiny_model, tiny_tokenizer
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+sys.path.insert(0, str(Path(__file__).parents[3] / "scripts"))
 
 import train_trajectory
 
