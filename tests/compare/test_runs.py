@@ -1,11 +1,9 @@
-"""Which cells are the same, which may be compared, and how their speeds compare."""
+"""Which cells are the same, and which may be compared."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -14,26 +12,10 @@ from click.testing import CliRunner, Result
 
 from calibench.cli import main
 from calibench.compare.runs import examples, load_run, match, match_reference, same_cells
-from calibench.compare.speeds import latency, throughput
 from calibench.errors import UsageError
 from calibench.store.predictions import load_predictions
 from calibench.store.records import Record
-from run_pairs import METHOD, REFERENCE, run
-
-Change = Callable[[Record], object]
-
-
-def put(path: str, value: Any) -> Change:
-    """A change that sets one field."""
-    *parents, name = path.split(".")
-
-    def change(record: Record) -> None:
-        block: Any = record
-        for parent in parents:
-            block = block[parent]
-        block[name] = value
-
-    return change
+from run_pairs import METHOD, REFERENCE, Change, put, run
 
 
 def both(*changes: Change) -> Change:
@@ -155,74 +137,8 @@ def test_predictions_about_other_examples_are_refused(tmp_path: Path) -> None:
         examples(base, new, pair)
 
 
-def test_speed_is_a_ratio_of_matched_blocks_and_requests(tmp_path: Path) -> None:
-    """A fifth more time is five sixths of the throughput and six fifths of the latency, shown as worse."""
-    base = load_run(run(tmp_path / "a"))
-    pair = match(base, load_run(run(tmp_path / "b", slower=1.2, blocks=13))).pairs[0]
-    through, late = throughput(pair), latency(pair)
-    assert (through.n, late.n) == (12, 100)
-    assert through.ratio.value == pytest.approx(1 / 1.2, rel=0.02)
-    assert late.ratio.value == pytest.approx(1.2, rel=0.02)
-    assert (through.verdict, late.verdict) == ("worse", "worse")
-    back = match(load_run(tmp_path / "b"), base).pairs[0]
-    assert (throughput(back).verdict, latency(back).verdict) == ("better", "better")
-    again = match(base, base).pairs[0]
-    assert (throughput(again).verdict, latency(again).verdict) == ("no difference shown",) * 2
-
-
-def test_between_machines_speed_gets_no_verdict(tmp_path: Path) -> None:
-    """The ratio is shown all the same."""
-    base = load_run(run(tmp_path / "a"))
-    other = load_run(run(tmp_path / "b", slower=1.2, change=put("environment.fingerprint", "another")))
-    speed = throughput(match(base, other).pairs[0])
-    assert speed.verdict is None
-    assert speed.ratio.value is not None
-    assert "environment.fingerprint differs (one machine, another)" in str(speed.reason)
-
-
-def test_speed_that_was_not_measured_says_so(tmp_path: Path) -> None:
-    """No shared block, or other requests."""
-    base = load_run(run(tmp_path / "a"))
-
-    def unlike(record: Record) -> None:
-        record["timing"]["blocks"] = []
-        del record["timing"]["latency_ms"]["samples"]
-
-    pair = match(base, load_run(run(tmp_path / "b", change=unlike))).pairs[0]
-    assert throughput(pair).ratio.reason == "the two runs share no timing block"
-    assert latency(pair).ratio.reason == "100 and 0 requests were timed, not the same ones"
-    assert throughput(pair).verdict is None
-
-
 def calibench(*arguments: object) -> Result:
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
-
-
-def test_compare_prints_every_method_and_metric(tmp_path: Path) -> None:
-    """Two new runs, each against the base; a difference that is plain is called one."""
-    base, same = run(tmp_path / "a"), run(tmp_path / "b")
-    worse = run(tmp_path / "c", REFERENCE, replace(METHOD, sharpness=0.2))
-    result = calibench("compare", base, same, worse)
-    assert result.exit_code == 0, result.output
-    first, second = result.output.split(str(worse), 1)
-    assert str(same) in first
-    for name in ("frequentist", "mc-dropout", "accuracy", "nll", "brier", "ece_debiased", "throughput"):
-        assert name in first
-    assert "worse" not in first
-    row = next(line for line in second.split("mc-dropout")[1].splitlines() if line.startswith("nll"))
-    assert row.split()[-1] == "worse"
-    assert "all 8 verdicts" in " ".join(second.split())
-
-
-def test_compare_takes_other_metrics(tmp_path: Path) -> None:
-    """By name, without a verdict; an unknown one is refused."""
-    base = run(tmp_path / "a")
-    result = calibench("compare", base, base, "--metric", "mce", "--quality-only")
-    assert result.exit_code == 0, result.output
-    assert "mce" in result.output
-    assert "verdicts" not in result.output
-    assert "throughput " not in result.output.split("Differences")[0]
-    assert calibench("compare", base, base, "--metric", "mcce").exit_code == 2
 
 
 def test_runs_that_share_no_cell_are_held_against_the_base_s_reference(tmp_path: Path) -> None:
@@ -236,13 +152,3 @@ def test_runs_that_share_no_cell_are_held_against_the_base_s_reference(tmp_path:
         match_reference(load_run(failed), load_run(new))
     with pytest.raises(UsageError, match="nothing to compare"):
         match_reference(load_run(base), load_run(failed))
-
-
-def test_compare_refuses_in_one_sentence(tmp_path: Path) -> None:
-    """Exit code 2."""
-    base, new = run(tmp_path / "a"), run(tmp_path / "b", change=put("data.split", "test"))
-    result = calibench("compare", base, new)
-    assert result.exit_code == 2
-    assert "data.split is validation" in result.output
-    assert calibench("compare", base).exit_code == 2
-    assert calibench("compare", base, tmp_path / "none").exit_code == 2

@@ -15,7 +15,6 @@ from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 from calibench.compare.contrasts import contrasts
 from calibench.compare.description import describe
 from calibench.compare.verdicts import FAMILY, Pair, compare, compare_pairs, family_of, holm
-from calibench.errors import UsageError
 from calibench.metrics import detection
 from calibench.metrics.calibration import ECE
 from calibench.metrics.detection import OOS_AUPR, OOS_AUROC, OOS_FPR95, paired_auroc, placements
@@ -25,7 +24,7 @@ from calibench.metrics.selective import AURC
 from calibench.score.quality import metric_values
 from calibench.stats.bootstrap import bootstrap_interval
 from calibench.types import Evaluation, FloatArray
-from simulated import simulated, softmax
+from simulated import jittered, simulated, softmax
 
 METRICS = (OOS_AUROC, OOS_AUPR, OOS_FPR95)
 
@@ -38,12 +37,6 @@ def mixed(seed: int, inside: int, beyond: int, classes: int = 3, flatness: float
     order = rng.permutation(inside + beyond)
     labels = np.concatenate([within.labels, np.full(beyond, -1)])
     return Evaluation(np.concatenate([within.probs, outside])[order], labels[order])
-
-
-def jittered(evaluation: Evaluation, seed: int, noise: float = 0.3) -> FloatArray:
-    """The same model with fresh noise on its logits."""
-    logits = np.log(evaluation.probs)
-    return softmax(logits + noise * np.random.default_rng(seed).normal(size=logits.shape))
 
 
 def scored(evaluation: Evaluation, levels: int | None = None) -> Evaluation:
@@ -312,12 +305,3 @@ def test_verdicts_go_by_the_score_of_the_method() -> None:
     for metric in (OOS_AUPR, OOS_AUROC, AURC):
         assert rows[metric.name].value == pytest.approx(metric.evaluate(metric.of(own)))
         assert rows[metric.name].base == pytest.approx(metric.evaluate(metric.of(evaluation)))
-
-
-def test_metrics_about_texts_out_of_scope_need_some() -> None:
-    """Asked for by name they are refused where there are none; else left out."""
-    with pytest.raises(UsageError, match="'oos_auroc' needs examples out of scope, which this data set does"):
-        select_metrics(["oos_auroc"], posterior_known=False)
-    assert not [m for m in select_metrics([], posterior_known=False) if m.needs_out_of_scope]
-    found = select_metrics([], posterior_known=False, out_of_scope=True)
-    assert [m.name for m in found if m.needs_out_of_scope] == ["oos_aupr", "oos_auroc", "oos_fpr95"]

@@ -19,6 +19,7 @@ from calibench.run import run
 from calibench.store.predictions import load_predictions
 from calibench.store.records import RECORDS, Record, load_records
 from calibench.suites.loader import load_suite
+from calibench.suites.overrides import Overrides, override
 from calibench.suites.spec import MethodSpec, Suite, TimingSpec
 from calibench.types import Plan, Predictive
 from limited_suites import limited
@@ -321,3 +322,27 @@ def tiny_modernbert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model.save_pretrained(folder)
     tiny_tokenizer("modernbert").save_pretrained(folder)
     return folder
+
+
+def test_a_suite_without_a_model_asks_for_one(tmp_path: Path) -> None:
+    """Nothing is loaded, and nothing written, before the user is told to pass --model."""
+    with pytest.raises(UsageError, match="'clinc-oos' comes without a model; pass --model with a hub id or"):
+        run(load_suite("clinc-oos"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.shared
+def test_the_local_copy_of_clinc_runs(tmp_path: Path, shared: Path) -> None:
+    """Labels are matched by name, and rows of the label declared out of scope are kept apart."""
+    given = Overrides(
+        dataset=str(shared / "data" / "clinc_oos"),
+        model=str(shared / "models" / "clinc-minilm"),
+        methods=["frequentist"],
+        effort="fast",
+        limit=60,
+    )
+    suite = override(load_suite("clinc-oos"), given)
+    (record,) = run(replace(suite, timing=replace(suite.timing, memory=False)), tmp_path)
+    assert (record["status"], record["data"]["n"], len(record["data"]["labels"])) == ("ok", 60, 150)
+    labels = load_predictions(tmp_path, record).label
+    assert record["data"]["out_of_scope"] == (labels < 0).sum() > 0

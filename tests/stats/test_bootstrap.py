@@ -1,4 +1,4 @@
-"""Intervals: known answers, and coverage by simulation with a stated false-alarm rate."""
+"""Intervals of metrics and noise floors: both forms agree, and intervals cover, by simulation."""
 
 from __future__ import annotations
 
@@ -6,40 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from calibench.errors import UsageError
 from calibench.metrics.calibration import ECE, ECE_CLASSWISE, ECE_DEBIASED, ECE_EQUAL_MASS
 from calibench.metrics.scoring import ACCURACY, BRIER
 from calibench.stats import bootstrap, resampling
 from calibench.types import Evaluation, Interval, Metric
+from coverage_checks import REPLICATIONS, covers_enough, ends
 from simulated import simulated
-
-#: Replications of a coverage simulation. A 95% interval covers in 885 or fewer of 960 with probability
-#: 1 in 2,000 (lower side, normal limit); `covers_enough` fails below that.
-REPLICATIONS = 960
-
-
-def ends(interval: Interval) -> tuple[float, float]:
-    """Both ends, which are there."""
-    assert interval.low is not None
-    assert interval.high is not None
-    return interval.low, interval.high
-
-
-def covers_enough(intervals: list[Interval], truth: float) -> bool:
-    """Whether a nominal 95% coverage is credible; a right interval fails 1 time in 2,000."""
-    covered = sum(low <= truth <= high for low, high in map(ends, intervals))
-    share = covered / len(intervals)
-    return share >= 0.95 - 3.3 * np.sqrt(0.95 * 0.05 / len(intervals))
-
-
-def test_an_interval_is_what_a_record_holds() -> None:
-    """The four fields, missing ones as null with the reason."""
-    assert Interval(1.0, 0.5, 1.5).as_dict() == {"value": 1.0, "low": 0.5, "high": 1.5, "reason": None}
-    missing = Interval(None, None, None, "n too small")
-    assert missing.as_dict() == {"value": None, "low": None, "high": None, "reason": "n too small"}
 
 
 @pytest.mark.parametrize("metric", [ACCURACY, BRIER, ECE], ids=lambda metric: metric.name)
@@ -150,152 +123,3 @@ def test_noise_floors_agree_in_every_form(classes: int, monkeypatch: pytest.Monk
         assert other.value == pytest.approx(by_moments.value, abs=0.05 * width)
         assert other.low == pytest.approx(low, abs=0.1 * width)
         assert other.high == pytest.approx(high, abs=0.1 * width)
-
-
-def test_labels_are_drawn_with_their_probabilities() -> None:
-    """Frequencies of 100,000 draws are within 5 standard errors, and probability zero is never drawn."""
-    row = np.array([0.5, 0.0, 0.3, 0.2])
-    labels = resampling.draw_labels(np.tile(row, (100_000, 1)), np.random.default_rng(1))
-    share = np.bincount(labels, minlength=4) / 100_000
-    assert share[1] == 0.0
-    assert share == pytest.approx(row, abs=5 * np.sqrt(0.25 / 100_000))
-
-
-def test_a_ratio_of_totals_is_weighted_by_its_blocks() -> None:
-    """Totals, not the mean of ratios; equal ratios in every block leave no width."""
-    interval = bootstrap.ratio_interval([2.0, 20.0, 6.0], [1.0, 10.0, 3.0])
-    assert (interval.value, interval.low, interval.high) == pytest.approx((2.0, 2.0, 2.0))
-    assert bootstrap.ratio_interval([1.0, 9.0, 2.0], [1.0, 3.0, 2.0]).value == pytest.approx(2.0)
-
-
-def test_a_ratio_of_two_blocks_has_no_interval() -> None:
-    """The value is there, the interval is not, and the reason says what is missing."""
-    assert bootstrap.ratio_interval([2.0, 4.0], [1.0, 2.0]) == Interval(
-        2.0, None, None, "n too small: 2 blocks, an interval needs 3"
-    )
-
-
-def test_ratio_intervals_cover() -> None:
-    """Ten noisy blocks that share a drift: the 95% interval covers the true ratio (1 in 2,000)."""
-    rng = np.random.default_rng(10)
-    intervals = []
-    for _ in range(REPLICATIONS):
-        drift = rng.uniform(1.0, 2.0, size=10)
-        base = drift * rng.lognormal(0.0, 0.05, size=10)
-        intervals.append(bootstrap.ratio_interval(3.0 * drift * rng.lognormal(0.0, 0.05, size=10), base))
-    assert covers_enough(intervals, 3.0)
-
-
-def test_median_ratio_intervals_cover_and_need_six_pairs() -> None:
-    """The order-statistic interval holds whatever the distribution, here Cauchy (1 in 2,000)."""
-    rng = np.random.default_rng(11)
-    intervals = [
-        bootstrap.median_ratio_interval(np.exp(np.clip(rng.standard_cauchy(15), -50, 50)), np.ones(15))
-        for _ in range(REPLICATIONS)
-    ]
-    assert covers_enough(intervals, 1.0)
-    assert bootstrap.median_ratio_interval(np.arange(1.0, 7.0), np.ones(6)).value == 3.5
-    assert bootstrap.median_ratio_interval(np.arange(1.0, 6.0), np.ones(5)).value is None
-
-
-@pytest.mark.parametrize(("q", "n"), [(50.0, 6), (90.0, 36), (95.0, 72), (99.0, 368)])
-def test_percentiles_need_the_samples_that_binomial_theory_says(q: float, n: int) -> None:
-    """The top order statistic bounds the percentile only from the n with (q / 100)^n <= 2.5%."""
-    samples = np.arange(float(n))
-    short = bootstrap.percentile_interval(samples[:-1], q)
-    assert short.value is None
-    assert str(short.reason).startswith("n too small")
-    enough = bootstrap.percentile_interval(samples, q)
-    assert enough.high == n - 1
-    assert enough.value == pytest.approx(np.percentile(samples, q))
-
-
-@pytest.mark.parametrize("q", [50.0, 90.0, 99.0])
-def test_percentile_intervals_cover(q: float) -> None:
-    """Order statistics of 400 skewed samples bound the true percentile (1 in 2,000)."""
-    rng = np.random.default_rng(12)
-    intervals = [bootstrap.percentile_interval(rng.exponential(size=400), q) for _ in range(REPLICATIONS)]
-    assert covers_enough(intervals, -np.log(1.0 - q / 100.0))
-
-
-@given(seed=st.integers(0, 2**32 - 1), n=st.integers(0, 300), q=st.floats(0.1, 99.9))
-@settings(max_examples=200, deadline=None)
-def test_a_percentile_lies_within_its_bounds(seed: int, n: int, q: float) -> None:
-    """Value and bounds are there together, in order."""
-    interval = bootstrap.percentile_interval(np.random.default_rng(seed).random(n), q)
-    if interval.value is None:
-        assert (interval.low, interval.high) == (None, None)
-        assert interval.reason
-    else:
-        low, high = ends(interval)
-        assert low <= interval.value <= high
-
-
-@pytest.mark.parametrize("q", [0.0, 100.0, -1.0])
-def test_a_percentile_outside_its_range_is_refused(q: float) -> None:
-    """The extremes of a distribution have no distribution-free bounds."""
-    with pytest.raises(UsageError, match="between 0 and 100"):
-        bootstrap.percentile_interval([1.0], q)
-
-
-@pytest.mark.parametrize(
-    ("above", "below"), [([1.0], [1.0, 2.0]), ([], []), ([1.0], [0.0]), ([np.nan], [1.0])], ids=str
-)
-def test_ratios_of_unpaired_or_broken_blocks_are_refused(above: list[float], below: list[float]) -> None:
-    """A journal cut short must not become a ratio."""
-    with pytest.raises(UsageError):
-        bootstrap.ratio_interval(above, below)
-
-
-def test_running_means_are_means_of_the_first_passes() -> None:
-    """In the order asked for, accumulated in float64."""
-    samples = np.random.default_rng(13).random((7, 4, 3)).astype(np.float32)
-    means = bootstrap.running_means(samples, [7, 1, 3])
-    assert means.dtype == np.float64
-    for k, mean in zip([7, 1, 3], means, strict=True):
-        assert mean == pytest.approx(samples[:k].mean(axis=0, dtype=np.float64), abs=1e-12)
-
-
-@pytest.mark.parametrize("k", [0, 8])
-def test_passes_that_were_not_run_are_refused(k: int) -> None:
-    """A curve has no point beyond its run."""
-    with pytest.raises(UsageError, match="the run has 7"):
-        bootstrap.running_means(np.full((7, 1, 2), 0.5, dtype=np.float32), [k])
-
-
-def test_the_band_over_passes_is_that_of_fresh_passes() -> None:
-    """A band made of 40 passes is as wide as 400 fresh runs of 10 passes spread, within a third."""
-
-    def run(passes: int, seed: int) -> np.ndarray:
-        noise = np.random.default_rng(seed).normal(scale=0.15, size=(passes, 200))
-        second = np.clip(0.6 + noise, 0.0, 1.0)
-        return np.stack([1.0 - second, second], axis=-1).astype(np.float32)
-
-    labels = np.random.default_rng(14).integers(0, 2, size=200)
-    widths = []
-    for seed in range(20):
-        (point,) = bootstrap.pass_curve(BRIER, run(40, seed), labels, [10], resamples=10, seed=seed)
-        low, high = ends(point.band)
-        widths.append(high - low)
-    fresh = [
-        BRIER.evaluate(Evaluation(run(10, seed).mean(axis=0, dtype=np.float64), labels))
-        for seed in range(100, 500)
-    ]
-    low, high = np.quantile(fresh, [0.025, 0.975])
-    assert np.mean(widths) == pytest.approx(high - low, rel=1 / 3)
-
-
-def test_a_curve_has_values_at_every_point_and_a_band_below_the_last() -> None:
-    """At all passes there is no order left to vary, and the curve says so."""
-    rng = np.random.default_rng(15)
-    second = rng.uniform(0.4, 1.0, size=(8, 60)).astype(np.float32)
-    samples = np.stack([1.0 - second, second], axis=-1)
-    labels = rng.integers(0, 2, size=60)
-    points = bootstrap.pass_curve(ECE, samples, labels, [1, 4, 8], resamples=50, seed=1)
-    assert [point.passes for point in points] == [1, 4, 8]
-    for point, k in zip(points, [1, 4, 8], strict=True):
-        expected = ECE.evaluate(Evaluation(samples[:k].mean(axis=0, dtype=np.float64), labels))
-        assert point.value.value == pytest.approx(expected, abs=1e-9)
-        assert point.value.low is not None
-    assert points[0].band.low is not None
-    assert points[2].band == Interval(None, None, None, "all 8 passes used: no order left to vary")

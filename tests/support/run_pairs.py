@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -48,3 +49,19 @@ def run(
             change(record)
     write_records(folder, records)
     return folder
+
+
+Change = Callable[[Record], object]
+
+
+def put(path: str, value: Any) -> Change:
+    """A change that sets one field."""
+    *parents, name = path.split(".")
+
+    def change(record: Record) -> None:
+        block: Any = record
+        for parent in parents:
+            block = block[parent]
+        block[name] = value
+
+    return change

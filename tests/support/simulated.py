@@ -21,3 +21,9 @@ def softmax(logits: FloatArray) -> FloatArray:
     """Rows of exp(logits), normalised."""
     raised = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return raised / raised.sum(axis=-1, keepdims=True)
+
+
+def jittered(evaluation: Evaluation, seed: int, noise: float = 0.3) -> FloatArray:
+    """The same model with fresh noise on its logits: one seed of a stochastic method."""
+    logits = np.log(np.maximum(evaluation.probs, 1e-300))
+    return softmax(logits + noise * np.random.default_rng(seed).normal(size=logits.shape))

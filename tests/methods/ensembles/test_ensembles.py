@@ -24,8 +24,6 @@ from calibench.models.loading import identify, load_checkpoint
 from calibench.report.sections import sections
 from calibench.report.writing.reproduce import command, provenance
 from calibench.run import run
-from calibench.store.naming import telling_parameters
-from calibench.store.paths import base_name, folders, scrubbed, without_paths
 from calibench.store.records import load_records
 from calibench.suites.cells import Cell, cells_of, identified, left_out
 from calibench.suites.loader import load_suite, parse_suite
@@ -409,18 +407,6 @@ def test_identity_is_that_of_the_loaded_checkpoint() -> None:
     assert (member.name, member.revision, member.sha256) == (loaded.name, None, loaded.sha256)
 
 
-def test_paths_become_base_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Local paths, there or only written as such, lose their place; names, hub ids and numbers stay."""
-    (tmp_path / "models" / "mine").mkdir(parents=True)
-    monkeypatch.chdir(tmp_path)
-    params = {"a": "models/mine", "b": ("org/name", str(tmp_path / "models"), "x"), "c": 3, "d": "/no/such"}
-    assert without_paths(params) == {"a": "mine", "b": ["org/name", "models", "x"], "c": 3, "d": "such"}
-    assert folders(params) == ["mine", "models", "such"]
-    assert base_name(".") == tmp_path.name
-    said = scrubbed(f"{tmp_path}/models and '/no/such' fail", params)
-    assert said == "models and 'such' fail"
-
-
 OPTIONAL = "[[method]]\nname = 'frequentist'\n[[method]]\nname = 'deep-ensemble'\noptional = true\n"
 
 
@@ -522,25 +508,6 @@ def test_a_method_that_draws_once_gets_one_seed() -> None:
     assert len({often.seed(*purpose) for purpose in asked}) == len(asked)
     assert once.seed("block", 0, 1) == once.seed("block", 5, 1)
     assert once.seed("block", 0, 1) != once.seed("block", 0, 2)
-
-
-def test_names_tell_cells_apart() -> None:
-    """By the number of members where that says which, else in full; by weights where nothing else differs."""
-
-    def record(members: list[str], weights: str) -> dict[str, Any]:
-        found = [{"name": name, "sha256": weights + name} for name in members]
-        return {"method": {"name": "deep-ensemble", "params": {"members": members}, "members": found}}
-
-    two, three, other = record(["a", "b"], "1"), record(["a", "b", "c"], "1"), record(["a", "c"], "1")
-    assert telling_parameters(two, [two]) == []
-    assert telling_parameters(two, [two, three]) == ["2 members"]
-    assert telling_parameters(two, [two, two, three, three]) == ["2 members"]
-    assert telling_parameters(other, [two, three, other]) == ["members=a,c"]
-    assert telling_parameters(three, [two, three, other]) == ["members=a,b,c"]
-    again = record(["a", "b"], "2")
-    (first,), (second,) = telling_parameters(two, [two, again]), telling_parameters(again, [two, again])
-    assert first.startswith("weights ")
-    assert first != second
 
 
 class Told:
