@@ -7,6 +7,25 @@ from typing import Any
 from calibench.store.naming import telling_parameters
 
 
+def test_parameters_that_differ_are_told() -> None:
+    """Those and no others, by name and in order; one that a namesake lacks differs too."""
+
+    def record(**params: Any) -> dict[str, Any]:
+        return {"method": {"name": "m", "params": params}}
+
+    first, second = record(passes=5, dtype="same", size=2), record(passes=20, dtype="same", size=4)
+    assert telling_parameters(first, [first]) == []
+    assert telling_parameters(first, [first, second]) == ["passes=5", "size=2"]
+    assert telling_parameters(second, [first, second, second]) == ["passes=20", "size=4"]
+    alone = record(passes=5, dtype="same")
+    assert telling_parameters(first, [first, alone]) == ["size=2"]
+    assert telling_parameters(alone, [first, alone]) == ["size=None"]
+    lists = record(layers=["a", "b"]), record(layers=["a"])
+    assert [telling_parameters(item, lists) for item in lists] == [["layers=a,b"], ["layers=a"]]
+    failed: dict[str, Any] = {"method": {"name": "m", "params": None}}
+    assert telling_parameters(failed, [failed, record(passes=5)]) == ["passes=None"]
+
+
 def test_names_tell_cells_apart() -> None:
     """By the number of members where that says which, else in full; by weights where nothing else differs."""
 

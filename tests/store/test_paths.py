@@ -19,3 +19,29 @@ def test_paths_become_base_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert base_name(".") == tmp_path.name
     said = scrubbed(f"{tmp_path}/models and '/no/such' fail", params)
     assert said == "models and 'such' fail"
+
+
+def test_the_longest_path_is_scrubbed_first() -> None:
+    """A folder inside another that is named too goes by its own name, whatever the order."""
+    params = {"folder": "/no/such", "members": ["/no/such/one", "/no/such/two"], "count": 3}
+    said = scrubbed("/no/such/two lacks what /no/such has", params)
+    assert said == "two lacks what such has"
+    assert scrubbed("nothing of the kind", params) == "nothing of the kind"
+
+
+@pytest.mark.parametrize("value", ["", "org/name", "plain", 3, None, 0.5])
+def test_what_is_no_local_path_stays(value: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hub ids, words and numbers are in a record as they were given."""
+    monkeypatch.chdir(tmp_path)
+    assert base_name(value) == value
+    assert folders({"a": value, "b": (value,)}) == []
+    assert without_paths({"a": value}) == {"a": value}
+
+
+@pytest.mark.parametrize("value", ["~/no/such", "./such", "../such", "/no/such/"])
+def test_a_path_is_known_by_how_it_is_written(
+    value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where nothing is there."""
+    monkeypatch.chdir(tmp_path)
+    assert base_name(value) == "such"
