@@ -13,7 +13,7 @@ def test_parameters_that_differ_are_told() -> None:
     def record(**params: Any) -> dict[str, Any]:
         return {"method": {"name": "m", "params": params}}
 
-    first, second = record(passes=5, dtype="same", size=2), record(passes=20, dtype="same", size=4)
+    first, second = record(size=2, passes=5, dtype="same"), record(size=4, passes=20, dtype="same")
     assert telling_parameters(first, [first]) == []
     assert telling_parameters(first, [first, second]) == ["passes=5", "size=2"]
     assert telling_parameters(second, [first, second, second]) == ["passes=20", "size=4"]
