@@ -1,0 +1,52 @@
+"""What `calibench compare` prints."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from click.testing import CliRunner, Result
+
+from calibench.cli import main
+from run_pairs import METHOD, REFERENCE, put, run
+
+
+def calibench(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def test_compare_prints_every_method_and_metric(tmp_path: Path) -> None:
+    """Two new runs, each against the base; a difference that is plain is called one."""
+    base, same = run(tmp_path / "a"), run(tmp_path / "b")
+    worse = run(tmp_path / "c", REFERENCE, replace(METHOD, sharpness=0.2))
+    result = calibench("compare", base, same, worse)
+    assert result.exit_code == 0, result.output
+    first, second = result.output.split(str(worse), 1)
+    assert str(same) in first
+    for name in ("frequentist", "mc-dropout", "accuracy", "nll", "brier", "ece_debiased", "throughput"):
+        assert name in first
+    assert "worse" not in first
+    row = next(line for line in second.split("mc-dropout")[1].splitlines() if line.startswith("nll"))
+    assert row.split()[-1] == "worse"
+    assert "all 8 verdicts" in " ".join(second.split())
+
+
+def test_compare_takes_other_metrics(tmp_path: Path) -> None:
+    """By name, without a verdict; an unknown one is refused."""
+    base = run(tmp_path / "a")
+    result = calibench("compare", base, base, "--metric", "mce", "--quality-only")
+    assert result.exit_code == 0, result.output
+    assert "mce" in result.output
+    assert "verdicts" not in result.output
+    assert "throughput " not in result.output.split("Differences")[0]
+    assert calibench("compare", base, base, "--metric", "mcce").exit_code == 2
+
+
+def test_compare_refuses_in_one_sentence(tmp_path: Path) -> None:
+    """Exit code 2."""
+    base, new = run(tmp_path / "a"), run(tmp_path / "b", change=put("data.split", "test"))
+    result = calibench("compare", base, new)
+    assert result.exit_code == 2
+    assert "data.split is validation" in result.output
+    assert calibench("compare", base).exit_code == 2
+    assert calibench("compare", base, tmp_path / "none").exit_code == 2

@@ -1,0 +1,123 @@
+"""The journal: what was written is there after a kill, and the line that was being written is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from calibench.errors import CalibenchError
+from calibench.store.journal import Journal
+from calibench.types import Predictive
+
+
+def journal(folder: Path, session: str = "one", *, keep_samples: bool = False) -> Journal:
+    return Journal(folder, session, keep_samples=keep_samples)
+
+
+def predictive(count: int, **more: object) -> Predictive:
+    """Two classes, a probability of its own for each example."""
+    first = np.linspace(0.1, 0.9, count)
+    probs = np.stack([first, 1.0 - first], axis=1)
+    return Predictive(probs=probs, passes=np.arange(1, count + 1), **more)  # type: ignore[arg-type]
+
+
+def test_entries_read_back_by_kind_and_in_order(tmp_path: Path) -> None:
+    """By whoever opens the same session next, and by nobody else."""
+    first = journal(tmp_path)
+    assert first.entries == []
+    entries = [
+        {"kind": "block", "block": 1, "cells": {"a": {"end_to_end_s": 0.1 + 0.2}}},
+        {"kind": "latency", "position": 3},
+        {"kind": "block", "block": 0, "name": "Łódź"},
+    ]
+    for entry in entries:
+        first.append(entry)
+    again = journal(tmp_path)
+    assert first.entries == again.entries == entries
+    assert first.of_kind("block") == again.of_kind("block") == [entries[0], entries[2]]
+    assert again.of_kind("curve") == []
+    assert journal(tmp_path, "two").entries == []
+
+
+@pytest.mark.parametrize("left", [1, 9, 25])
+def test_a_torn_last_line_is_not_there(tmp_path: Path, left: int) -> None:
+    """A kill while a line was written costs that line alone, wherever it was cut."""
+    written = journal(tmp_path)
+    for block in range(3):
+        written.append({"kind": "block", "block": block})
+    (file,) = (tmp_path / "journal").iterdir()
+    *whole, last = file.read_text().splitlines(keepends=True)
+    assert left < len(last)
+    file.write_text("".join([*whole, last[:left]]))
+    assert journal(tmp_path).entries == [{"kind": "block", "block": 0}, {"kind": "block", "block": 1}]
+
+
+@pytest.mark.parametrize("keep_samples", [True, False])
+def test_outputs_read_back_exactly(tmp_path: Path, keep_samples: bool) -> None:
+    """Bit by bit, under their cells; samples only where they are kept, the rest where there is any."""
+    samples = np.random.default_rng(0).random((3, 4, 2)).astype(np.float32)
+    full = predictive(
+        4,
+        samples=samples,
+        standard_error=np.array([0.0, 0.1, 0.2, 0.3]),
+        scores={"entropy": np.arange(4.0), "a/b": np.ones(4)},
+        sets=np.eye(4, 2, dtype=bool),
+        notes=("One sentence.", "Łódź is another."),
+    )
+    journal(tmp_path, keep_samples=keep_samples).save_outputs(0, {"full": full, "bare": predictive(2)})
+    journal(tmp_path).save_outputs("calibration", {"full": predictive(5)})
+    found = journal(tmp_path).load_outputs(0)
+    assert list(found) == ["full", "bare"]
+    back = found["full"]
+    for name in ("probs", "passes", "standard_error", "sets"):
+        np.testing.assert_array_equal(getattr(back, name), getattr(full, name))
+        assert getattr(back, name).dtype == getattr(full, name).dtype
+    assert back.scores.keys() == full.scores.keys()
+    for name, values in full.scores.items():
+        np.testing.assert_array_equal(back.scores[name], values)
+    assert back.notes == full.notes
+    if keep_samples:
+        np.testing.assert_array_equal(back.samples, samples)
+        assert back.samples is not None
+        assert back.samples.dtype == np.float32
+    else:
+        assert back.samples is None
+    bare = found["bare"]
+    assert (bare.samples, bare.standard_error, bare.sets, dict(bare.scores), bare.notes) == (
+        None,
+        None,
+        None,
+        {},
+        (),
+    )
+    assert len(journal(tmp_path).load_outputs("calibration")["full"].probs) == 5
+
+
+def test_a_removed_session_leaves_others_alone(tmp_path: Path) -> None:
+    """Lines and outputs go, and the folder with the last of them; removing nothing is no error."""
+    one, two = journal(tmp_path, "one"), journal(tmp_path, "two")
+    for session in (one, two):
+        session.append({"kind": "block"})
+        session.save_outputs(0, {"a": predictive(2)})
+    one.remove()
+    assert sorted(path.name for path in (tmp_path / "journal").iterdir()) == ["two-0.npz", "two.jsonl"]
+    assert journal(tmp_path, "one").entries == []
+    two.remove()
+    assert list(tmp_path.iterdir()) == []
+    two.remove()
+
+
+def test_a_full_disk_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says how to go on; what did not reach the disk is not among the entries."""
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    kept = journal(tmp_path)
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(CalibenchError, match=r"No space left on device.*the same -o to go on") as caught:
+        kept.append({"kind": "block"})
+    assert "\n" not in str(caught.value)
+    assert kept.entries == []

@@ -1,0 +1,31 @@
+"""Cells: what is in their keys."""
+
+from __future__ import annotations
+
+from calibench.suites.cells import Cell, cells_of
+from calibench.suites.loader import load_suite
+from calibench.suites.overrides import Overrides, override
+from calibench_methods.one_pass.frequentist import Frequentist
+from calibench_methods.scores.mahalanobis import Mahalanobis
+
+
+def test_training_data_are_in_the_key_of_what_learns_from_them() -> None:
+    """Another training split is another cell for a method that needs it, and the same for all others."""
+    for kind, changes in ((Mahalanobis, True), (Frequentist, False)):
+        cell = Cell("name", kind, {}, 0, False)
+        keys = {cell.key({"train": train, "data": "d"}) for train in ("one", "two", None)}
+        assert len(keys) == (3 if changes else 1)
+    plain = Cell("name", Frequentist, {}, 0, False)
+    assert plain.key({"train": "one", "data": "d"}) == plain.key({"data": "d"})
+
+
+def test_cell_keys_change_with_what_is_measured() -> None:
+    """Parameters, seed and context are in the key; nothing else is."""
+    first, second = cells_of(
+        override(load_suite("embedded"), Overrides(methods=["frequentist", "mc-dropout"]))
+    )
+    third = cells_of(override(load_suite("embedded"), Overrides(methods=["mc-dropout"], passes=2)))[-1]
+    context = {"data": "a"}
+    keys = {first.key(context), second.key(context), third.key(context), second.key({"data": "b"})}
+    assert len(keys) == 4
+    assert second.key(context) == second.key(dict(context))

@@ -1,0 +1,86 @@
+"""What the command line changes, and nothing else."""
+
+from __future__ import annotations
+
+import pytest
+
+from calibench.errors import UsageError
+from calibench.suites.cells import cells_of
+from calibench.suites.loader import load_suite, parse_suite
+from calibench.suites.overrides import Overrides, override
+from calibench.suites.spec import TrainSpec
+
+
+def test_the_command_line_names_split_and_limit() -> None:
+    """--train-split and --train-limit override the suite's."""
+    base = load_suite("embedded")
+    changed = override(base, Overrides(train_split="more", train_limit=7))
+    assert (base.train, changed.train) == (TrainSpec(), TrainSpec("more", 7))
+
+
+MINIMAL = '[[method]]\nname = "frequentist"\n'
+
+
+def test_methods_keep_the_parameters_the_suite_gives_them() -> None:
+    """--method selects among the suite's methods and adds others."""
+    suite = parse_suite(MINIMAL + "[[method]]\nname = 'mc-dropout'\nparams = {passes = 7}\n", "x")
+    chosen = override(suite, Overrides(methods=["mc-dropout", "mc-dropout-baal"]))
+    cells = {cell.name: cell.params for cell in cells_of(chosen)}
+    assert cells["mc-dropout"]["passes"] == 7
+    assert cells["mc-dropout-baal"]["passes"] == suite.passes
+    assert "frequentist" in cells  # the reference is measured even where it was not asked for
+
+
+def test_passes_from_the_command_line_stand_above_the_suite() -> None:
+    """--passes holds for every method."""
+    suite = parse_suite(MINIMAL + "[[method]]\nname = 'mc-dropout'\nparams = {passes = 7}\n", "x")
+    cells = cells_of(override(suite, Overrides(passes=3)))
+    assert [cell.params.get("passes") for cell in cells] == [None, 3]
+
+
+def test_method_arguments() -> None:
+    """METHOD.key=value reaches its method; key=value needs exactly one."""
+    suite = load_suite("embedded")
+    cells = cells_of(override(suite, Overrides(method_args=["mc-dropout.passes=5"])))
+    assert {cell.name: cell.params["passes"] for cell in cells if cell.name == "mc-dropout"} == {
+        "mc-dropout": 5
+    }
+    one = override(suite, Overrides(methods=["mc-dropout"], method_args=["passes=5"]))
+    assert cells_of(one)[-1].params["passes"] == 5
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("passes=5", r"names no method, and \d are run"),
+        ("passes", "is not METHOD.key=value"),
+        ("deep-ensemble.members=a", "which is not run; choose from frequentist"),
+    ],
+)
+def test_bad_method_arguments(argument: str, message: str) -> None:
+    """A method argument that reaches nothing is refused."""
+    with pytest.raises(UsageError, match=message):
+        override(load_suite("embedded"), Overrides(method_args=[argument]))
+
+
+def test_effort_changes_timing_only() -> None:
+    """--fast and --rigorous change neither examples nor passes."""
+    suite = load_suite("sst2")
+    fast, rigorous = (override(suite, Overrides(effort=effort)) for effort in ("fast", "rigorous"))
+    assert (fast.data, fast.method, fast.passes) == (suite.data, suite.method, suite.passes)
+    assert fast.timing.blocks == suite.timing.blocks == rigorous.timing.blocks
+    assert fast.timing.latency < suite.timing.latency < rigorous.timing.latency
+
+
+def test_another_data_set_drops_what_belongs_to_the_suites_own() -> None:
+    """--dataset keeps neither revision nor columns of the data set it replaces."""
+    data = override(load_suite("sst2"), Overrides(dataset="somewhere")).data
+    assert (data.name, data.config, data.revision, data.text, data.label) == (
+        "somewhere",
+        None,
+        None,
+        (),
+        None,
+    )
+    assert data.split == "validation"
+    assert override(load_suite("embedded"), Overrides(dataset="somewhere")).data.loader == "huggingface"
