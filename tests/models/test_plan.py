@@ -229,9 +229,9 @@ def test_sizes_below_one_are_refused(sizes: dict[str, int]) -> None:
         planner(**sizes)
 
 
-def test_a_tokenizer_without_padding_is_refused() -> None:
-    """Texts of different length cannot share a batch without a padding token."""
+def test_a_tokenizer_without_padding_can_plan_where_nothing_is_padded() -> None:
+    """Texts of one length share a batch without a padding token."""
     tokenizer = tiny_tokenizer()
     tokenizer.pad_token = None
-    with pytest.raises(UsageError, match="no padding token"):
-        Planner(tokenizer, CPU, MAX_LENGTH)
+    plan = Planner(tokenizer, CPU, MAX_LENGTH, padding="none").plan(["good", "bad", "a film"], np.arange(3))
+    assert [len(batch) for batch in plan.batches] == [2, 1]

@@ -23,6 +23,7 @@ from transformers import (
 
 from calibench.hashing import weights_sha256
 from calibench.models.checkpoint import Checkpoint
+from calibench.models.padding import Padding, stated
 from calibench.models.plan import Planner
 from calibench.types import Plan, Text
 
@@ -145,6 +146,7 @@ def wrap(module: torch.nn.Module, tokenizer: Any, classes: int) -> Checkpoint:
         dtype=torch.float32,
         attention=getattr(config, "_attn_implementation", "eager"),
         load_s=0.0,
+        padding=Padding("right", None) if config is None else stated(module, tokenizer),
     )
 
 

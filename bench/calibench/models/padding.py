@@ -178,7 +178,7 @@ def _distance(found: FloatArray, alone: FloatArray) -> float:
 
 
 def _note(checkpoint: Checkpoint, before: Padding, now: Padding, seen: float | None) -> str | None:
-    if now == before:
+    if now == before and now.side != "none":
         return None
     size = "fails" if seen is None or not np.isfinite(seen) else f"changes by up to {seen:.2g}"
     if now.side == "none":
