@@ -16,7 +16,7 @@ import numpy as np
 
 from calibench.compare.verdicts import Pair
 from calibench.errors import UsageError
-from calibench.store.naming import telling_parameters
+from calibench.store.naming import label
 from calibench.store.predictions import Predictions, load_predictions
 from calibench.store.records import Record, dig, load_records
 from calibench.types import FloatArray, IntArray
@@ -38,12 +38,8 @@ class Run:
     records: tuple[Record, ...]
 
     def label(self, record: Record) -> str:
-        """`mc-dropout + temperature (passes=20, seed 1)`: with what tells it from its namesakes here."""
-        namesakes = [other for other in self.records if _name(other) == _name(record)]
-        telling = telling_parameters(record, namesakes)
-        if len({other["seed"] for other in self.records}) > 1:
-            telling.append(f"seed {record['seed']}")
-        return f"{_name(record)} ({', '.join(telling)})" if telling else _name(record)
+        """The record's name among those of the run."""
+        return label(record, self.records)
 
     @property
     def reference(self) -> Record:
@@ -265,7 +261,7 @@ def _by_identity(run: Run) -> dict[str, Record]:
                 if (ours := dig(first, *keys)) != (theirs := dig(record, *keys))
             )
             raise UsageError(
-                f"{run.name} holds {_name(record)} twice, with {path} {shortened(ours)} and "
+                f"{run.name} holds {run.label(record)} twice, with {path} {shortened(ours)} and "
                 f"{shortened(theirs)}; compare runs of one data set and model each."
             )
         found[key] = record
@@ -279,12 +275,6 @@ def _keys(stored: Predictions, order: IntArray) -> list[tuple[int, str, int]]:
 def shortened(value: Any) -> str:
     text = json.dumps(value) if not isinstance(value, str) else value
     return text if len(text) <= 40 else f"{text[:12]}..."
-
-
-def _name(record: Record) -> str:
-    posthoc = record["method"].get("posthoc")
-    step = posthoc.get("name") if isinstance(posthoc, dict) else posthoc
-    return str(record["method"]["name"]) + (f" + {step}" if step else "")
 
 
 def _names(run: Run) -> str:
