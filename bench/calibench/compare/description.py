@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from calibench.compare.verdicts import Pair
-from calibench.stats.intervals import quantiles
+from calibench.stats.intervals import LEVEL, quantiles
 from calibench.stats.resampling import resampled_together
 from calibench.types import Evaluation, FloatArray, IntArray, Interval, Metric
 
@@ -64,7 +64,7 @@ def describe(
     labels: IntArray,
     *,
     resamples: int = 10_000,
-    level: float = 0.95,
+    level: float = LEVEL,
     seed: int,
 ) -> dict[tuple[str, str], Interval]:
     """Paired differences in metrics that have no verdict, by method and metric name.

@@ -23,9 +23,7 @@ from scipy import special
 from calibench.compare.front import SAME_COST
 from calibench.compare.verdicts import FEWEST, holm
 from calibench.metrics.detection import Placements, paired_auroc
-from calibench.stats.intervals import two_sided
-
-LEVEL = 0.95
+from calibench.stats.intervals import LEVEL, two_sided
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from calibench.stats.intervals import LEVEL, quantiles
 from calibench.types import FloatArray
 
 RESAMPLES = 2000
@@ -118,8 +119,8 @@ def speedup(family: Sequence[Measured], target: Measured, other: Measured, *, se
             draws.append(one)
     if len(draws) < 0.9 * RESAMPLES:
         return Ratio(value)
-    low, high = np.quantile(draws, [0.025, 0.975])
-    return Ratio(value, float(low), float(high))
+    low, high = quantiles(np.array(draws), LEVEL)
+    return Ratio(value, low, high)
 
 
 class _Draw:

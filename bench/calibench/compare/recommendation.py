@@ -30,9 +30,9 @@ from dataclasses import dataclass
 from calibench.compare.noninferiority import MARGIN, Bounds, mean_difference, nll_difference
 from calibench.compare.verdicts import Difference, compare_pairs, paired
 from calibench.metrics.scoring import correct
+from calibench.stats.intervals import LEVEL
 from calibench.types import Evaluation
 
-LEVEL = 0.95
 #: Share of the examples: the accuracy that may be lost for better probabilities.
 ACCURACY_MARGIN = 0.01
 #: Times the reference's time.
@@ -126,7 +126,7 @@ def decide(reference: Candidate, rows: Sequence[Candidate], *, seed: int = 0) ->
     judged = []
     for row in rows:
         own = {item.metric: item for item in found if item.method == str(row.order)}
-        judged.append(Judged(row, own, mean_difference(correct(row.evaluation) - correct(base), LEVEL).low))
+        judged.append(Judged(row, own, mean_difference(correct(row.evaluation) - correct(base)).low))
     fit = sorted((item for item in judged if item.qualifies), key=_cheapest_first)
     slight = [item for item in fit if not _worth_its_time(item.row, reference)]
     fit = [item for item in fit if item not in slight]

@@ -26,6 +26,7 @@ from calibench.metrics.calibration import ECE_DEBIASED
 from calibench.metrics.detection import OOS_AUROC, Placements, paired_auroc, placements, score_of
 from calibench.metrics.scoring import ACCURACY, BRIER, NLL
 from calibench.stats.intervals import (
+    LEVEL,
     Ends,
     accelerated,
     cautious_mean,
@@ -140,7 +141,7 @@ def compare(
     labels: IntArray,
     *,
     resamples: int = 10_000,
-    level: float = 0.95,
+    level: float = LEVEL,
     seed: int,
 ) -> tuple[Difference, ...]:
     """Compare each method with the reference in each metric of `family_of(labels)`, methods first.
@@ -164,7 +165,7 @@ def compare_pairs(
     labels: IntArray,
     *,
     resamples: int = 10_000,
-    level: float = 0.95,
+    level: float = LEVEL,
     seed: int,
 ) -> tuple[Difference, ...]:
     """`compare` where methods have references of their own; the family is all pairs times `family_of`.
@@ -381,7 +382,7 @@ def contributions(metric: Metric, evaluation: Evaluation) -> FloatArray:
     return shifted
 
 
-def holm(p_values: FloatArray, level: float = 0.95) -> tuple[FloatArray, FloatArray]:
+def holm(p_values: FloatArray, level: float = LEVEL) -> tuple[FloatArray, FloatArray]:
     """Holm's (1979) step-down procedure.
 
     Args:

@@ -14,10 +14,8 @@ import numpy as np
 
 from calibench.metrics.detection import score_of
 from calibench.metrics.selective import MAX_PROBABILITY, own_score
-from calibench.stats.intervals import wilson
+from calibench.stats.intervals import LEVEL, wilson
 from calibench.types import Evaluation, FloatArray, Interval
-
-LEVEL = 0.95
 
 
 def choose_threshold(evaluation: Evaluation) -> float:

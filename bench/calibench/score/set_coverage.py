@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 
 from calibench.posthoc.conformal import FittedSets, Thresholds, order_statistic
-from calibench.stats.intervals import skew_corrected, wilson
+from calibench.stats.intervals import LEVEL, quantiles, skew_corrected, wilson
 from calibench.types import BoolArray, FloatArray, IntArray, Interval
 
-LEVEL = 0.95
 DRAWS = 2000
 
 
@@ -96,8 +95,8 @@ def _chance(fitted: FittedSets, scored: IntArray, rng: np.random.Generator) -> d
     )
     for label in np.flatnonzero(item.own & (found > 0)):
         covered = covered + rng.binomial(found[label], _luck(int(item.counts[label]), level, rng))
-    low, high = np.quantile(covered / len(scored), [0.5 - LEVEL / 2.0, 0.5 + LEVEL / 2.0])
-    return {"low": float(low), "high": float(high), "reason": None}
+    low, high = quantiles(covered / len(scored), LEVEL)
+    return {"low": low, "high": high, "reason": None}
 
 
 def _luck(n: int, level: float, rng: np.random.Generator) -> FloatArray:
@@ -119,10 +118,10 @@ def _worst_class(
     shares = np.bincount(index, weights=covered) / counts
     worst = int(shares.argmin())
     lowest = (rng.binomial(counts, level, (DRAWS, len(counts))) / counts).min(axis=1)
-    low, high = np.quantile(lowest, [0.5 - LEVEL / 2.0, 0.5 + LEVEL / 2.0])
+    low, high = quantiles(lowest, LEVEL)
     return {
         "value": float(shares[worst]),
         "label": str(names[classes[worst]]),
         "examples": int(counts[worst]),
-        "chance": {"value": float(lowest.mean()), "low": float(low), "high": float(high)},
+        "chance": {"value": float(lowest.mean()), "low": low, "high": high},
     }

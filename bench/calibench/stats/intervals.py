@@ -18,6 +18,9 @@ from calibench.types import FloatArray
 
 Ends = tuple[float, float]
 
+#: Of every interval in records and reports; one minus it is the error rate of a family of tests.
+LEVEL = 0.95
+
 #: Halvings of the bracket in `inverted_norm`: ends are exact to 1e-6 of the observed value.
 HALVINGS = 20
 

@@ -14,11 +14,10 @@ from calibench.models.checkpoint import Checkpoint, example_inputs
 from calibench.models.passes import at_least
 from calibench.types import IntArray
 from calibench_methods.sampling.first_token import keep_first_token, last_attention
-from calibench_methods.sampling.footprint import free_bytes, peak_bytes
+from calibench_methods.sampling.footprint import MIB, free_bytes, peak_bytes
 from calibench_methods.sampling.keyed_dropout import KeyedDropout
 from calibench_methods.sampling.sites import require_sites
 
-MIB = 2**20
 # On a host, other processes share what is free, and running out of it is a kill.
 SHARE_OF_DEVICE, SHARE_OF_HOST = 0.8, 0.25
 # What kernels allocate for themselves is not seen on a host: 9% of the peak in DistilBERT's sdpa attention.
