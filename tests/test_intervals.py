@@ -17,13 +17,6 @@ def power_sums(values: FloatArray) -> FloatArray:
     return np.array([values.sum(), (values**2).sum(), (values**3).sum()])
 
 
-@pytest.mark.parametrize(("successes", "n"), [(0, 10), (3, 10), (799, 872), (50, 50)])
-def test_wilson_is_scipys(successes: int, n: int) -> None:
-    """Also at no and only successes, where the percentile bootstrap has no width."""
-    expected = scipy_stats.binomtest(successes, n).proportion_ci(method="wilson")
-    assert intervals.wilson(successes, n, 0.95) == pytest.approx((expected.low, expected.high))
-
-
 def test_a_symmetric_sample_gets_the_normal_interval() -> None:
     """Without skewness Hall's correction does nothing."""
     values = np.concatenate([np.arange(50.0), -np.arange(50.0)])
