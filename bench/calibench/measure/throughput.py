@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 from contextlib import nullcontext
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -65,7 +66,7 @@ def _one_block(session: Session, repetition: int, block: int, draw: random.Rando
             result = _beside_others(session, running, block, repetition)
             if result is not None:
                 predictive, timed = result
-                times[running.key] = timed.as_dict()
+                times[running.key] = asdict(timed)
                 if not running.self_check:
                     outputs[running.key] = predictive
             session.progress.step(running.label)

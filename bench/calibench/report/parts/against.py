@@ -148,7 +148,7 @@ def _monte_carlo(
         evaluation = Evaluation(predictions.probs[about], predictions.label[about])
         spread = sd_over_passes(contrast.metric, evaluation, predictions.standard_error[about])
     reason = f"needs {FEWEST_SEEDS} seeds: no standard error over passes" if spread is None else None
-    return {"value": spread, "low": None, "high": None, "reason": reason}
+    return Interval(spread, None, None, reason).as_dict()
 
 
 def _twin(record: Record) -> str:
