@@ -6,7 +6,7 @@ import contextlib
 import copy
 import io
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,7 +47,7 @@ class Peer(Method):
         UsageError: a parameter is out of range.
     """
 
-    tokenises: ClassVar[bool] = True
+    tokenises = True
 
     def __init__(
         self, checkpoint: Checkpoint, *, passes: int, batch_size: int, order: str, dtype: str
