@@ -28,7 +28,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from calibench.compare.noninferiority import MARGIN, Bounds, mean_difference, nll_difference
-from calibench.compare.verdicts import Difference, compare_pairs, paired
+from calibench.compare.verdicts import Difference, Pair, compare_pairs
 from calibench.metrics.scoring import correct
 from calibench.stats.intervals import LEVEL
 from calibench.types import Evaluation
@@ -120,9 +120,9 @@ def decide(reference: Candidate, rows: Sequence[Candidate], *, seed: int = 0) ->
     """Apply the rules of this module to rows about the same examples."""
     base = reference.evaluation
     every = reference.every or base
-    pairs = [paired(str(row.order), every, row.every or row.evaluation) for row in rows]
+    pairs = [Pair(str(row.order), every, row.every or row.evaluation) for row in rows]
     # Verdicts do not depend on the resamples, which are for intervals that are not looked at here.
-    found = compare_pairs(pairs, every.labels, resamples=100, seed=seed)
+    found = compare_pairs(pairs, resamples=100, seed=seed)
     judged = []
     for row in rows:
         own = {item.metric: item for item in found if item.method == str(row.order)}
