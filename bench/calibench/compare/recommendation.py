@@ -135,7 +135,7 @@ def decide(reference: Candidate, rows: Sequence[Candidate], *, seed: int = 0) ->
     pick = _climb(None, affordable, alpha)
     top = _climb(pick, [item for item in fit if item not in affordable], alpha)
     first = pick or top
-    alike = [item for item in fit if item is not first and first and not _shown_apart(item, first, alpha)]
+    alike = [item for item in fit if item is not first and first and not _shown_different(item, first, alpha)]
     more = None if top is pick else top
     return Decision(reference, tuple(judged), pick, more, tuple(alike), tuple(slight))
 
@@ -166,7 +166,7 @@ def _shown_lower(item: Judged, than: Judged, alpha: float) -> bool:
     return _nll(item, than, alpha).high < 0.0
 
 
-def _shown_apart(item: Judged, than: Judged, alpha: float) -> bool:
+def _shown_different(item: Judged, than: Judged, alpha: float) -> bool:
     found = _nll(item, than, alpha)
     return found.high < 0.0 or found.low > 0.0
 

@@ -47,8 +47,8 @@ def match_labels(
     """
     key = _key(dataset_names, model_names)
     outputs = {key(name): i for i, name in enumerate(model_names)}
-    apart = {key(name) for name in out_of_scope} - outputs.keys()
-    meant = [name for name in dataset_names if key(name) not in apart]
+    beyond = {key(name) for name in out_of_scope} - outputs.keys()
+    meant = [name for name in dataset_names if key(name) not in beyond]
     lacking = [name for name in meant if key(name) not in outputs]
     unnamed = _is_numbered(dataset_names)
     if not lacking:

@@ -63,7 +63,7 @@ def _one_block(session: Session, repetition: int, block: int, draw: random.Rando
             if not made and running.method is not None and running.method.encoder is not None:
                 _make_shared_pass(session, running.method.encoder, block)
                 made = True
-            result = _beside_others(session, running, block, repetition)
+            result = _predict_in_turn(session, running, block, repetition)
             if result is not None:
                 predictive, timed = result
                 times[running.key] = asdict(timed)
@@ -99,7 +99,7 @@ def _make_shared_pass(session: Session, encoder: Encoder, block: int) -> None:
         session.progress.say(f"The pass that methods share failed: {error}")
 
 
-def _beside_others(
+def _predict_in_turn(
     session: Session, running: Running, block: int, repetition: int
 ) -> tuple[Predictive, Timed] | None:
     """A method's prediction of a block, with passes that it shares unless others are compared with it."""

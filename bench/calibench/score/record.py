@@ -25,7 +25,7 @@ from calibench.score.joint import joint_fields
 from calibench.score.outcomes import FittedStep, Outcome, joined, on_extra, outcomes_of
 from calibench.score.prediction_sets import with_sets
 from calibench.score.quality import curve_values, evaluation_of, metric_values, probs_at, shift_values
-from calibench.score.step_time import SharedTime
+from calibench.score.step_time import SteppedEntries
 from calibench.score.yardstick import error_fields
 from calibench.store import records
 from calibench.store.journal import Entries
@@ -46,7 +46,7 @@ def make_records(measured: Measured, folder: Path, progress: Progress) -> list[R
     )
     captured = environment.capture()
     outcomes = [with_sets(measured, outcome) for outcome in outcomes_of(measured)]
-    timings = SharedTime(measured, outcomes)
+    timings = SteppedEntries(measured, outcomes)
     found: list[Record] = []
     progress.stage("Scoring", len(outcomes))
     for outcome in outcomes:
