@@ -162,6 +162,7 @@ def run(
     from calibench.report.terminal.progress import Display
     from calibench.report.terminal.records import terminal_table
     from calibench.run import run as run_suite
+    from calibench.store.naming import label
 
     with Display(quiet=quiet, verbose=verbose) as display:
         try:
@@ -185,8 +186,7 @@ def run(
         click.echo(f"Report: {report}")
     failed = [record for record in records if record["status"] == "error"]
     if failed:
-        steps = [f" + {step}" if (step := record["method"].get("posthoc")) else "" for record in failed]
-        names = ", ".join(record["method"]["name"] + step for record, step in zip(failed, steps, strict=True))
+        names = ", ".join(label(record, records) for record in failed)
         raise click.ClickException(f"{len(failed)} of {len(records)} cells failed ({names}); see {report}.")
 
 

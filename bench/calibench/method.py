@@ -38,7 +38,7 @@ class Method(ABC):
     #: Of a method that makes prediction sets, which.
     conformal: Recipe | None = None
     #: True for a peer that takes raw texts and does its own tokenising and batching.
-    tokenises: ClassVar[bool] = False
+    tokenises: bool = False
     #: True where one draw serves every text, as a draw of weights does: the harness then passes one seed to
     #: all predictions of a cell, and what it draws from it is drawn before the clock starts.
     draws_once: ClassVar[bool] = False

@@ -60,22 +60,22 @@ def run(
     runnings = [Running(cell, cell.key(setting.context), base=_base(cell, setting)) for cell in cells]
     order = {item.key: position for position, item in enumerate(runnings)}
     unchecked = {r["cell"] for r in existing if self_check and r["reference"] and not r.get("self_check")}
-    asides = {extra.key for extra in setting.extra_data}
+    extra_data = {extra.key for extra in setting.extra_data}
     lacking = {
         r["cell"]
         for r in existing
-        if r["cell"] in order and (not asides <= set(r.get("asides") or []) or lacks_sets(r, setting))
+        if r["cell"] in order and (not extra_data <= set(r.get("asides") or []) or lacks_sets(r, setting))
     }
     done = {record["cell"] for record in existing if record["status"] == "ok"} - unchecked - lacking
     missing = [item for item in runnings if item.key not in done]
     if missing:
         wanted = {item.cell.seed for item in missing}
-        beside = [item for item in runnings if item.cell.reference and item.cell.seed in wanted]
+        references = [item for item in runnings if item.cell.reference and item.cell.seed in wanted]
         derived = [item for item in missing if item.base is not None]
         # A row that only lacks its post-hoc step needs its method measured again, beside the reference.
-        needed = {item.key for item in [*missing, *beside]} | {item.base for item in derived}
+        needed = {item.key for item in [*missing, *references]} | {item.base for item in derived}
         active = [item for item in runnings if item.key in needed and item.base is None]
-        active += [against_itself(item) for item in beside if self_check]
+        active += [against_itself(item) for item in references if self_check]
         session = Session(setting, active, folder, progress, derived)
         fresh = make_records(measure(session), folder, progress)
         kept = [record for record in existing if record["cell"] in done]

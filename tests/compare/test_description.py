@@ -21,15 +21,15 @@ def test_descriptions_are_centred_on_the_observed_difference() -> None:
     """Intervals of plug-in differences hold the difference, and undefined ones say so."""
     evaluation = simulated(8, 300)
     probs = jittered(evaluation, 1)
-    described = describe([ECE, NLL], [Pair("a", evaluation.probs, probs)], evaluation.labels, seed=1)
+    new = Evaluation(probs, evaluation.labels)
+    described = describe([ECE, NLL], [Pair("a", evaluation, new)], seed=1)
     for metric in (ECE, NLL):
         interval = described["a", metric.name]
-        expected = metric.evaluate(Evaluation(probs, evaluation.labels)) - metric.evaluate(evaluation)
+        expected = metric.evaluate(new) - metric.evaluate(evaluation)
         assert interval.value == pytest.approx(expected)
         assert interval.low < interval.value < interval.high  # type: ignore[operator]
     certain = Evaluation(np.eye(2)[evaluation.labels], evaluation.labels)
-    pair = Pair("a", certain.probs, certain.probs)
-    nothing = describe([ERROR_AUROC], [pair], certain.labels, resamples=5, seed=1)
+    nothing = describe([ERROR_AUROC], [Pair("a", certain, certain)], resamples=5, seed=1)
     assert nothing["a", "error_auroc"].value is None
     assert "undefined" in str(nothing["a", "error_auroc"].reason)
 
@@ -47,8 +47,8 @@ def test_joint_values_are_paired_across_methods_and_metrics() -> None:
 def test_a_metric_without_an_interval_says_why() -> None:
     """Its difference is shown all the same, and nothing is resampled."""
     evaluation = simulated(13, 100, tilt=2.0)
-    pair = Pair("m", evaluation.probs, jittered(evaluation, 1))
-    found = describe([CALIBRATION_KS_P], [pair], evaluation.labels, seed=1)["m", "calibration_ks_p"]
+    pair = Pair("m", evaluation, Evaluation(jittered(evaluation, 1), evaluation.labels))
+    found = describe([CALIBRATION_KS_P], [pair], seed=1)["m", "calibration_ks_p"]
     assert found.value is not None
     assert (found.low, found.reason) == (None, CALIBRATION_KS_P.no_interval)
 
@@ -56,8 +56,8 @@ def test_a_metric_without_an_interval_says_why() -> None:
 def test_slow_metrics_are_described_too() -> None:
     """One without moments, and one with thousands of sums."""
     evaluation = simulated(14, 60, tilt=2.0)
-    pair = Pair("m", evaluation.probs, jittered(evaluation, 1))
-    described = describe([AURC, SMOOTH_ECE], [pair], evaluation.labels, resamples=30, seed=1)
+    pair = Pair("m", evaluation, Evaluation(jittered(evaluation, 1), evaluation.labels))
+    described = describe([AURC, SMOOTH_ECE], [pair], resamples=30, seed=1)
     for interval in described.values():
         assert interval.low <= interval.value <= interval.high  # type: ignore[operator]
 
@@ -73,7 +73,7 @@ def test_turned_intervals_cover_where_the_plug_in_error_is_biased() -> None:
     for seed in range(100):
         sample = simulated(seed, 300, tilt=3.0)
         assert sample.posterior is not None
-        pair = Pair("m", sample.probs, sample.posterior)
-        interval = describe([ECE], [pair], sample.labels, resamples=200, seed=1)["m", "ece"]
+        pair = Pair("m", sample, Evaluation(sample.posterior, sample.labels))
+        interval = describe([ECE], [pair], resamples=200, seed=1)["m", "ece"]
         covered.append(interval.low <= expected <= interval.high)  # type: ignore[operator]
     assert np.mean(covered) >= 0.75

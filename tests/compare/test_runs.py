@@ -116,8 +116,8 @@ def test_examples_are_matched_by_row_whatever_their_order(tmp_path: Path) -> Non
     table = pq.read_table(file)
     pq.write_table(table.take(np.random.default_rng(0).permutation(len(table))), file)
     found = examples(base, new, pair)
-    assert (found.base == found.new).all()
-    assert (found.base == load_predictions(tmp_path / "a", pair.base).probs).all()
+    assert (found.reference.probs == found.evaluation.probs).all()
+    assert (found.reference.probs == load_predictions(tmp_path / "a", pair.base).probs).all()
 
 
 def test_predictions_about_other_examples_are_refused(tmp_path: Path) -> None:

@@ -160,8 +160,8 @@ def test_a_pair_has_its_own_reference() -> None:
     """As if each were compared by itself, but in one family; a shared name is no matter."""
     evaluation = simulated(10, 200)
     first, second = jittered(evaluation, 1), jittered(evaluation, 2, 1.0)
-    pairs = [Pair("m", first, evaluation.probs), Pair("m", second, evaluation.probs)]
-    together = compare_pairs(pairs, evaluation.labels, resamples=50, seed=1)
+    pairs = [Pair("m", Evaluation(probs, evaluation.labels), evaluation) for probs in (first, second)]
+    together = compare_pairs(pairs, resamples=50, seed=1)
     for reference, found in ((first, together[:4]), (second, together[4:])):
         alone = compare(reference, {"m": evaluation.probs}, evaluation.labels, resamples=50, seed=1)
         for one, many in zip(alone, found, strict=True):

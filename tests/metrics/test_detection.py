@@ -210,8 +210,9 @@ def test_false_alarms_are_as_rare_as_promised() -> None:
     p_values = []
     for seed in range(300):
         evaluation = mixed(seed, 150, 60)
-        pair = Pair("a", jittered(evaluation, 2 * seed + 1, 0.5), jittered(evaluation, 2 * seed + 2, 0.5))
-        p_values.append(compare_pairs([pair], evaluation.labels, resamples=20, seed=seed)[4].p_value)
+        first, second = (jittered(evaluation, 2 * seed + k, 0.5) for k in (1, 2))
+        found = compare(first, {"a": second}, evaluation.labels, resamples=20, seed=seed)
+        p_values.append(found[4].p_value)
     assert 0.01 <= np.mean(np.array(p_values) < 0.05) <= 0.09
 
 
@@ -227,10 +228,9 @@ def test_few_texts_of_one_kind_give_no_verdict() -> None:
 def test_contrasts_give_each_metric_its_examples() -> None:
     """Values and differences in one table, those without verdicts by the stratified bootstrap."""
     evaluation = mixed(8, 300, 100)
-    pair = Pair("a", evaluation.probs, jittered(evaluation, 1))
+    new = Evaluation(jittered(evaluation, 1), evaluation.labels)
     metrics = (ACCURACY, OOS_AUROC, OOS_AUPR, OOS_FPR95, ECE)
-    rows = contrasts([pair], evaluation.labels, metrics)
-    new = Evaluation(pair.probs, evaluation.labels)
+    rows = contrasts([Pair("a", evaluation, new)], metrics)
     for row, metric in zip(rows, metrics, strict=True):
         assert row.base == pytest.approx(metric.evaluate(metric.of(evaluation)))
         assert row.value == pytest.approx(metric.evaluate(metric.of(new)))
@@ -239,7 +239,8 @@ def test_contrasts_give_each_metric_its_examples() -> None:
         assert row.difference.low is not None
         assert row.difference.high is not None
         assert row.difference.low <= row.difference.value <= row.difference.high
-    nothing = describe([OOS_AUPR], [pair], np.zeros(400, dtype=np.int64), seed=0)["a", "oos_aupr"]
+    inside = Evaluation(new.probs, np.zeros(400, dtype=np.int64))
+    nothing = describe([OOS_AUPR], [Pair("a", inside, inside)], seed=0)["a", "oos_aupr"]
     assert nothing.value is None
 
 
@@ -289,19 +290,19 @@ def test_verdicts_go_by_the_score_of_the_method() -> None:
     evaluation = mixed(12, 300, 120)
     beyond = evaluation.labels < 0
     score = beyond + np.random.default_rng(0).normal(size=420)
-    pair = Pair("a", evaluation.probs, evaluation.probs.copy(), None, score)
-    found = {item.metric: item for item in compare_pairs([pair], evaluation.labels, resamples=20, seed=0)}
+    own = Evaluation(evaluation.probs.copy(), evaluation.labels, None, {"s": score}, "s")
+    pair = Pair("a", evaluation, own)
+    found = {item.metric: item for item in compare_pairs([pair], resamples=20, seed=0)}
     difference, error = paired_auroc(
         placements(score, beyond), placements(1.0 - evaluation.probs.max(axis=1), beyond)
     )
     assert found["oos_auroc"].difference.value == pytest.approx(difference)
     assert found["oos_auroc"].p_value == pytest.approx(2 * norm.sf(abs(difference) / error))
     assert {found[metric.name].verdict for metric in FAMILY} == {"no difference shown"}
-    twin = replace(pair, reference_score=score * (1.0 + 1e-9))
-    itself = compare_pairs([twin], evaluation.labels, resamples=20, seed=0)[-1]
+    twin = Pair("a", replace(own, scores={"s": score * (1.0 + 1e-9)}), own)
+    itself = compare_pairs([twin], resamples=20, seed=0)[-1]
     assert (itself.difference.value, itself.p_value, itself.detectable) == (0.0, 1.0, None)
-    rows = {row.metric.name: row for row in contrasts([pair], evaluation.labels, (OOS_AUPR, OOS_AUROC, AURC))}
-    own = Evaluation(evaluation.probs, evaluation.labels, None, {"s": score}, "s")
+    rows = {row.metric.name: row for row in contrasts([pair], (OOS_AUPR, OOS_AUROC, AURC))}
     for metric in (OOS_AUPR, OOS_AUROC, AURC):
         assert rows[metric.name].value == pytest.approx(metric.evaluate(metric.of(own)))
         assert rows[metric.name].base == pytest.approx(metric.evaluate(metric.of(evaluation)))

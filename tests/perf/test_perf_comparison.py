@@ -9,7 +9,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from calibench.compare.contrasts import contrasts
 from calibench.compare.verdicts import FAMILY, Pair
 from calibench.metrics.calibration import ECE, ECE_15, ECE_CLASSWISE, MCE
-from calibench.types import FloatArray, Metric
+from calibench.types import Evaluation, FloatArray, Metric
 
 METHODS = 8
 FIXED_BINS = (*FAMILY, ECE, ECE_15, MCE, ECE_CLASSWISE)
@@ -33,9 +33,10 @@ def test_eight_methods_against_a_reference(
     rng = np.random.default_rng(n)
     logits = 4.0 * rng.normal(size=n)
     labels = (rng.random(n) < binary(logits)[:, 1]).astype(np.int64)
-    reference = binary(1.9 * logits)
+    reference = Evaluation(binary(1.9 * logits), labels)
     pairs = [
-        Pair(str(k), reference, binary((1.8 - 0.1 * k) * logits + rng.normal(size=n))) for k in range(METHODS)
+        Pair(str(k), reference, Evaluation(binary((1.8 - 0.1 * k) * logits + rng.normal(size=n)), labels))
+        for k in range(METHODS)
     ]
-    rows = benchmark.pedantic(contrasts, args=(pairs, labels, metrics), rounds=2)
+    rows = benchmark.pedantic(contrasts, args=(pairs, metrics), rounds=2)
     assert len(rows) == METHODS * len(metrics)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
+from scipy.stats import binomtest
 
 from calibench.stats import intervals
 from calibench.types import FloatArray
@@ -15,13 +16,6 @@ from calibench.types import FloatArray
 def power_sums(values: FloatArray) -> FloatArray:
     """Sums of values, squares and cubes."""
     return np.array([values.sum(), (values**2).sum(), (values**3).sum()])
-
-
-@pytest.mark.parametrize(("successes", "n"), [(0, 10), (3, 10), (799, 872), (50, 50)])
-def test_wilson_is_scipys(successes: int, n: int) -> None:
-    """Also at no and only successes, where the percentile bootstrap has no width."""
-    expected = scipy_stats.binomtest(successes, n).proportion_ci(method="wilson")
-    assert intervals.wilson(successes, n, 0.95) == pytest.approx((expected.low, expected.high))
 
 
 def test_a_symmetric_sample_gets_the_normal_interval() -> None:
@@ -155,3 +149,36 @@ def test_paired_shares_invert_mcnemar(gained: int, lost: int, more: int, level: 
         assert (p_value < 1.0 - level) == (not low <= 0.0 <= high)
     assert intervals.paired_shares(lost, gained, n, level) == pytest.approx((-high, -low), abs=1e-9)
     assert intervals.mcnemar_p_value(lost, gained) == p_value
+
+
+@pytest.mark.parametrize("n", [1, 2, 16, 97, 200, 872])
+@pytest.mark.parametrize("level", [0.5, 0.95])
+def test_wilsons_interval_is_scipys(n: int, level: float) -> None:
+    """At every share of n, none and all included, where the percentile bootstrap has no width."""
+    successes = np.arange(n + 1)
+    expected = [binomtest(int(k), n).proportion_ci(level, method="wilson") for k in successes]
+    found = np.stack(intervals.wilson(successes, np.full(n + 1, n), level), axis=1)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
+
+
+def test_rounding_leaves_no_end_of_a_share_beyond_0_and_1_or_beside_it() -> None:
+    """Of 16 in 16 the formula ends at 1.0000000000000002, of 10 in 10 at .9999999999999999."""
+    n, successes = np.tril_indices(201)
+    n, successes = n[n > 0], successes[n > 0]
+    low, high = intervals.wilson(successes, n, 0.95)
+    share = successes / n
+    assert len(n) == 200 * 203 // 2
+    assert (low >= 0.0).all()
+    assert (low <= share).all()
+    assert (share <= high).all()
+    assert (high <= 1.0).all()
+    assert intervals.wilson(16, 16, 0.95)[1] == intervals.wilson(10, 10, 0.95)[1] == 1.0
+    assert intervals.wilson(0, 7, 0.95)[0] == 0.0
+
+
+def test_one_share_is_an_array_of_one() -> None:
+    """Bit for bit, and as numbers that a record can hold."""
+    low, high = intervals.wilson(np.array([799.0]), np.array([872]), 0.95)
+    ends = intervals.wilson(799.0, 872, 0.95)
+    assert ends == (low[0], high[0])
+    assert all(isinstance(end, float) for end in ends)

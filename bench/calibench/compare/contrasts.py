@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from calibench.compare.description import describe
-from calibench.compare.verdicts import Difference, Pair, compare_pairs, family_of
-from calibench.types import Evaluation, FloatArray, IntArray, Interval, Metric
+from calibench.compare.verdicts import Difference, Pair, compare_pairs, evaluations_of, family_of
+from calibench.types import Evaluation, Interval, Metric
 
 
 @dataclass(frozen=True)
@@ -30,46 +30,40 @@ class Contrast:
     tested: Difference | None
 
 
-def contrasts(
-    pairs: Sequence[Pair], labels: IntArray, metrics: Sequence[Metric], *, seed: int = 0
-) -> list[Contrast]:
+def contrasts(pairs: Sequence[Pair], metrics: Sequence[Metric], *, seed: int = 0) -> list[Contrast]:
     """Every pair in every metric, pairs first.
 
-    The verdicts are adjusted for all of `family_of(labels)`, whichever of its metrics are asked for.
+    The verdicts are adjusted for all of `family_of` these labels, whichever of its metrics are asked for.
 
     Args:
-        pairs: of probabilities for the same N examples.
-        labels: int64 [N]; -1 for examples out of scope.
+        pairs: about the same examples.
         metrics: none that needs the true posterior.
 
     Raises:
-        CalibenchError: where two of a pair have not the same shape.
+        CalibenchError: where two of a pair have not the same shape or labels.
     """
+    if not pairs:
+        return []
     numbered = [replace(pair, method=str(number)) for number, pair in enumerate(pairs)]
-    family = {metric.name for metric in family_of(labels)}
+    family = {metric.name for metric in family_of(pairs[0].labels)}
     chosen = {metric.name for metric in metrics}
     tested: dict[tuple[str, str], Difference] = {}
     if chosen & family:
-        found = compare_pairs(numbered, labels, seed=seed)
+        found = compare_pairs(numbered, seed=seed)
         tested = {(item.method, item.metric): item for item in found if item.metric in chosen}
     others = [metric for metric in metrics if metric.name not in family]
-    described = describe(others, numbered, labels, seed=seed) if others else {}
-    known: dict[tuple[int, int, str], float | None] = {}
-
-    def value(metric: Metric, evaluation: Evaluation, score: FloatArray | None) -> float | None:
-        key = id(evaluation.probs), id(score), metric.name
-        if key not in known:
-            found = metric.evaluate(metric.of(evaluation))
-            known[key] = float(found) if np.isfinite(found) else None
-        return known[key]
-
+    described = describe(others, numbered, seed=seed) if others else {}
+    values = {(e, metric.name): _value(metric, e) for e in evaluations_of(pairs) for metric in metrics}
     rows = []
     for pair, named in zip(pairs, numbered, strict=True):
-        reference, new = pair.both(labels)
         for metric in metrics:
             test = tested.get((named.method, metric.name))
             difference = described[named.method, metric.name] if test is None else test.difference
-            base = value(metric, reference, pair.reference_score)
-            own = value(metric, new, pair.score)
+            base, own = values[pair.reference, metric.name], values[pair.evaluation, metric.name]
             rows.append(Contrast(pair.method, metric, base, own, difference, test))
     return rows
+
+
+def _value(metric: Metric, evaluation: Evaluation) -> float | None:
+    found = metric.evaluate(metric.of(evaluation))
+    return float(found) if np.isfinite(found) else None

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from calibench.compare.verdicts import Pair
-from calibench.stats.intervals import quantiles
+from calibench.compare.verdicts import Pair, evaluations_of
+from calibench.stats.intervals import LEVEL, quantiles
 from calibench.stats.resampling import resampled_together
-from calibench.types import Evaluation, FloatArray, IntArray, Interval, Metric
+from calibench.types import Evaluation, FloatArray, Interval, Metric
 
 #: Resamples of a metric that is slow to resample: without moments, or with more than `WIDE` sums.
 SLOW_RESAMPLES = 1_000
@@ -61,10 +61,9 @@ def joint_values(
 def describe(
     metrics: Sequence[Metric],
     pairs: Sequence[Pair],
-    labels: IntArray,
     *,
     resamples: int = 10_000,
-    level: float = 0.95,
+    level: float = LEVEL,
     seed: int,
 ) -> dict[tuple[str, str], Interval]:
     """Paired differences in metrics that have no verdict, by method and metric name.
@@ -75,16 +74,12 @@ def describe(
     describes the sample; for plug-in errors it is no test.
 
     Args:
-        labels: int64 [N]; -1 for examples out of scope, which only metrics about them are given.
+        pairs: about the same examples; those out of scope only metrics about them are given.
     """
-    names = {pair.method: _names(pair) for pair in pairs}
-    everyone = {
-        name: evaluation
-        for pair in pairs
-        for name, evaluation in zip(names[pair.method], pair.both(labels), strict=True)
-    }
+    everyone = {str(number): evaluation for number, evaluation in enumerate(evaluations_of(pairs))}
+    names = {evaluation: name for name, evaluation in everyone.items()}
     resampled = [metric for metric in metrics if metric.no_interval is None]
-    slow = [metric for metric in resampled if _is_slow(metric, pairs, labels)]
+    slow = [metric for metric in resampled if _is_slow(metric, pairs)]
     quick = [metric for metric in resampled if metric not in slow]
     few = min(resamples, SLOW_RESAMPLES)
     drawn = joint_values(quick, everyone, resamples=resamples, seed=seed)
@@ -94,24 +89,19 @@ def describe(
     for metric in metrics:
         values = {name: metric.evaluate(metric.of(found)) for name, found in everyone.items()}
         for pair in pairs:
-            base, own = names[pair.method]
+            base, own = names[pair.reference], names[pair.evaluation]
             difference = values[own] - values[base]
             spread = drawn[own, metric.name] - drawn[base, metric.name] if metric in resampled else None
             intervals[pair.method, metric.name] = _turned(metric, difference, spread, level)
     return intervals
 
 
-def _names(pair: Pair) -> tuple[str, str]:
-    """The reference and the method, so that what several pairs share is resampled once."""
-    return f"{id(pair.reference)}.{id(pair.reference_score)}", f"{id(pair.probs)}.{id(pair.score)}"
-
-
-def _is_slow(metric: Metric, pairs: Sequence[Pair], labels: IntArray) -> bool:
+def _is_slow(metric: Metric, pairs: Sequence[Pair]) -> bool:
     if metric.bootstrap is not None:
         return False
     if metric.moments is None or not pairs:
         return True
-    moments = metric.moments(metric.of(Evaluation(pairs[0].reference, labels)))
+    moments = metric.moments(metric.of(pairs[0].reference))
     return bool(moments.features.shape[1] > WIDE)
 
 

@@ -23,9 +23,7 @@ from scipy import special
 from calibench.compare.front import SAME_COST
 from calibench.compare.verdicts import FEWEST, holm
 from calibench.metrics.detection import Placements, paired_auroc
-from calibench.stats.intervals import two_sided
-
-LEVEL = 0.95
+from calibench.stats.intervals import LEVEL, two_sided
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +48,7 @@ class Detector:
 
 
 @dataclass(frozen=True)
-class Apart:
+class AurocDifference:
     """A difference of two AUROCs, with the interval at the level at which Holm's procedure tested it."""
 
     value: float
@@ -76,9 +74,9 @@ class Choice:
     best: Detector
     pick: Detector
     alike: tuple[Detector, ...]
-    less: Mapping[int, Apart]
+    less: Mapping[int, AurocDifference]
     pairs: int
-    pick_over_reference: Apart | None
+    pick_over_reference: AurocDifference | None
 
 
 def choose(detectors: Sequence[Detector]) -> Choice | None:
@@ -94,30 +92,30 @@ def choose(detectors: Sequence[Detector]) -> Choice | None:
     first = detectors[0].placements
     if min(len(first.beyond), len(first.within)) < FEWEST:
         return None
-    apart = _every_pair(detectors)
+    differences = _every_pair(detectors)
     best = max(detectors, key=lambda item: (item.placements.auroc, -item.order))
-    less = {item.order: apart[item.order, best.order] for item in detectors if item is not best}
+    less = {item.order: differences[item.order, best.order] for item in detectors if item is not best}
     others = sorted(detectors, key=lambda item: -item.placements.auroc)
     alike = tuple(item for item in others if item is not best and not less[item.order].shown)
     pick = _cheapest([best, *alike])
     reference = next((item for item in detectors if item.reference), None)
-    over = None if reference in (None, pick) else apart[pick.order, reference.order]
-    return Choice(best, pick, alike, less, len(apart) // 2, over)
+    over = None if reference in (None, pick) else differences[pick.order, reference.order]
+    return Choice(best, pick, alike, less, len(differences) // 2, over)
 
 
-def _every_pair(detectors: Sequence[Detector]) -> dict[tuple[int, int], Apart]:
+def _every_pair(detectors: Sequence[Detector]) -> dict[tuple[int, int], AurocDifference]:
     pairs = list(combinations(detectors, 2))
     found = [paired_auroc(one.placements, other.placements) for one, other in pairs]
     p_values = np.array(
         [1.0 if spread == 0.0 else 2.0 * special.ndtr(-abs(value) / spread) for value, spread in found]
     )
     adjusted, levels = holm(p_values, LEVEL)
-    apart = {}
+    differences = {}
     for (one, other), (value, spread), p, level in zip(pairs, found, adjusted, levels, strict=True):
         half, shown = two_sided(float(level)) * spread, bool(p <= 1.0 - LEVEL)
-        apart[one.order, other.order] = Apart(value, value - half, value + half, shown)
-        apart[other.order, one.order] = Apart(-value, -value - half, -value + half, shown)
-    return apart
+        differences[one.order, other.order] = AurocDifference(value, value - half, value + half, shown)
+        differences[other.order, one.order] = AurocDifference(-value, -value - half, -value + half, shown)
+    return differences
 
 
 def _cheapest(detectors: Sequence[Detector]) -> Detector:

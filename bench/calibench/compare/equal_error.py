@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from calibench.types import FloatArray
+from calibench.stats.intervals import LEVEL, quantiles
+from calibench.types import FloatArray, Interval
 
 RESAMPLES = 2000
 #: How far beyond a method's own settings its line of time against error may be drawn.
@@ -27,19 +28,6 @@ class Measured:
 
     seconds: FloatArray
     squares: FloatArray
-
-
-@dataclass(frozen=True)
-class Ratio:
-    """A ratio with the ends of its 95% interval; without two replicates of both sides there are no ends."""
-
-    value: float
-    low: float | None = None
-    high: float | None = None
-
-    def as_dict(self) -> dict[str, float | None]:
-        """As in a record."""
-        return {"value": self.value, "low": self.low, "high": self.high}
 
 
 def measured(record: Mapping[str, Any]) -> Measured:
@@ -76,7 +64,9 @@ def seconds_at(settings: Sequence[tuple[float, float]], target: float) -> float 
     return float(np.exp(seconds[left] + share * (seconds[right] - seconds[left])))
 
 
-def speedup(family: Sequence[Measured], target: Measured, other: Measured, *, seed: int = 0) -> Ratio | None:
+def speedup(
+    family: Sequence[Measured], target: Measured, other: Measured, *, seed: int = 0
+) -> Interval | None:
     """How many times longer `other` takes than a method at the target's error.
 
     The interval is the bootstrap's over replicates: those of all settings that were run in the same
@@ -109,7 +99,7 @@ def speedup(family: Sequence[Measured], target: Measured, other: Measured, *, se
     if value is None:
         return None
     if min(len(item.seconds) for item in (*family, target)) < 2:
-        return Ratio(value)
+        return Interval(value, None, None, "one replicate has no interval")
     rng = np.random.default_rng(seed)
     draws = []
     for _ in range(RESAMPLES):
@@ -117,9 +107,8 @@ def speedup(family: Sequence[Measured], target: Measured, other: Measured, *, se
         if one is not None:
             draws.append(one)
     if len(draws) < 0.9 * RESAMPLES:
-        return Ratio(value)
-    low, high = np.quantile(draws, [0.025, 0.975])
-    return Ratio(value, float(low), float(high))
+        return Interval(value, None, None, "too many resamples come nowhere near to that error")
+    return Interval(value, *quantiles(np.array(draws), LEVEL))
 
 
 class _Draw:

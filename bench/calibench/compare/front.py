@@ -23,13 +23,12 @@ from scipy import sparse
 
 from calibench.metrics.inputs import top_label
 from calibench.metrics.selective import uncertainty
-from calibench.stats.intervals import quantiles, two_sided
+from calibench.stats.intervals import LEVEL, quantiles, two_sided
 from calibench.stats.resampling import EXACT_EXAMPLES, blocks, resample_counts, resampled_together
 from calibench.types import Evaluation, FloatArray, Metric
 
 #: Draws of every joint distribution: a probability of one half is known to .016.
 DRAWS = 1000
-LEVEL = 0.95
 #: Two times that differ by this share or less are the same; few runs can tell them apart.
 SAME_COST = 0.02
 

@@ -144,8 +144,7 @@ def _quality(matching: Matching, limits: Sequence[Limit]) -> dict[tuple[int, str
     metrics = select_metrics([limit.name for limit in limits], posterior_known=False, out_of_scope=True)
     found = {}
     for positions, held in grouped(matching):
-        pairs = [item.pair(matching.pairs[at].label) for at, item in zip(positions, held, strict=True)]
-        rows = contrasts(pairs, held[0].labels, metrics)
+        rows = contrasts(held, metrics)
         for row, contrast in enumerate(rows):
             at = positions[row // len(metrics)]
             labels = held[0].labels

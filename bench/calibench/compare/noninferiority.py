@@ -20,8 +20,8 @@ from calibench.types import Evaluation, FloatArray
 
 #: Nats per example: what it costs to say .43 where .50 is right, or .85 where .90 is.
 MARGIN = 0.01
-#: Of each bound; the two of them hold a 90% interval.
-LEVEL = 0.95
+#: Of each bound alone; the two of them hold a 90% interval.
+BOUND_LEVEL = 0.95
 
 Verdict = Literal["no worse", "worse", "not shown"]
 
@@ -41,7 +41,7 @@ class Bounds:
         return "worse" if self.low > margin else "not shown"
 
 
-def mean_difference(differences: FloatArray, level: float = LEVEL) -> Bounds:
+def mean_difference(differences: FloatArray, level: float = BOUND_LEVEL) -> Bounds:
     """The mean of paired differences, float64 [N], with bounds that each hold with probability `level`.
 
     Student's bounds, which Hall's correction for skewness may widen but not narrow: where a few examples make
@@ -55,7 +55,7 @@ def mean_difference(differences: FloatArray, level: float = LEVEL) -> Bounds:
     return Bounds(mean, min(low, mean - half), max(high, mean + half))
 
 
-def nll_difference(new: Evaluation, base: Evaluation, level: float = LEVEL) -> Bounds:
+def nll_difference(new: Evaluation, base: Evaluation, level: float = BOUND_LEVEL) -> Bounds:
     """NLL of `new` minus that of `base`, on the same examples."""
     return mean_difference(negative_log_likelihood(new) - negative_log_likelihood(base), level)
 

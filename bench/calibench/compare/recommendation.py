@@ -28,11 +28,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from calibench.compare.noninferiority import MARGIN, Bounds, mean_difference, nll_difference
-from calibench.compare.verdicts import Difference, compare_pairs, paired
+from calibench.compare.verdicts import Difference, Pair, compare_pairs
 from calibench.metrics.scoring import correct
+from calibench.stats.intervals import LEVEL
 from calibench.types import Evaluation
 
-LEVEL = 0.95
 #: Share of the examples: the accuracy that may be lost for better probabilities.
 ACCURACY_MARGIN = 0.01
 #: Times the reference's time.
@@ -120,13 +120,13 @@ def decide(reference: Candidate, rows: Sequence[Candidate], *, seed: int = 0) ->
     """Apply the rules of this module to rows about the same examples."""
     base = reference.evaluation
     every = reference.every or base
-    pairs = [paired(str(row.order), every, row.every or row.evaluation) for row in rows]
+    pairs = [Pair(str(row.order), every, row.every or row.evaluation) for row in rows]
     # Verdicts do not depend on the resamples, which are for intervals that are not looked at here.
-    found = compare_pairs(pairs, every.labels, resamples=100, seed=seed)
+    found = compare_pairs(pairs, resamples=100, seed=seed)
     judged = []
     for row in rows:
         own = {item.metric: item for item in found if item.method == str(row.order)}
-        judged.append(Judged(row, own, mean_difference(correct(row.evaluation) - correct(base), LEVEL).low))
+        judged.append(Judged(row, own, mean_difference(correct(row.evaluation) - correct(base)).low))
     fit = sorted((item for item in judged if item.qualifies), key=_cheapest_first)
     slight = [item for item in fit if not _worth_its_time(item.row, reference)]
     fit = [item for item in fit if item not in slight]
@@ -135,7 +135,7 @@ def decide(reference: Candidate, rows: Sequence[Candidate], *, seed: int = 0) ->
     pick = _climb(None, affordable, alpha)
     top = _climb(pick, [item for item in fit if item not in affordable], alpha)
     first = pick or top
-    alike = [item for item in fit if item is not first and first and not _shown_apart(item, first, alpha)]
+    alike = [item for item in fit if item is not first and first and not _shown_different(item, first, alpha)]
     more = None if top is pick else top
     return Decision(reference, tuple(judged), pick, more, tuple(alike), tuple(slight))
 
@@ -166,7 +166,7 @@ def _shown_lower(item: Judged, than: Judged, alpha: float) -> bool:
     return _nll(item, than, alpha).high < 0.0
 
 
-def _shown_apart(item: Judged, than: Judged, alpha: float) -> bool:
+def _shown_different(item: Judged, than: Judged, alpha: float) -> bool:
     found = _nll(item, than, alpha)
     return found.high < 0.0 or found.low > 0.0
 

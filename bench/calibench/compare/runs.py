@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from calibench.compare.verdicts import Pair
+from calibench.compare.verdicts import Pair, ranked
 from calibench.errors import UsageError
-from calibench.store.naming import telling_parameters
+from calibench.store.naming import label
 from calibench.store.predictions import Predictions, load_predictions
 from calibench.store.records import Record, dig, load_records
-from calibench.types import FloatArray, IntArray
+from calibench.types import IntArray
 
 _DATA = ("name", "config", "split", "revision", "limit", "n", "labels", "sha256")
 
@@ -38,12 +38,8 @@ class Run:
     records: tuple[Record, ...]
 
     def label(self, record: Record) -> str:
-        """`mc-dropout + temperature (passes=20, seed 1)`: with what tells it from its namesakes here."""
-        namesakes = [other for other in self.records if _name(other) == _name(record)]
-        telling = telling_parameters(record, namesakes)
-        if len({other["seed"] for other in self.records}) > 1:
-            telling.append(f"seed {record['seed']}")
-        return f"{_name(record)} ({', '.join(telling)})" if telling else _name(record)
+        """The record's name among those of the run."""
+        return label(record, self.records)
 
     @property
     def reference(self) -> Record:
@@ -93,27 +89,6 @@ class Matching:
     failed: tuple[tuple[str, str], ...]
     missing: tuple[str, ...]
     added: tuple[str, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Examples:
-    """What two cells predicted for the same examples, by row; those no method can be right about left out.
-
-    Attributes:
-        base, new: float64 [N, C].
-        labels: int64 [N].
-        base_score, new_score: float64 [N], by which the two rank texts; None for the largest probability.
-    """
-
-    base: FloatArray
-    new: FloatArray
-    labels: IntArray
-    base_score: FloatArray | None = None
-    new_score: FloatArray | None = None
-
-    def pair(self, label: str) -> Pair:
-        """What a paired comparison takes, under a name."""
-        return Pair(label, self.base, self.new, self.base_score, self.new_score)
 
 
 def load_run(path: Path) -> Run:
@@ -212,8 +187,8 @@ def _must_agree(record: Record, other: Record, *, quality_only: bool) -> list[st
     return paths if quality_only else [*paths, "plan.sha256"]
 
 
-def examples(base: Run, new: Run, pair: Match) -> Examples:
-    """The stored predictions of both cells, matched by row and text.
+def examples(base: Run, new: Run, pair: Match) -> Pair:
+    """What the two cells predicted for the same examples, in the order of their rows, by the match's label.
 
     Raises:
         UsageError: a file is missing, or the two are about different examples.
@@ -228,22 +203,16 @@ def examples(base: Run, new: Run, pair: Match) -> Examples:
             f"The predictions of {pair.label} in {base.name} and {new.name} are about different examples "
             f"({where} differs), though their records name the same data; run one of them again."
         )
-    scores = [
-        None if (own := item.own_score(record)) is None else own[order]
+    reference, evaluation = (
+        ranked(item.probs, item.label, item.own_score(record)).take(order)
         for item, record, order in zip(stored, (pair.base, pair.new), orders, strict=True)
-    ]
-    return Examples(
-        base=stored[0].probs[orders[0]],
-        new=stored[1].probs[orders[1]],
-        labels=stored[0].label[orders[0]],
-        base_score=scores[0],
-        new_score=scores[1],
     )
+    return Pair(pair.label, reference, evaluation)
 
 
-def grouped(matching: Matching) -> list[tuple[list[int], list[Examples]]]:
-    """Matched cells by what they were evaluated on: positions among the pairs, and their examples."""
-    groups: dict[str, tuple[list[int], list[Examples]]] = {}
+def grouped(matching: Matching) -> list[tuple[list[int], list[Pair]]]:
+    """Matched cells by what they were evaluated on: positions among the pairs, and what they predicted."""
+    groups: dict[str, tuple[list[int], list[Pair]]] = {}
     for number, pair in enumerate(matching.pairs):
         positions, found = groups.setdefault(pair.base["data"]["sha256"], ([], []))
         positions.append(number)
@@ -265,7 +234,7 @@ def _by_identity(run: Run) -> dict[str, Record]:
                 if (ours := dig(first, *keys)) != (theirs := dig(record, *keys))
             )
             raise UsageError(
-                f"{run.name} holds {_name(record)} twice, with {path} {shortened(ours)} and "
+                f"{run.name} holds {run.label(record)} twice, with {path} {shortened(ours)} and "
                 f"{shortened(theirs)}; compare runs of one data set and model each."
             )
         found[key] = record
@@ -279,12 +248,6 @@ def _keys(stored: Predictions, order: IntArray) -> list[tuple[int, str, int]]:
 def shortened(value: Any) -> str:
     text = json.dumps(value) if not isinstance(value, str) else value
     return text if len(text) <= 40 else f"{text[:12]}..."
-
-
-def _name(record: Record) -> str:
-    posthoc = record["method"].get("posthoc")
-    step = posthoc.get("name") if isinstance(posthoc, dict) else posthoc
-    return str(record["method"]["name"]) + (f" + {step}" if step else "")
 
 
 def _names(run: Run) -> str:

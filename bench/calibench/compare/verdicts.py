@@ -26,6 +26,7 @@ from calibench.metrics.calibration import ECE_DEBIASED
 from calibench.metrics.detection import OOS_AUROC, Placements, paired_auroc, placements, score_of
 from calibench.metrics.scoring import ACCURACY, BRIER, NLL
 from calibench.stats.intervals import (
+    LEVEL,
     Ends,
     accelerated,
     cautious_mean,
@@ -62,42 +63,37 @@ class Pair:
 
     Attributes:
         method: name.
-        reference, probs: float64 [N, C], the probabilities of either.
-        reference_score, score: float64 [N], by which either ranks texts, higher where less certain; None for
-            the largest probability.
+        reference, evaluation: what either predicts, and the labels. Where pairs share one, it is one object,
+            and what is made of it is made once.
     """
 
     method: str
-    reference: FloatArray
-    probs: FloatArray
-    reference_score: FloatArray | None = None
-    score: FloatArray | None = None
+    reference: Evaluation
+    evaluation: Evaluation
 
-    def both(self, labels: IntArray) -> tuple[Evaluation, Evaluation]:
-        """The reference and the method, with their labels, int64 [N]."""
-        return (
-            ranked(self.reference, labels, self.reference_score),
-            ranked(self.probs, labels, self.score),
-        )
+    @property
+    def labels(self) -> IntArray:
+        """int64 [N]; -1 for examples out of scope."""
+        return self.reference.labels
 
     @property
     def same(self) -> bool:
         """Whether the probabilities are the same, as far as number formats let them be."""
-        return bool(np.abs(self.probs - self.reference).max() <= SAME)
+        return bool(np.abs(self.evaluation.probs - self.reference.probs).max() <= SAME)
 
     @property
     def same_ranks(self) -> bool:
         """Whether probabilities and scores are."""
-        if self.score is None or self.reference_score is None:
-            return self.same and self.score is self.reference_score
-        size = max(1.0, float(np.abs(self.reference_score).max()))
-        return self.same and bool(np.abs(self.score - self.reference_score).max() <= SAME * size)
+        if self.evaluation.score is None or self.reference.score is None:
+            return self.same and self.evaluation.score is self.reference.score
+        score, base = (e.scores[str(e.score)] for e in (self.evaluation, self.reference))
+        size = max(1.0, float(np.abs(base).max()))
+        return self.same and bool(np.abs(score - base).max() <= SAME * size)
 
 
-def paired(method: str, reference: Evaluation, evaluation: Evaluation) -> Pair:
-    """Two evaluations of the same examples as a pair."""
-    scores = [None if e.score is None else e.scores[e.score] for e in (reference, evaluation)]
-    return Pair(method, reference.probs, evaluation.probs, *scores)
+def evaluations_of(pairs: Sequence[Pair]) -> list[Evaluation]:
+    """References and methods of the pairs, each once."""
+    return list(dict.fromkeys(e for pair in pairs for e in (pair.reference, pair.evaluation)))
 
 
 def ranked(probs: FloatArray, labels: IntArray, score: FloatArray | None) -> Evaluation:
@@ -140,7 +136,7 @@ def compare(
     labels: IntArray,
     *,
     resamples: int = 10_000,
-    level: float = 0.95,
+    level: float = LEVEL,
     seed: int,
 ) -> tuple[Difference, ...]:
     """Compare each method with the reference in each metric of `family_of(labels)`, methods first.
@@ -155,60 +151,82 @@ def compare(
     Raises:
         CalibenchError: where a method's probabilities are not of the reference's shape, or no distributions.
     """
-    pairs = [Pair(name, reference, probs) for name, probs in methods.items()]
-    return compare_pairs(pairs, labels, resamples=resamples, level=level, seed=seed)
+    base = Evaluation(reference, labels)
+    pairs = [Pair(name, base, Evaluation(probs, labels)) for name, probs in methods.items()]
+    return compare_pairs(pairs, resamples=resamples, level=level, seed=seed)
 
 
 def compare_pairs(
     pairs: Sequence[Pair],
-    labels: IntArray,
     *,
     resamples: int = 10_000,
-    level: float = 0.95,
+    level: float = LEVEL,
     seed: int,
 ) -> tuple[Difference, ...]:
     """`compare` where methods have references of their own; the family is all pairs times `family_of`.
 
     A method whose probabilities are within `SAME` of its reference's everywhere does not differ from it.
 
+    Args:
+        pairs: about the same examples.
+
     Raises:
-        CalibenchError: where a method's probabilities are not of its reference's shape, or no distributions.
+        CalibenchError: where a method's probabilities are not of its reference's shape, or no distributions,
+            or their labels differ.
     """
-    inside = labels >= 0
-    own: dict[int, list[FloatArray]] = {}
-    ranks: dict[tuple[int, int], Placements] = {}
-    columns: list[_Column] = []
-    hypotheses: list[_Column | _Ranking] = []
-    for pair in pairs:
-        if pair.probs.shape != pair.reference.shape:
-            raise CalibenchError(
-                f"{pair.method} has probabilities of shape {pair.probs.shape} and the reference "
-                f"{pair.reference.shape}; a paired comparison needs the same examples and classes from both."
-            )
-        places = (id(pair.reference), id(pair.reference_score)), (id(pair.probs), id(pair.score))
-        for place, evaluation in zip(places, pair.both(labels), strict=True):
-            if place[0] not in own:
-                own[place[0]] = contributions_of(evaluation.probs[inside], labels[inside])
-            if place not in ranks and not inside.all():
-                ranks[place] = placements(score_of(evaluation), ~inside)
-        same = pair.same
-        new, base = id(pair.reference if same else pair.probs), id(pair.reference)
-        means = [
-            _Column(pair.method, metric, mine - theirs, same, position)
-            for position, (metric, mine, theirs) in enumerate(
-                zip(FAMILY, own[new], own[base], strict=True), start=len(columns)
-            )
-        ]
-        columns += means
-        hypotheses += means
-        if not inside.all():
-            same = pair.same_ranks
-            new_ranks, base_ranks = ranks[places[0] if same else places[1]], ranks[places[0]]
-            hypotheses.append(_Ranking(pair.method, OOS_AUROC, new_ranks, base_ranks, same))
+    hypotheses = _hypotheses(pairs)
+    columns = [item for item in hypotheses if isinstance(item, _Column)]
     if not columns:
         return ()
     table = np.stack([column.values for column in columns], axis=1)
-    drawn = resampled_sums(table, resamples, np.random.default_rng(seed)) / len(table)
+    means = resampled_sums(table, resamples, np.random.default_rng(seed)) / len(table)
+    return _judged(hypotheses, dict(zip(columns, means.T, strict=True)), level)
+
+
+def _hypotheses(pairs: Sequence[Pair]) -> list[_Column | _Ranking]:
+    """Every pair in every metric of the family, pairs first."""
+    for pair in pairs:
+        _check(pair)
+    own: dict[Evaluation, list[FloatArray]] = {}
+    ranks: dict[Evaluation, Placements] = {}
+    for evaluation in evaluations_of(pairs):
+        beyond, inside = evaluation.labels < 0, evaluation.in_scope()
+        own[evaluation] = [contributions(metric, inside) for metric in FAMILY]
+        if beyond.any():
+            ranks[evaluation] = placements(score_of(evaluation), beyond)
+    found: list[_Column | _Ranking] = []
+    for pair in pairs:
+        base, same = pair.reference, pair.same
+        new = base if same else pair.evaluation
+        found += [
+            _Column(pair.method, metric, mine - theirs, same)
+            for metric, mine, theirs in zip(FAMILY, own[new], own[base], strict=True)
+        ]
+        if ranks:
+            same = pair.same_ranks
+            new = base if same else pair.evaluation
+            found.append(_Ranking(pair.method, OOS_AUROC, ranks[new], ranks[base], same))
+    return found
+
+
+def _check(pair: Pair) -> None:
+    theirs, mine = pair.reference, pair.evaluation
+    if mine.probs.shape != theirs.probs.shape:
+        raise CalibenchError(
+            f"{pair.method} has probabilities of shape {mine.probs.shape} and the reference "
+            f"{theirs.probs.shape}; a paired comparison needs the same examples and classes from both."
+        )
+    if not np.array_equal(mine.labels, theirs.labels):
+        raise CalibenchError(
+            f"{pair.method} has other labels than the reference; a paired comparison needs the same examples "
+            "in the same order from both."
+        )
+
+
+def _judged(
+    hypotheses: Sequence[_Column | _Ranking], drawn: Mapping[_Column, FloatArray], level: float
+) -> tuple[Difference, ...]:
+    """A verdict on each hypothesis of one family; drawn are the resampled means of each column."""
     p_values = np.array([1.0 if item.few else item.p_value for item in hypotheses])
     adjusted, levels = holm(p_values, level)
     differences = []
@@ -236,14 +254,12 @@ class _Column:
     Attributes:
         values: float64 [N], differences by example.
         same: whether the predictions are, and so the differences none at all.
-        position: among the means that are resampled together.
     """
 
     method: str
     metric: Metric
     values: FloatArray
     same: bool
-    position: int
 
     @property
     def mean(self) -> float:
@@ -276,13 +292,13 @@ class _Column:
             return paired_shares(*self.changed, n, level)
         return cautious_mean(self.power_sums, n, level)
 
-    def alone(self, drawn: FloatArray, level: float) -> Ends:
-        """The interval for this difference only; drawn is float64 [R, columns], resampled means."""
+    def alone(self, drawn: Mapping[_Column, FloatArray], level: float) -> Ends:
+        """The interval for this difference only; drawn are resampled means, float64 [R], of each column."""
         if self.metric is ACCURACY:
             return self.within(level)
         # Of 200 examples the bootstrap alone holds 90 to 93% where a few of them make up the difference.
         mean, _, skew = mean_spread_skew(self.power_sums, len(self.values))
-        both = [*accelerated(drawn[:, self.position], mean, skew, level), *self.within(level)]
+        both = [*accelerated(drawn[self], mean, skew, level), *self.within(level)]
         return min(both), max(both)
 
 
@@ -319,7 +335,7 @@ class _Ranking:
         half = two_sided(level) * (0.0 if np.isnan(spread) else spread)
         return difference - half, difference + half
 
-    def alone(self, drawn: FloatArray, level: float) -> Ends:  # noqa: ARG002 - the test has an interval
+    def alone(self, drawn: Mapping[_Column, FloatArray], level: float) -> Ends:  # noqa: ARG002 - the test has an interval
         """The interval for this difference only."""
         return self.within(level)
 
@@ -344,12 +360,6 @@ def _detectable(item: _Column | _Ranking, level: float) -> float | None:
 
 def _verdict(metric: Metric, difference: float) -> Verdict:
     return "better" if (difference > 0.0) == (metric.better == "higher") else "worse"
-
-
-def contributions_of(probs: FloatArray, labels: IntArray) -> list[FloatArray]:
-    """What each example contributes to each metric of `FAMILY`, a list of float64 [N]."""
-    evaluation = Evaluation(probs, labels)
-    return [contributions(metric, evaluation) for metric in FAMILY]
 
 
 def contributions(metric: Metric, evaluation: Evaluation) -> FloatArray:
@@ -381,7 +391,7 @@ def contributions(metric: Metric, evaluation: Evaluation) -> FloatArray:
     return shifted
 
 
-def holm(p_values: FloatArray, level: float = 0.95) -> tuple[FloatArray, FloatArray]:
+def holm(p_values: FloatArray, level: float = LEVEL) -> tuple[FloatArray, FloatArray]:
     """Holm's (1979) step-down procedure.
 
     Args:

@@ -97,9 +97,9 @@ def match_labels(
     """
     key = _key(dataset_names, model_names)
     outputs = {key(name): i for i, name in enumerate(model_names)}
-    apart = {key(name) for name in out_of_scope} - outputs.keys()
+    beyond = {key(name) for name in out_of_scope} - outputs.keys()
     occurring = range(len(dataset_names)) if present is None or order != "ids" else sorted(present)
-    known = [dataset_names[i] for i in occurring if key(dataset_names[i]) not in apart]
+    known = [dataset_names[i] for i in occurring if key(dataset_names[i]) not in beyond]
     asked = {name: _asked(name, order, label_map or {}) for name in known}
     meant = [name for name in known if asked[name] != ""]
     found = {name: _output(target, model_names) for name, target in asked.items() if target}

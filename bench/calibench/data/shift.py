@@ -107,10 +107,10 @@ def _mistyped(word: str, kind: float, place: float, choice: float) -> str:
         return word[:at] + word[at + 1 :]
     if how == 2:
         return word[:at] + word[at] + word[at:]
-    return word[:at] + _beside(word[at], choice) + word[at + 1 :]
+    return word[:at] + _near_key(word[at], choice) + word[at + 1 :]
 
 
-def _beside(char: str, choice: float) -> str:
+def _near_key(char: str, choice: float) -> str:
     """A letter beside this one on the keyboard, in its case; anything else is hit twice."""
     for row in _KEYS:
         at = row.find(char.lower())

@@ -37,13 +37,6 @@ class Timed:
     tokenise_s: float | None
     forward_s: float | None
 
-    def as_dict(self) -> dict[str, float | None]:
-        return {
-            "end_to_end_s": self.end_to_end_s,
-            "tokenise_s": self.tokenise_s,
-            "forward_s": self.forward_s,
-        }
-
 
 class ForwardTimer:
     """Adds up the time inside forward calls of some modules.

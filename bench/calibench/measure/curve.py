@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,7 @@ def time_curve(session: Session) -> None:
                 continue
             result = session.predict_block(running, block, method=method)
             if result is not None:
-                times[running.key] = result[1].as_dict()
+                times[running.key] = asdict(result[1])
         sentences = sum(len(group) for group in setting.blocks[block])
         session.journal.append(
             {"kind": "curve", "block": block, "passes": k, "sentences": sentences, "cells": times}

@@ -87,12 +87,12 @@ class Session:
     def predict_block(
         self, running: Running, block: int, repetition: int = 0, method: Method | None = None
     ) -> tuple[Predictive, Timed] | None:
-        """A repetition draws anew only where its outputs count, as replicates."""
+        """Time a block; a repetition draws anew only where its outputs count, as replicates."""
         numbers = (block, repetition) if repetition and self.replicates else (block,)
         return self.predict(running, self.setting.blocks[block], "block", *numbers, method=method)
 
     def predict_one(self, running: Running, position: int) -> tuple[Predictive, Timed] | None:
-        """One text by itself."""
+        """Time one text by itself."""
         return self.predict(running, [np.array([position])], "sentence", position)
 
 

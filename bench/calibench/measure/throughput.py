@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 from contextlib import nullcontext
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -62,10 +63,10 @@ def _one_block(session: Session, repetition: int, block: int, draw: random.Rando
             if not made and running.method is not None and running.method.encoder is not None:
                 _make_shared_pass(session, running.method.encoder, block)
                 made = True
-            result = _beside_others(session, running, block, repetition)
+            result = _predict_in_turn(session, running, block, repetition)
             if result is not None:
                 predictive, timed = result
-                times[running.key] = timed.as_dict()
+                times[running.key] = asdict(timed)
                 if not running.self_check:
                     outputs[running.key] = predictive
             session.progress.step(running.label)
@@ -98,7 +99,7 @@ def _make_shared_pass(session: Session, encoder: Encoder, block: int) -> None:
         session.progress.say(f"The pass that methods share failed: {error}")
 
 
-def _beside_others(
+def _predict_in_turn(
     session: Session, running: Running, block: int, repetition: int
 ) -> tuple[Predictive, Timed] | None:
     """A method's prediction of a block, with passes that it shares unless others are compared with it."""

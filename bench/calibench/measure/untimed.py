@@ -65,7 +65,8 @@ def predict_calibration(session: Session) -> None:
     with sharing():
         for running in left:
             # Where it fails, it is the rows with post-hoc steps that do, not the method's own.
-            found = _predict_once(session, running, split.plan, "calibration", _part(running.key, split))
+            part = _calibration_part(running.key, split)
+            found = _predict_once(session, running, split.plan, "calibration", part)
             session.journal.append(
                 {"kind": "calibration", "cell": running.key, "data": split.dataset.sha256} | found
             )
@@ -127,7 +128,7 @@ def calibration_outputs(
     entry = next(item for item in _calibration_entries(journal, split) if item["cell"] == key)
     if entry["failure"] is not None:
         raise CalibenchError(f"{label} failed on the calibration split: {entry['failure']}")
-    return journal.load_outputs(_part(key, split))[key], entry["seconds"]
+    return journal.load_outputs(_calibration_part(key, split))[key], entry["seconds"]
 
 
 def _calibration_entries(journal: Journal, split: CalibrationSplit) -> list[dict[str, Any]]:
@@ -135,7 +136,7 @@ def _calibration_entries(journal: Journal, split: CalibrationSplit) -> list[dict
     return [entry for entry in entries if entry["data"] == split.dataset.sha256]
 
 
-def _part(key: str, split: CalibrationSplit) -> str:
+def _calibration_part(key: str, split: CalibrationSplit) -> str:
     """What the journal calls a cell's predictions for the calibration split."""
     return f"{key}-{split.dataset.sha256[:12]}"
 

@@ -197,9 +197,9 @@ def placements(uncertain: FloatArray, beyond: Mask) -> Placements:
 
 def paired_auroc(new: Placements, base: Placements) -> tuple[float, float]:
     """Difference of two AUROCs of the same texts, and its standard error (DeLong et al. 1988)."""
-    apart = new.beyond - base.beyond, new.within - base.within
-    variance = sum(float(part.var(ddof=1)) / len(part) if len(part) > 1 else float("nan") for part in apart)
-    return float(apart[0].mean()), float(np.sqrt(variance))
+    parts = new.beyond - base.beyond, new.within - base.within
+    variance = sum(float(part.var(ddof=1)) / len(part) if len(part) > 1 else float("nan") for part in parts)
+    return float(parts[0].mean()), float(np.sqrt(variance))
 
 
 OOS_AUROC = detection_metric("oos_auroc")

@@ -17,7 +17,7 @@ from scipy import fft
 
 from calibench.metrics.binning import features_by_bin, sums_by_bin
 from calibench.metrics.inputs import checked, top_label
-from calibench.stats.intervals import Direction, inverted_norm, quantiles
+from calibench.stats.intervals import LEVEL, Direction, inverted_norm, quantiles
 from calibench.stats.resampling import resampled_sums
 from calibench.types import Evaluation, FloatArray, IntArray, Metric, Moments
 
@@ -149,7 +149,7 @@ def kernel_reliability(
     *,
     bandwidth: float | None = None,
     resamples: int = 1000,
-    level: float = 0.95,
+    level: float = LEVEL,
     seed: int,
 ) -> KernelReliability:
     """The kernel reliability diagram of the predicted class.

@@ -61,7 +61,7 @@ class Checkpoint:
         Raises:
             UsageError: not such a dtype, or one that the device does not have.
         """
-        target = self._dtype_of(dtype)
+        target = self.dtype_of(dtype)
         memo: dict[int, Any] = {
             id(tensor): tensor for tensor in (*self.module.parameters(), *self.module.buffers())
         }
@@ -71,7 +71,12 @@ class Checkpoint:
                     memo[id(tensor)] = _rounded(tensor, target)
         return copy.deepcopy(self.module, memo)
 
-    def _dtype_of(self, name: str) -> torch.dtype:
+    def dtype_of(self, name: str) -> torch.dtype:
+        """The dtype that `twin` would run in.
+
+        Raises:
+            UsageError: as of `twin`.
+        """
         if name == "same":
             return self.dtype
         if name not in DTYPES:
@@ -95,8 +100,11 @@ def dtype_notes(checkpoint: Checkpoint, dtype: str) -> tuple[str, ...]:
 
     Returns:
         No sentence, or one where bfloat16 runs on a CPU that PyTorch says has no instructions for it.
+
+    Raises:
+        UsageError: as of `Checkpoint.twin`.
     """
-    target = checkpoint.dtype if dtype == "same" else DTYPES[dtype]
+    target = checkpoint.dtype_of(dtype)
     if target != torch.bfloat16 or checkpoint.device.type != "cpu" or has_bfloat16_instructions():
         return ()
     return ("This CPU has no bfloat16 instructions, so bfloat16 is not expected to be faster here.",)

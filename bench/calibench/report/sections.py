@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from calibench.store.naming import telling_parameters
+from calibench.store.naming import label
 from calibench.store.records import Record, dig
 
 _DATA = ("name", "config", "split", "revision", "sha256", "n", "limit")
@@ -20,8 +20,7 @@ class Entry:
 
     Attributes:
         record: the record as it was read.
-        label: the method's name, with the parameters that tell it from its namesakes in the section, and its
-            post-hoc step.
+        label: the record's name among those of the section.
         order: position in the section, 0 for the reference.
         family: number of the method with its parameters, 0 for the reference; fixes colour and marker.
         variant: 0 for the method itself, then one for each of its post-hoc steps, which share its colour.
@@ -105,9 +104,10 @@ def sections(records: Iterable[Record]) -> list[Section]:
         taken[suite] = taken.get(suite, 0) + 1
         slug = suite if taken[suite] == 1 else f"{suite}-{taken[suite]}"
         members.sort(key=lambda record: not record.get("reference"))
-        labels = _labels(members)
         places = _places(members)
-        entries = tuple(Entry(record, labels[i], i, *places[i]) for i, record in enumerate(members))
+        entries = tuple(
+            Entry(record, label(record, members), i, *places[i]) for i, record in enumerate(members)
+        )
         result.append(Section(slug, entries))
     return result
 
@@ -137,18 +137,3 @@ def _places(records: Sequence[Record]) -> list[tuple[int, int]]:
 
 def _slug(name: str) -> str:
     return "".join(char if char.isalnum() or char in "-_" else "-" for char in name.lower()) or "run"
-
-
-def _labels(records: Sequence[Record]) -> list[str]:
-    by_name: dict[str, list[Record]] = {}
-    for record in records:
-        by_name.setdefault(record["method"]["name"], []).append(record)
-    return [_label(record, by_name[record["method"]["name"]]) for record in records]
-
-
-def _label(record: Record, namesakes: Sequence[Record]) -> str:
-    """`mc-dropout + temperature`, or `mc-dropout (passes=5)` where another cell has other parameters."""
-    telling = telling_parameters(record, namesakes)
-    name = str(record["method"]["name"])
-    step = f" + {record['method']['posthoc']}" if record["method"].get("posthoc") else ""
-    return f"{name} ({', '.join(telling)}){step}" if telling else f"{name}{step}"

@@ -9,8 +9,10 @@ import numpy as np
 
 from calibench.stats.ratios import median_ratio_interval, percentile_interval, ratio_interval
 from calibench.store.journal import Entries
+from calibench.types import Interval
 
 QUANTILES = {"p50": 50, "p90": 90, "p95": 95, "p99": 99}
+NO_REFERENCE = Interval(None, None, None, "the reference was not timed beside this method")
 
 
 def timing_values(journal: Entries, key: str, reference: str, curve: Sequence[int]) -> dict[str, Any]:
@@ -84,14 +86,10 @@ def _latency(journal: Entries, key: str) -> dict[str, Any]:
     return {"n": len(samples), **percentiles, "samples": [float(value * 1000) for value in samples]}
 
 
-def _nothing(reason: str) -> dict[str, Any]:
-    return {"value": None, "low": None, "high": None, "reason": reason}
-
-
 def _cost_ratio(entries: Sequence[dict[str, Any]], key: str, reference: str) -> dict[str, Any]:
     both = [entry for entry in entries if key in entry["cells"] and reference in entry["cells"]]
     if not both:
-        return _nothing("the reference was not timed beside this method")
+        return NO_REFERENCE.as_dict()
     return ratio_interval(_seconds(both, key), _seconds(both, reference)).as_dict()
 
 
@@ -99,7 +97,7 @@ def _latency_ratio(journal: Entries, key: str, reference: str) -> dict[str, Any]
     entries = journal.of_kind("latency")
     both = [entry["cells"] for entry in entries if {key, reference} <= entry["cells"].keys()]
     if not both:
-        return _nothing("the reference was not timed beside this method")
+        return NO_REFERENCE.as_dict()
     return median_ratio_interval(
         [cells[key] for cells in both], [cells[reference] for cells in both]
     ).as_dict()

@@ -14,10 +14,8 @@ import numpy as np
 
 from calibench.metrics.detection import score_of
 from calibench.metrics.selective import MAX_PROBABILITY, own_score
-from calibench.stats.intervals import wilson
-from calibench.types import Evaluation, FloatArray, Interval
-
-LEVEL = 0.95
+from calibench.score.shares import share
+from calibench.types import Evaluation, FloatArray
 
 
 def choose_threshold(evaluation: Evaluation) -> float:
@@ -65,9 +63,9 @@ def joint_fields(chosen_on: Evaluation, split: str, scored: Evaluation) -> dict[
         "split": split,
         "examples": len(chosen_on),
         "out_of_scope": int((chosen_on.labels < 0).sum()),
-        "accuracy": _share(correct),
-        "oos_recall": _share(correct[beyond]),
-        "in_scope_accuracy": _share(correct[~beyond]),
+        "accuracy": share(correct).as_dict(),
+        "oos_recall": share(correct[beyond]).as_dict(),
+        "in_scope_accuracy": share(correct[~beyond]).as_dict(),
     }
 
 
@@ -87,9 +85,3 @@ def _range(evaluation: Evaluation, confidence: FloatArray) -> tuple[float, float
     least, most = float(confidence.min()), float(confidence.max())
     gap = (most - least) / len(confidence) or 1.0
     return least - gap, most + gap
-
-
-def _share(correct: Any) -> dict[str, Any]:
-    if not len(correct):
-        return Interval(None, None, None, "no such example was scored").as_dict()
-    return Interval(float(correct.mean()), *wilson(float(correct.sum()), len(correct), LEVEL)).as_dict()

@@ -192,7 +192,7 @@ def calibrated(
         RefusedError: the step does not apply.
         CalibenchError: it could not be fitted.
     """
-    fit = _cross_fitted if measured.setting.calibration is None else _fitted_apart
+    fit = _cross_fitted if measured.setting.calibration is None else _fitted_on_split
     probs, fitted = fit(measured, step, source, raw)
     notes = (*raw.notes, _note(step, fitted.fields, measured.setting))
     return replace(raw, probs=probs, samples=None, standard_error=None, sets=None, notes=notes), fitted
@@ -216,7 +216,7 @@ def _cross_fitted(
     return found.probs, FittedStep(fields, found.calibrators, raw.probs, found.fold)
 
 
-def _fitted_apart(
+def _fitted_on_split(
     measured: Measured, step: str, source: MeasuredCell, raw: Predictive
 ) -> tuple[FloatArray, FittedStep]:
     split = measured.setting.calibration

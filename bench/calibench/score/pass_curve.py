@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from calibench.errors import UsageError
 from calibench.stats.bootstrap import bootstrap_interval
-from calibench.stats.intervals import quantiles
+from calibench.stats.intervals import LEVEL, quantiles
 from calibench.stats.resampling import blocks
 from calibench.types import Evaluation, FloatArray, IntArray, Interval, Metric
 
@@ -55,7 +55,7 @@ def pass_curve(
     *,
     resamples: int = 1000,
     orders: int = 200,
-    level: float = 0.95,
+    level: float = LEVEL,
     seed: int,
     posterior: FloatArray | None = None,
 ) -> tuple[PassPoint, ...]:

@@ -32,7 +32,7 @@ from calibench.score.quality import (
     probs_at,
     shift_values,
 )
-from calibench.score.step_time import SharedTime
+from calibench.score.step_time import SteppedEntries
 from calibench.score.yardstick import error_fields
 from calibench.store import records
 from calibench.store.journal import Entries
@@ -53,7 +53,7 @@ def make_records(measured: Measured, folder: Path, progress: Progress) -> list[R
     )
     captured = environment.capture()
     outcomes = [with_sets(measured, outcome) for outcome in outcomes_of(measured)]
-    timings = SharedTime(measured, outcomes)
+    timings = SteppedEntries(measured, outcomes)
     found: list[Record] = []
     progress.stage("Scoring", len(outcomes))
     for outcome in outcomes:

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from calibench.posthoc.conformal import FittedSets, Thresholds, order_statistic
-from calibench.stats.intervals import skew_corrected, wilson
+from calibench.score.shares import NOTHING_SCORED, share
+from calibench.stats.intervals import LEVEL, quantiles, skew_corrected
 from calibench.types import BoolArray, FloatArray, IntArray, Interval
 
-LEVEL = 0.95
 DRAWS = 2000
 
 
@@ -35,7 +35,7 @@ def set_values(
     covered = known[np.arange(len(scored)), scored]
     rng = np.random.default_rng(seed)
     return {
-        "coverage": _share(covered),
+        "coverage": share(covered).as_dict(),
         "expected": _expected(fitted, scored, inside),
         "chance": _chance(fitted, scored, rng),
         **_sizes(known),
@@ -44,23 +44,20 @@ def set_values(
     }
 
 
-def _share(found: BoolArray) -> dict[str, Any]:
-    if not len(found):
-        return Interval(None, None, None, "no such example was scored").as_dict()
-    low, high = wilson(float(found.sum()), len(found), LEVEL)
-    return Interval(float(found.mean()), max(0.0, low), min(1.0, high)).as_dict()
-
-
 def _sizes(sets: BoolArray) -> dict[str, Any]:
     size = sets.sum(axis=1).astype(np.float64)
-    mean = Interval(None, None, None, "no such example was scored")
+    mean = Interval(None, None, None, NOTHING_SCORED)
     if len(size) == 1:
         mean = Interval(float(size[0]), None, None, "one example has no spread")
     elif len(size):
         sums = np.array([size.sum(), (size**2).sum(), (size**3).sum()])
         low, high = skew_corrected(sums, len(size), LEVEL)
         mean = Interval(float(size.mean()), max(0.0, low), min(float(sets.shape[1]), high))
-    return {"mean_size": mean.as_dict(), "singletons": _share(size == 1), "empty": _share(size == 0)}
+    return {
+        "mean_size": mean.as_dict(),
+        "singletons": share(size == 1).as_dict(),
+        "empty": share(size == 0).as_dict(),
+    }
 
 
 def _expected(fitted: FittedSets, scored: IntArray, inside: BoolArray) -> float | None:
@@ -88,7 +85,7 @@ def _chance(fitted: FittedSets, scored: IntArray, rng: np.random.Generator) -> d
         )
         return {"low": None, "high": None, "reason": reason}
     if not len(scored):
-        return {"low": None, "high": None, "reason": "no such example was scored"}
+        return {"low": None, "high": None, "reason": NOTHING_SCORED}
     (item,) = fitted.thresholds
     level, found = fitted.recipe.level, np.bincount(scored, minlength=len(item.values))
     covered = rng.binomial(
@@ -96,8 +93,8 @@ def _chance(fitted: FittedSets, scored: IntArray, rng: np.random.Generator) -> d
     )
     for label in np.flatnonzero(item.own & (found > 0)):
         covered = covered + rng.binomial(found[label], _luck(int(item.counts[label]), level, rng))
-    low, high = np.quantile(covered / len(scored), [0.5 - LEVEL / 2.0, 0.5 + LEVEL / 2.0])
-    return {"low": float(low), "high": float(high), "reason": None}
+    low, high = quantiles(covered / len(scored), LEVEL)
+    return {"low": low, "high": high, "reason": None}
 
 
 def _luck(n: int, level: float, rng: np.random.Generator) -> FloatArray:
@@ -119,10 +116,10 @@ def _worst_class(
     shares = np.bincount(index, weights=covered) / counts
     worst = int(shares.argmin())
     lowest = (rng.binomial(counts, level, (DRAWS, len(counts))) / counts).min(axis=1)
-    low, high = np.quantile(lowest, [0.5 - LEVEL / 2.0, 0.5 + LEVEL / 2.0])
+    low, high = quantiles(lowest, LEVEL)
     return {
         "value": float(shares[worst]),
         "label": str(names[classes[worst]]),
         "examples": int(counts[worst]),
-        "chance": {"value": float(lowest.mean()), "low": float(low), "high": float(high)},
+        "chance": {"value": float(lowest.mean()), "low": low, "high": high},
     }

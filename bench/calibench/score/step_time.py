@@ -15,7 +15,7 @@ from calibench.score.prediction_sets import OWN, seconds_of
 from calibench.types import IntArray
 
 
-class SharedTime:
+class SteppedEntries:
     """`Entries`: those of a journal with the time of post-hoc steps and of a method's sets added.
 
     A row with a post-hoc step has the times of the method alone, plus those of sending each block, and each

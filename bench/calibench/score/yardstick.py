@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from calibench.types import FloatArray, IntArray
+from calibench.stats.intervals import LEVEL
+from calibench.types import FloatArray, IntArray, Interval
 
 GROUPS = 10
 
@@ -50,46 +51,43 @@ def error_fields(replicates: FloatArray, references: FloatArray, passes: IntArra
     squares = ((a - first) * (a - second)).mean(axis=1)
     return {
         "replicates": len(a),
-        "mse": mean_with_interval(squares) | {"by_replicate": [float(value) for value in squares]},
-        "bias_squared": _bias_squared(a, first, second),
+        "mse": _mean(squares).as_dict() | {"by_replicate": [float(value) for value in squares]},
+        "bias_squared": _bias_squared(a, first, second).as_dict(),
         "passes": [float(value) for value in passes.mean(axis=1)],
         "groups": _by_passes(a, first, second, passes),
     }
 
 
-def mean_with_interval(values: FloatArray, level: float = 0.95) -> dict[str, float | str | None]:
-    """A mean with Student's interval; without two values there is none."""
-    mean = float(values.mean())
-    if len(values) < 2:
-        return {"value": mean, "low": None, "high": None, "reason": "one replicate has no interval"}
-    half = float(stats.t.ppf((1 + level) / 2, len(values) - 1)) * float(values.std(ddof=1))
-    half /= math.sqrt(len(values))
-    return {"value": mean, "low": mean - half, "high": mean + half, "reason": None}
+def _mean(values: FloatArray) -> Interval:
+    mean, count = float(values.mean()), len(values)
+    if count < 2:
+        return Interval(mean, None, None, "one replicate has no interval")
+    return _student(mean, float(values.std(ddof=1)) / math.sqrt(count), count)
 
 
-def _bias_squared(a: FloatArray, first: FloatArray, second: FloatArray) -> dict[str, float | str | None]:
+def _student(value: float, standard_error: float, count: int) -> Interval:
+    """Student's interval over so many replicates."""
+    half = float(stats.t.ppf(0.5 + LEVEL / 2.0, count - 1)) * standard_error
+    return Interval(value, value - half, value + half)
+
+
+def _bias_squared(a: FloatArray, first: FloatArray, second: FloatArray) -> Interval:
     """The mean over examples of the squared bias; an estimate of something small may be negative.
 
     The interval is the jackknife's over replicates.
     """
     count = len(a)
     if count < 2:
-        return {
-            "value": None,
-            "low": None,
-            "high": None,
-            "reason": "one replicate cannot tell bias from noise",
-        }
+        return Interval(None, None, None, "one replicate cannot tell bias from noise")
     left, right = a - first, a - second
     value = _pairs(left, right)
     if count == 2:
-        return {"value": value, "low": None, "high": None, "reason": "two replicates have no interval"}
+        return Interval(value, None, None, "two replicates have no interval")
     without = np.array(
         [_pairs(np.delete(left, i, axis=0), np.delete(right, i, axis=0)) for i in range(count)]
     )
     spread = math.sqrt((count - 1) / count * float(((without - without.mean()) ** 2).sum()))
-    half = float(stats.t.ppf(0.975, count - 1)) * spread
-    return {"value": value, "low": value - half, "high": value + half, "reason": None}
+    return _student(value, spread, count)
 
 
 def _pairs(left: FloatArray, right: FloatArray) -> float:

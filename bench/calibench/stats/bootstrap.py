@@ -10,13 +10,13 @@ from functools import partial
 
 import numpy as np
 
-from calibench.stats.intervals import quantiles
+from calibench.stats.intervals import LEVEL, quantiles
 from calibench.stats.resampling import EXACT_EXAMPLES, resampled_together, self_drawn_values
 from calibench.types import Evaluation, FloatArray, Interval, Metric, Moments
 
 
 def bootstrap_interval(
-    metric: Metric, evaluation: Evaluation, *, resamples: int = 1000, level: float = 0.95, seed: int
+    metric: Metric, evaluation: Evaluation, *, resamples: int = 1000, level: float = LEVEL, seed: int
 ) -> Interval:
     """`bootstrap_intervals` of one metric."""
     (interval,) = bootstrap_intervals([metric], evaluation, resamples=resamples, level=level, seed=seed)
@@ -28,7 +28,7 @@ def bootstrap_intervals(
     evaluation: Evaluation,
     *,
     resamples: int = 1000,
-    level: float = 0.95,
+    level: float = LEVEL,
     seed: int,
 ) -> list[Interval]:
     """The metrics, each with an interval for its value over the distribution that the examples come from.
@@ -119,4 +119,4 @@ def noise_floor(metric: Metric, probs: FloatArray, *, draws: int = 1000, seed: i
     values = self_drawn_values(metric, probs, draws, np.random.default_rng(seed))
     if not np.isfinite(values).all():
         return Interval(None, None, None, f"{metric.name} is undefined for some of the drawn labels")
-    return Interval(float(values.mean()), *quantiles(values, 0.95))
+    return Interval(float(values.mean()), *quantiles(values, LEVEL))

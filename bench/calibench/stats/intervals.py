@@ -10,13 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, overload
 
 import numpy as np
 from scipy import optimize, special
 
-from calibench.types import FloatArray
+from calibench.types import FloatArray, IntArray
 
 Ends = tuple[float, float]
+
+#: Of every interval in records and reports; one minus it is the error rate of a family of tests.
+LEVEL = 0.95
 
 #: Halvings of the bracket in `inverted_norm`: ends are exact to 1e-6 of the observed value.
 HALVINGS = 20
@@ -33,13 +37,20 @@ def quantiles(samples: FloatArray, level: float) -> Ends:
     return float(low), float(high)
 
 
-def wilson(successes: float, n: int, level: float) -> Ends:
-    """For a share of successes: the score interval of Wilson (1927)."""
+@overload
+def wilson(successes: float, n: int, level: float) -> Ends: ...
+@overload
+def wilson(successes: FloatArray, n: IntArray, level: float) -> tuple[FloatArray, FloatArray]: ...
+def wilson(successes: Any, n: Any, level: float) -> tuple[Any, Any]:
+    """For a share of successes: the score interval of Wilson (1927), of one share or of arrays of one shape.
+
+    The ends hold the share and lie within 0 and 1: at no and only successes, rounding would leave either.
+    """
     z = two_sided(level)
     share = successes / n
     centre = (share + z * z / (2.0 * n)) / (1.0 + z * z / n)
     half = z / (1.0 + z * z / n) * np.sqrt(share * (1.0 - share) / n + (z / (2.0 * n)) ** 2)
-    return float(centre - half), float(centre + half)
+    return np.clip(centre - half, 0.0, share), np.clip(centre + half, share, 1.0)
 
 
 def paired_shares(gained: int, lost: int, n: int, level: float) -> Ends:

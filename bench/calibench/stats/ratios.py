@@ -9,10 +9,11 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from calibench.errors import UsageError
+from calibench.stats.intervals import LEVEL
 from calibench.types import FloatArray, Interval
 
 
-def ratio_interval(numerators: ArrayLike, denominators: ArrayLike, *, level: float = 0.95) -> Interval:
+def ratio_interval(numerators: ArrayLike, denominators: ArrayLike, *, level: float = LEVEL) -> Interval:
     """Ratio of totals over paired blocks, with a Student-t interval on the linearised residuals.
 
     With R = sum a / sum b over m blocks, the residuals (a - R b) / mean(b) have the variance of the ratio
@@ -31,7 +32,7 @@ def ratio_interval(numerators: ArrayLike, denominators: ArrayLike, *, level: flo
     return Interval(ratio, ratio - float(half), ratio + float(half))
 
 
-def percentile_interval(samples: ArrayLike, q: float, *, level: float = 0.95) -> Interval:
+def percentile_interval(samples: ArrayLike, q: float, *, level: float = LEVEL) -> Interval:
     """The q-th percentile (0 < q < 100) of independent samples, with distribution-free bounds.
 
     The bounds are order statistics X_(l) and X_(u): of n samples, a binomial(n, q / 100) number lies below
@@ -51,7 +52,9 @@ def percentile_interval(samples: ArrayLike, q: float, *, level: float = 0.95) ->
     return Interval(value, float(ordered[lower - 1]), float(ordered[upper - 1]))
 
 
-def median_ratio_interval(numerators: ArrayLike, denominators: ArrayLike, *, level: float = 0.95) -> Interval:
+def median_ratio_interval(
+    numerators: ArrayLike, denominators: ArrayLike, *, level: float = LEVEL
+) -> Interval:
     """Median of paired ratios, with the order-statistic interval of `percentile_interval`."""
     above, below = _paired(numerators, denominators)
     return percentile_interval(above / below, 50.0, level=level)

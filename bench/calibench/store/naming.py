@@ -1,4 +1,4 @@
-"""What tells cells of one method apart, in words that fit into a table."""
+"""What a row is called, everywhere: its method, what tells it from its namesakes, and its post-hoc step."""
 
 from __future__ import annotations
 
@@ -10,6 +10,21 @@ from calibench.store.records import Record
 
 #: Parameters that say nothing more once the number of members is named.
 _CHOOSE_MEMBERS = {"members", "size", "last"}
+
+
+def label(record: Record, among: Sequence[Record]) -> str:
+    """`mc-dropout (passes=20, seed 1) + temperature`: what stands in brackets only where it tells rows apart.
+
+    Args:
+        among: the records that it is to be told from, this one among them. Its namesakes are those of its
+            method, with post-hoc steps or without, so that a method is called alike in all its rows.
+    """
+    method = record["method"]
+    telling = telling_parameters(record, [one for one in among if one["method"]["name"] == method["name"]])
+    if len({one.get("seed") for one in among}) > 1:
+        telling.append(f"seed {record.get('seed')}")
+    name = f"{method['name']} ({', '.join(telling)})" if telling else str(method["name"])
+    return f"{name} + {method['posthoc']}" if method.get("posthoc") else name
 
 
 def telling_parameters(record: Record, namesakes: Sequence[Record]) -> list[str]:

@@ -43,8 +43,8 @@ class Cell:
     @property
     def label(self) -> str:
         """How messages and progress name the cell."""
-        name = self.name if self.posthoc is None else f"{self.name} + {self.posthoc}"
-        return name if self.seed == 0 else f"{name} (seed {self.seed})"
+        name = self.name if self.seed == 0 else f"{self.name} (seed {self.seed})"
+        return name if self.posthoc is None else f"{name} + {self.posthoc}"
 
     @property
     def step(self) -> str | None:

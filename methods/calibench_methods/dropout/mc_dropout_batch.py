@@ -8,15 +8,10 @@ T * B rows, each with masks of its own, so that every pass has the law that it h
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from torch import Tensor
-
 from calibench.method import Method
 from calibench.models.checkpoint import Checkpoint
-from calibench.models.passes import at_least, predict_passes
-from calibench.models.plan import longest
-from calibench.types import Batch, Plan, Predictive
+from calibench.models.passes import at_least
+from calibench.types import Plan, Predictive
 from calibench_methods.sampling.copies import Copies
 
 #: Passes that one draw of masks serves.
@@ -68,11 +63,4 @@ class McDropoutBatch(Method):
         self.modules = (self._copies.module,)
 
     def predict(self, plan: Plan, *, seed: int) -> Predictive:
-        def logits(batch: Batch) -> Tensor:
-            rows = plan.rows[batch.index]
-            return self._copies.logits(batch.inputs, rows, range(self.passes), seed=seed)
-
-        batch = longest(plan)
-        self._copies.measure(batch.inputs, plan.rows[batch.index])
-        predictive = predict_passes(plan, logits, keep_samples=self._keep_samples)
-        return replace(predictive, notes=self._copies.notes())
+        return self._copies.predict(plan, self.passes, seed=seed, keep_samples=self._keep_samples)

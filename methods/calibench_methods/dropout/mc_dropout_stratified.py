@@ -12,15 +12,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from torch import Tensor
 
 from calibench.errors import UsageError
 from calibench.method import Method
 from calibench.models.checkpoint import Checkpoint
-from calibench.models.passes import at_least, predict_passes
+from calibench.models.passes import at_least
 from calibench.models.passes import standard_error as error_of_mean
-from calibench.models.plan import longest
-from calibench.types import Batch, FloatArray, Plan, Predictive
+from calibench.types import FloatArray, Plan, Predictive
 from calibench_methods.sampling.copies import Copies
 
 STANDARD_ERRORS = ("passes", "strata")
@@ -95,20 +93,14 @@ class McDropoutStratified(Method):
         self.modules = (self._copies.module,)
 
     def predict(self, plan: Plan, *, seed: int) -> Predictive:
-        def logits(batch: Batch) -> Tensor:
-            rows = plan.rows[batch.index]
-            return self._copies.logits(batch.inputs, rows, range(self.passes), seed=seed)
-
-        batch = longest(plan)
-        self._copies.measure(batch.inputs, plan.rows[batch.index])
         kept = self._keep_samples or self._between
-        predictive = predict_passes(plan, logits, keep_samples=kept)
+        predictive = self._copies.predict(plan, self.passes, seed=seed, keep_samples=kept)
         if self._between and predictive.samples is not None:
             error = self._error_between(predictive.samples.astype(np.float64))
             predictive = replace(predictive, standard_error=error)
         if not self._keep_samples:
             predictive = replace(predictive, samples=None)
-        return replace(predictive, notes=(*self._copies.notes(), self._basis()))
+        return replace(predictive, notes=(*predictive.notes, self._basis()))
 
     def _error_between(self, samples: FloatArray) -> FloatArray | None:
         """Standard error of the predicted class's probability, from samples [T, N, C]."""

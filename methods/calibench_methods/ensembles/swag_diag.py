@@ -25,11 +25,10 @@ from calibench.seeds import derived_seed
 from calibench.types import Batch, Plan, Predictive
 from calibench_methods.ensembles.members import Network, load_network, mean_of_models
 from calibench_methods.ensembles.trajectory import checkpoints_in
-from calibench_methods.sampling.footprint import free_bytes
+from calibench_methods.sampling.footprint import MIB, free_bytes
 
 #: Of what is free, how much all weights together may take.
 SHARE_OF_DEVICE, SHARE_OF_HOST = 0.8, 0.5
-MIB = 2**20
 
 
 class SwagDiag(Method):

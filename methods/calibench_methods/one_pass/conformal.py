@@ -68,8 +68,7 @@ class Conformal(Method):
         self.passes = self._over.passes
         self.coverage = self._over.coverage
         self.encoder = self._over.encoder
-        # A class attribute of every other method: here it is that of the method below.
-        vars(self)["tokenises"] = self._over.tokenises
+        self.tokenises = self._over.tokenises
 
     def predict(self, plan: Plan, *, seed: int) -> Predictive:
         # The sets are of all passes together: what fewer would do is a matter of the method below.

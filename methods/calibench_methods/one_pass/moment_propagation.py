@@ -29,12 +29,11 @@ from calibench.models.passes import at_least, checked_softmax
 from calibench.models.plan import longest, map_batches
 from calibench.types import Batch, FloatArray, IntArray, Plan, Predictive
 from calibench_methods.sampling.first_token import keep_first_token
-from calibench_methods.sampling.footprint import peak_bytes
+from calibench_methods.sampling.footprint import MIB, peak_bytes
 from calibench_methods.sampling.keyed_dropout import Intercept
 from calibench_methods.sampling.live import LiveDropout
 from calibench_methods.sampling.sites import measure_coverage, require_sites, sites_without_batch_axis
 
-MIB = 2**20
 NODES = 64
 
 

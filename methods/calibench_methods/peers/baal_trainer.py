@@ -8,26 +8,22 @@ one process. A peer, to be compared with: the masks have the law of `mc-dropout-
 
 from __future__ import annotations
 
-import copy
 import tempfile
-from dataclasses import replace
 from importlib.util import find_spec
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 from transformers import DataCollatorWithPadding, PreTrainedModel, TrainingArguments
 
 from calibench.errors import RefusedError
 from calibench.hub import quiet
-from calibench.method import Method
-from calibench.models.checkpoint import Checkpoint, dtype_notes
-from calibench.models.passes import at_least
+from calibench.models.checkpoint import Checkpoint
 from calibench.types import Plan, Predictive
 from calibench_methods.peers.mc_dropout_baal import baal_coverage, load_patch_module
-from calibench_methods.peers.own_batches import EncodedTexts, check_order, predictive_of, silent
+from calibench_methods.peers.own_batches import EncodedTexts, Peer, by_pass, predictive_of, silent
 from calibench_methods.sampling.live import seeded
 
 
-class BaalTrainer(Method):
+class BaalTrainer(Peer):
     """`predict_on_dataset(dataset, iterations=T)`, with a data set that tokenises once.
 
     Args:
@@ -44,8 +40,6 @@ class BaalTrainer(Method):
         CalibenchError: BaaL is not installed.
     """
 
-    tokenises: ClassVar[bool] = True
-
     def __init__(
         self,
         checkpoint: Checkpoint,
@@ -56,13 +50,8 @@ class BaalTrainer(Method):
         order: str = "dataset",
         dtype: str = "same",
     ) -> None:
-        super().__init__(checkpoint)
-        self.passes = at_least(1, "passes", passes)
-        self._batch_size = at_least(1, "batch_size", batch_size)
-        self._order = check_order(order)
-        self._device = checkpoint.device
+        super().__init__(checkpoint, passes=passes, batch_size=batch_size, order=order, dtype=dtype)
         self._replicate = replicate
-        self._tokenizer = copy.deepcopy(checkpoint.tokenizer)
         if find_spec("accelerate") is None:
             raise RefusedError(
                 "The Trainer of transformers needs accelerate, which is not installed; run: "
@@ -70,7 +59,6 @@ class BaalTrainer(Method):
             )
         patch_module = load_patch_module()
         self.coverage = baal_coverage(checkpoint)
-        self._notes = dtype_notes(checkpoint, dtype)
         self._model = patch_module(checkpoint.twin(dtype))
         self._model.register_forward_hook(_in_float32)
         self.modules = (self._model,)
@@ -78,7 +66,8 @@ class BaalTrainer(Method):
     def predict(self, plan: Plan, *, seed: int) -> Predictive:
         from baal.transformers_trainer_wrapper import BaalTransformersTrainer
 
-        texts = EncodedTexts(plan, self._tokenizer, self._order)
+        order = self._positions(plan)
+        texts = EncodedTexts(plan, self._tokenizer, order)
         # A trainer wants a folder, though it writes nothing to it while it predicts.
         with (
             tempfile.TemporaryDirectory() as folder,
@@ -101,7 +90,7 @@ class BaalTrainer(Method):
                 replicate_in_memory=self._replicate,
             )
             logits = trainer.predict_on_dataset(texts, iterations=self.passes)
-        return replace(predictive_of(logits, plan, texts.order), notes=self._notes)
+        return predictive_of(by_pass(logits), plan, order, self._notes)
 
 
 def _in_float32(_: Any, __: Any, output: Any) -> Any:

@@ -8,22 +8,18 @@ one process. A peer, to be compared with: the masks have the law of `mc-dropout-
 
 from __future__ import annotations
 
-import copy
-from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any
 
 from transformers import DataCollatorWithPadding
 
-from calibench.method import Method
-from calibench.models.checkpoint import Checkpoint, dtype_notes
-from calibench.models.passes import at_least
+from calibench.models.checkpoint import Checkpoint
 from calibench.types import Plan, Predictive
 from calibench_methods.peers.mc_dropout_baal import baal_coverage, load_patch_module
-from calibench_methods.peers.own_batches import EncodedTexts, LogitsOf, check_order, predictive_of, silent
+from calibench_methods.peers.own_batches import EncodedTexts, LogitsOf, Peer, by_pass, predictive_of, silent
 from calibench_methods.sampling.live import seeded
 
 
-class BaalWrapper(Method):
+class BaalWrapper(Peer):
     """`predict_on_dataset(dataset, iterations=T)`, with a data set that tokenises once.
 
     BaaL passes its model one argument, so that a module which unpacks a dict stands between. Padding is to
@@ -43,8 +39,6 @@ class BaalWrapper(Method):
         CalibenchError: BaaL is not installed.
     """
 
-    tokenises: ClassVar[bool] = True
-
     def __init__(
         self,
         checkpoint: Checkpoint,
@@ -55,14 +49,9 @@ class BaalWrapper(Method):
         order: str = "dataset",
         dtype: str = "same",
     ) -> None:
-        super().__init__(checkpoint)
-        self.passes = at_least(1, "passes", passes)
-        self._order = check_order(order)
-        self._device = checkpoint.device
-        self._tokenizer = copy.deepcopy(checkpoint.tokenizer)
+        super().__init__(checkpoint, passes=passes, batch_size=batch_size, order=order, dtype=dtype)
         patch_module = load_patch_module()
         self.coverage = baal_coverage(checkpoint)
-        self._notes = dtype_notes(checkpoint, dtype)
         from baal.modelwrapper import ModelWrapper, TrainingArgs
 
         pad = DataCollatorWithPadding(self._tokenizer)
@@ -74,8 +63,8 @@ class BaalWrapper(Method):
         self._wrapper: Any = ModelWrapper(
             model,
             TrainingArgs(
-                batch_size=at_least(1, "batch_size", batch_size),
-                use_cuda=checkpoint.device.type == "cuda",
+                batch_size=self._batch_size,
+                use_cuda=self._device.type == "cuda",
                 workers=0,
                 collate_fn=collate,
                 replicate_in_memory=replicate,
@@ -84,7 +73,8 @@ class BaalWrapper(Method):
         self.modules = (model,)
 
     def predict(self, plan: Plan, *, seed: int) -> Predictive:
-        texts = EncodedTexts(plan, self._tokenizer, self._order)
+        order = self._positions(plan)
+        texts = EncodedTexts(plan, self._tokenizer, order)
         with seeded(seed, self._device), silent():
             logits = self._wrapper.predict_on_dataset(texts, iterations=self.passes, verbose=False)
-        return replace(predictive_of(logits, plan, texts.order), notes=self._notes)
+        return predictive_of(by_pass(logits), plan, order, self._notes)

@@ -8,24 +8,22 @@ batch to its longest text. The masks have the law of `mc-dropout-baal`.
 
 from __future__ import annotations
 
-import copy
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedModel, pipeline
 
 from calibench.errors import CalibenchError, RefusedError
-from calibench.method import Method
-from calibench.models.checkpoint import Checkpoint, dtype_notes
-from calibench.models.passes import at_least, standard_error
+from calibench.models.checkpoint import Checkpoint
+from calibench.models.passes import standard_error
 from calibench.types import IntArray, Plan, Predictive, Text
 from calibench_methods.peers.mc_dropout_baal import baal_coverage, load_patch_module
-from calibench_methods.peers.own_batches import check_order, length_order
+from calibench_methods.peers.own_batches import Peer
 from calibench_methods.sampling.live import seeded
 
 
-class HfPipelineBaal(Method):
+class HfPipelineBaal(Peer):
     """T calls of `pipeline("text-classification", top_k=None)` whose model BaaL has patched.
 
     Args:
@@ -41,8 +39,6 @@ class HfPipelineBaal(Method):
         CalibenchError: BaaL is not installed.
     """
 
-    tokenises: ClassVar[bool] = True
-
     def __init__(
         self,
         checkpoint: Checkpoint,
@@ -52,12 +48,7 @@ class HfPipelineBaal(Method):
         order: str = "dataset",
         dtype: str = "same",
     ) -> None:
-        super().__init__(checkpoint)
-        self.passes = at_least(1, "passes", passes)
-        self._batch_size = at_least(1, "batch_size", batch_size)
-        self._order = check_order(order)
-        self._notes = dtype_notes(checkpoint, dtype)
-        self._device = checkpoint.device
+        super().__init__(checkpoint, passes=passes, batch_size=batch_size, order=order, dtype=dtype)
         self._column = {label: column for column, label in enumerate(checkpoint.labels)}
         if len(self._column) < len(checkpoint.labels):
             raise RefusedError(
@@ -69,8 +60,8 @@ class HfPipelineBaal(Method):
         classifier: Any = pipeline(
             "text-classification",
             model=cast(PreTrainedModel, checkpoint.twin(dtype)),
-            tokenizer=copy.deepcopy(checkpoint.tokenizer),
-            device=checkpoint.device,
+            tokenizer=self._tokenizer,
+            device=self._device,
             top_k=None,
             function_to_apply="softmax",
         )
@@ -79,7 +70,7 @@ class HfPipelineBaal(Method):
         self.modules = (classifier.model,)
 
     def predict(self, plan: Plan, *, seed: int) -> Predictive:
-        order = length_order(plan.texts) if self._order == "sorted" else np.arange(len(plan))
+        order = self._positions(plan)
         inputs = [_pipeline_input(plan.texts[position]) for position in order]
         options = _truncation(plan)
         samples = np.empty((self.passes, len(plan), len(self._column)), dtype=np.float32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -13,7 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from calibench.errors import UsageError
-from calibench.models.passes import checked_softmax, standard_error
+from calibench.method import Method
+from calibench.models.checkpoint import Checkpoint, dtype_notes
+from calibench.models.passes import at_least, checked_softmax, standard_error
 from calibench.types import IntArray, Plan, Predictive, Text
 
 ORDERS = ("dataset", "sorted")
@@ -37,16 +40,40 @@ def length_order(texts: Sequence[Text]) -> IntArray:
     return found
 
 
-class EncodedTexts(torch.utils.data.Dataset[Any]):
-    """Texts as a tokenizer encodes them, one dict of id lists each, in an order of choice.
+class Peer(Method):
+    """What every peer of this kind is asked for, and its own copy of the tokenizer.
 
-    Attributes:
+    Raises:
+        UsageError: a parameter is out of range.
+    """
+
+    tokenises = True
+
+    def __init__(
+        self, checkpoint: Checkpoint, *, passes: int, batch_size: int, order: str, dtype: str
+    ) -> None:
+        super().__init__(checkpoint)
+        self.passes = at_least(1, "passes", passes)
+        self._batch_size = at_least(1, "batch_size", batch_size)
+        self._order = check_order(order)
+        self._device = checkpoint.device
+        self._tokenizer = copy.deepcopy(checkpoint.tokenizer)
+        self._notes = dtype_notes(checkpoint, dtype)
+
+    def _positions(self, plan: Plan) -> IntArray:
+        """Positions in the plan, int64 [N], in the order in which the texts are handed over."""
+        return length_order(plan.texts) if self._order == "sorted" else np.arange(len(plan))
+
+
+class EncodedTexts(torch.utils.data.Dataset[Any]):
+    """Texts as a tokenizer encodes them, one dict of id lists each.
+
+    Args:
         order: int64 [N], the position of each item in the plan.
     """
 
-    def __init__(self, plan: Plan, tokenizer: Any, order: str) -> None:
-        self.order = length_order(plan.texts) if order == "sorted" else np.arange(len(plan))
-        chosen = [plan.texts[position] for position in self.order]
+    def __init__(self, plan: Plan, tokenizer: Any, order: IntArray) -> None:
+        chosen = [plan.texts[position] for position in order]
         sides = [chosen] if isinstance(chosen[0], str) else [list(side) for side in zip(*chosen, strict=True)]
         # Cut where the plan cut: by default nothing is cut and long texts fail.
         longest = max(map(len, plan.token_ids))
@@ -62,9 +89,9 @@ class EncodedTexts(torch.utils.data.Dataset[Any]):
         return self._items[index]
 
 
-def predictive_of(logits: NDArray[Any], plan: Plan, order: IntArray) -> Predictive:
-    """From logits in BaaL's axes, [N, C, T], in another order than the plan's."""
-    samples = checked_softmax(torch.from_numpy(np.moveaxis(logits, 2, 0)), plan.rows[order])
+def predictive_of(logits: Tensor, plan: Plan, order: IntArray, notes: tuple[str, ...]) -> Predictive:
+    """From logits [T, N, C] of texts whose positions in the plan are `order`, int64 [N]."""
+    samples = checked_softmax(logits, plan.rows[order])
     placed = np.empty_like(samples)
     placed[:, order] = samples
     mean = placed.mean(axis=0)
@@ -73,7 +100,13 @@ def predictive_of(logits: NDArray[Any], plan: Plan, order: IntArray) -> Predicti
         passes=np.full(len(plan), len(placed), dtype=np.int64),
         samples=placed.astype(np.float32),
         standard_error=standard_error(mean, placed.var(axis=0), len(placed)),
+        notes=notes,
     )
+
+
+def by_pass(logits: NDArray[Any]) -> Tensor:
+    """BaaL's logits [N, C, T] as [T, N, C]."""
+    return torch.from_numpy(np.moveaxis(logits, 2, 0))
 
 
 class LogitsOf(torch.nn.Module):

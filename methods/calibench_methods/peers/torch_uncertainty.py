@@ -9,26 +9,22 @@ so that attention dropout which a model computes as a function stays off, as in 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import DataCollatorWithPadding
 
 from calibench.errors import RefusedError
-from calibench.method import Method
-from calibench.models.checkpoint import Checkpoint, dtype_notes, example_inputs
-from calibench.models.passes import at_least, checked_softmax, standard_error
+from calibench.models.checkpoint import Checkpoint, example_inputs
 from calibench.types import Plan, Predictive
-from calibench_methods.peers.own_batches import EncodedTexts, LogitsOf, check_order
+from calibench_methods.peers.own_batches import EncodedTexts, LogitsOf, Peer, predictive_of
 from calibench_methods.sampling.live import seeded
 from calibench_methods.sampling.sites import measure_coverage, require_sites
 
 
-class TorchUncertainty(Method):
+class TorchUncertainty(Peer):
     """`mc_dropout(model, num_estimators=T)` in eval mode, over a data set that is tokenised once.
 
     The wrapper repeats one tensor, so that a module which takes a stack of inputs apart stands between.
@@ -48,8 +44,6 @@ class TorchUncertainty(Method):
             missing or cannot be imported.
     """
 
-    tokenises: ClassVar[bool] = True
-
     def __init__(
         self,
         checkpoint: Checkpoint,
@@ -60,12 +54,7 @@ class TorchUncertainty(Method):
         order: str = "dataset",
         dtype: str = "same",
     ) -> None:
-        super().__init__(checkpoint)
-        self.passes = at_least(1, "passes", passes)
-        self._batch_size = at_least(1, "batch_size", batch_size)
-        self._order = check_order(order)
-        self._device = checkpoint.device
-        self._tokenizer = copy.deepcopy(checkpoint.tokenizer)
+        super().__init__(checkpoint, passes=passes, batch_size=batch_size, order=order, dtype=dtype)
         inputs = example_inputs(checkpoint)
         sites = require_sites(checkpoint, inputs)
         mc_dropout = _load_mc_dropout()
@@ -78,11 +67,11 @@ class TorchUncertainty(Method):
             raise RefusedError(f"torch-uncertainty refuses {checkpoint.name}: {error}") from error
         self.coverage = measure_coverage(twin, sites, inputs)
         self._names = tuple(inputs)
-        self._notes = dtype_notes(checkpoint, dtype)
         self.modules = (self._wrapper,)
 
     def predict(self, plan: Plan, *, seed: int) -> Predictive:
-        texts = EncodedTexts(plan, self._tokenizer, self._order)
+        order = self._positions(plan)
+        texts = EncodedTexts(plan, self._tokenizer, order)
         pad = DataCollatorWithPadding(self._tokenizer)
 
         def collate(items: list[dict[str, list[int]]]) -> Tensor:
@@ -94,17 +83,7 @@ class TorchUncertainty(Method):
             logits = [
                 self._wrapper(batch.to(self._device)).view(self.passes, len(batch), -1) for batch in loader
             ]
-        samples = checked_softmax(torch.cat(logits, dim=1), plan.rows[texts.order])
-        placed = np.empty_like(samples)
-        placed[:, texts.order] = samples
-        mean = placed.mean(axis=0)
-        return Predictive(
-            probs=mean / mean.sum(axis=1, keepdims=True),
-            passes=np.full(len(plan), self.passes, dtype=np.int64),
-            samples=placed.astype(np.float32),
-            standard_error=standard_error(mean, placed.var(axis=0), self.passes),
-            notes=self._notes,
-        )
+        return predictive_of(torch.cat(logits, dim=1), plan, order, self._notes)
 
 
 class _Unstacked(LogitsOf):

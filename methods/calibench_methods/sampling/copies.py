@@ -5,20 +5,21 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from calibench.errors import CalibenchError, UsageError
 from calibench.models.checkpoint import Checkpoint, example_inputs
-from calibench.models.passes import at_least
-from calibench.types import IntArray
+from calibench.models.passes import at_least, predict_passes
+from calibench.models.plan import longest
+from calibench.types import Batch, IntArray, Plan, Predictive
 from calibench_methods.sampling.first_token import keep_first_token, last_attention
-from calibench_methods.sampling.footprint import free_bytes, peak_bytes
+from calibench_methods.sampling.footprint import MIB, free_bytes, peak_bytes
 from calibench_methods.sampling.keyed_dropout import KeyedDropout
 from calibench_methods.sampling.sites import require_sites
 
-MIB = 2**20
 # On a host, other processes share what is free, and running out of it is a kill.
 SHARE_OF_DEVICE, SHARE_OF_HOST = 0.8, 0.25
 # What kernels allocate for themselves is not seen on a host: 9% of the peak in DistilBERT's sdpa attention.
@@ -83,6 +84,21 @@ class Copies:
         self._bytes_per_position = math.nan
         self._most_positions: float = MOST_POSITIONS.get(self._device.type, math.inf)
         self._shortages: list[str] = []
+
+    def predict(self, plan: Plan, passes: int, *, seed: int, keep_samples: bool) -> Predictive:
+        """The mean of so many passes over every text of a plan, with `notes`.
+
+        Raises:
+            UsageError: one text alone takes more than the stated budget.
+            CalibenchError: the device's memory does not suffice for one text.
+        """
+
+        def logits(batch: Batch) -> Tensor:
+            return self.logits(batch.inputs, plan.rows[batch.index], range(passes), seed=seed)
+
+        batch = longest(plan)
+        self.measure(batch.inputs, plan.rows[batch.index])
+        return replace(predict_passes(plan, logits, keep_samples=keep_samples), notes=self.notes())
 
     def logits(self, inputs: Inputs, rows: IntArray, passes: range, *, seed: int) -> Tensor:
         """The logits of some passes over a batch.

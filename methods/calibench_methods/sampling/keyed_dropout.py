@@ -114,11 +114,11 @@ class KeyedDropout(nn.Module):
         with self._intercept:
             drawing = measure_coverage(self.model, sites, inputs)
         answered = set(self._draws)
-        beside = [s.name for s in drawing.sites if s.active or s.name not in answered]
-        if beside:
+        otherwise = [s.name for s in drawing.sites if s.active or s.name not in answered]
+        if otherwise:
             raise RefusedError(
-                f"Stratified masks reach F.dropout and attention dropout only, but {len(beside)} sites of "
-                f"{type(self.model).__name__} draw otherwise ({beside[0]}, ...); use mc-dropout."
+                f"Stratified masks reach F.dropout and attention dropout only, but {len(otherwise)} sites of "
+                f"{type(self.model).__name__} draw otherwise ({otherwise[0]}, ...); use mc-dropout."
             )
         return Coverage(tuple(DropoutSite(s.name, s.kind, s.p, active=True) for s in sites))
 

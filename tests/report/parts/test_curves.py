@@ -6,9 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from scipy.stats import binomtest
 
 import report_example as example
 from calibench.report import sections, write_report
@@ -71,15 +68,6 @@ def test_reliability_leaves_out_unscored_labels(tmp_path: Path) -> None:
         drawing = reliability.reliability_diagrams(only_section(records), tmp_path)
     assert drawing is not None
     assert sum(patch.get_height() for patch in drawing.figure.axes[1].patches) == 40
-
-
-@given(st.integers(1, 200).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
-def test_wilson_interval_is_scipys(case: tuple[int, int]) -> None:
-    """The binomial interval of a bin agrees with scipy's."""
-    successes, trials = case
-    low, high = reliability.wilson(np.array([successes]), np.array([trials]))
-    expected = binomtest(successes, trials).proportion_ci(method="wilson")
-    np.testing.assert_allclose([low[0], high[0]], expected, atol=1e-9)
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ def spread(wanted: FloatArray, heights: FloatArray, low: float, high: float) -> 
     return placed
 
 
-def beside(
+def place(
     axes: Axes,
     points: Sequence[tuple[float, float]],
     labels: Sequence[str],

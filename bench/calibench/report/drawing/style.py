@@ -143,8 +143,8 @@ def dashes(entry: Entry, among: Sequence[Entry] = ()) -> Any:
     if entry.variant:
         return (0, (4, 1.5))
     own = series(entry.family)
-    again = any(other.family < entry.family and series(other.family) == own for other in among)
-    return (0, (6, 1.5, 1, 1.5)) if again else "-"
+    repeated = any(other.family < entry.family and series(other.family) == own for other in among)
+    return (0, (6, 1.5, 1, 1.5)) if repeated else "-"
 
 
 def handle(entry: Entry, among: Sequence[Entry]) -> Line2D:

@@ -11,7 +11,7 @@ from typing import Any
 from rich.text import Text
 
 from calibench.compare.contrasts import Contrast, contrasts
-from calibench.compare.verdicts import FAMILY, UNDECIDED, family_of, paired
+from calibench.compare.verdicts import FAMILY, UNDECIDED, Pair, family_of
 from calibench.metrics.calibration import ECE
 from calibench.metrics.detection import OOS_AUROC
 from calibench.report.points import evaluation_of
@@ -57,9 +57,9 @@ def against(section: Section, folder: Path) -> Against | None:
         return None
     labels = stored[reference.order][1].label
     base = evaluation_of(*stored.pop(reference.order))
-    pairs = [paired(entry.label, base, evaluation_of(entry, found)) for entry, found in stored.values()]
+    pairs = [Pair(entry.label, base, evaluation_of(entry, found)) for entry, found in stored.values()]
     shown = (*family_of(labels), ECE)
-    rows = contrasts(pairs, labels, shown)
+    rows = contrasts(pairs, shown)
     entries = [entry for entry, _ in stored.values() for _ in shown]
     beyond = int((labels < 0).sum())
     return Against(reference, tuple(entries), tuple(rows), len(labels) - beyond, beyond)
@@ -148,7 +148,7 @@ def _monte_carlo(
         evaluation = Evaluation(predictions.probs[about], predictions.label[about])
         spread = sd_over_passes(contrast.metric, evaluation, predictions.standard_error[about])
     reason = f"needs {FEWEST_SEEDS} seeds: no standard error over passes" if spread is None else None
-    return {"value": spread, "low": None, "high": None, "reason": reason}
+    return Interval(spread, None, None, reason).as_dict()
 
 
 def _twin(record: Record) -> str:

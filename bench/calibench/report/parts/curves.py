@@ -125,11 +125,11 @@ def _passes_axis(axes: Axes, passes: Sequence[int], *, crowded: bool) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
-def _spread(passes: Sequence[int], apart: float) -> list[int]:
+def _spread(passes: Sequence[int], factor: float) -> list[int]:
     """The last number of passes, and those before it that leave room for their labels on a log axis."""
     kept = [passes[-1]]
     for count in reversed(passes[:-1]):
-        if kept[-1] >= apart * count:
+        if kept[-1] >= factor * count:
             kept.append(count)
     return kept
 

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from calibench.compare.equal_error import Ratio, measured, speedup
+from calibench.compare.equal_error import measured, speedup
 from calibench.report.drawing import style
 from calibench.report.drawing.drawing import Drawing
 from calibench.report.sections import Entry, Section
@@ -19,6 +19,7 @@ from calibench.report.writing.tables import ABSENT, Cell, Column, Table, build
 from calibench.report.writing.words import code
 from calibench.stats.ratios import median_ratio_interval
 from calibench.store.records import Record, dig
+from calibench.types import Interval
 
 Family = tuple[str, str]
 
@@ -155,7 +156,7 @@ def _time_ratio(record: Record, deterministic: Record | None) -> Mapping[str, An
     value = float(np.median(own[:both] / other[:both]))
     ratio = median_ratio_interval(own[:both], other[:both])
     # Too few replicates bound no median, but a ratio of one pair is still what was measured.
-    return {"value": value, "low": ratio.low, "high": ratio.high, "reason": None}
+    return Interval(value, ratio.low, ratio.high).as_dict()
 
 
 def _latency_ratio(record: Record, deterministic: Record | None) -> Mapping[str, Any] | None:
@@ -201,7 +202,7 @@ def matched_error_table(section: Section) -> Table | None:
     return build("Time at the matched error", rows, [Column("Own bias ↓", "As above.", _bias), *columns])
 
 
-def _reader(ratios: Mapping[str, Ratio | None]) -> Callable[[Record], Cell]:
+def _reader(ratios: Mapping[str, Interval | None]) -> Callable[[Record], Cell]:
     def read(record: Record) -> Cell:
         ratio = ratios.get(record["cell"])
         return Cell(ABSENT) if ratio is None else _ratio_cell(ratio.as_dict())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from calibench.compare.noninferiority import MARGIN, Bounds, nll_difference, sufficient
 from calibench.report.points import Estimate, Point
@@ -124,8 +124,11 @@ def _read(
 
 
 def _difference(difference: Bounds) -> Cell:
-    ends = {"value": difference.value, "low": difference.low, "high": difference.high}
-    return Cell(interval(ends, fraction, bound), difference.value, span=(difference.low, difference.high))
+    return Cell(
+        interval(asdict(difference), fraction, bound),
+        difference.value,
+        span=(difference.low, difference.high),
+    )
 
 
 def _reached(match: EqualQuality, estimate: Estimate, scale: float = 1.0) -> Cell:

@@ -87,7 +87,7 @@ def _panel(axes: Axes, found: Tradeoff, metric: str, at: Sequence[int]) -> None:
     axes.set_ylim(bottom=max(0.0, axes.get_ylim()[0]))
     named = [i for i in at if found.points[i].whole]
     start, end = axes.dataLim.x0, axes.dataLim.x1
-    labels.beside(
+    labels.place(
         axes,
         [(cost[i], value[i]) for i in named],
         [found.points[i].entry.label for i in named],

@@ -9,7 +9,6 @@ from calibench.compare.noninferiority import MARGIN, nll_difference
 from calibench.compare.recommendation import (
     ACCURACY_MARGIN,
     AFFORDABLE,
-    LEVEL,
     Candidate,
     Decision,
     Judged,
@@ -21,6 +20,7 @@ from calibench.report.points import Point
 from calibench.report.sections import Entry, Section
 from calibench.report.writing.numbers import bound, fraction, interval, significant
 from calibench.report.writing.words import code, join, names
+from calibench.stats.intervals import LEVEL
 from calibench.store.records import dig
 
 _NAMES = {

@@ -17,6 +17,7 @@ from calibench.report.drawing.drawing import Drawing
 from calibench.report.sections import Entry, Section
 from calibench.report.stored import has_predictions
 from calibench.report.writing.numbers import fraction, interval, tick
+from calibench.stats.intervals import LEVEL, wilson
 from calibench.store.predictions import load_predictions
 from calibench.store.records import dig
 
@@ -24,15 +25,6 @@ _PER_ROW = 4
 #: More panels than this are drawn smaller, and more of them beside each other.
 _MANY, _PER_ROW_OF_MANY = 8, 5
 _BINS = 10
-_Z95 = 1.959963984540054
-
-
-def wilson(successes: np.ndarray, trials: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The 95% score interval of a binomial proportion (Wilson 1927), float64, shapes as given; trials > 0."""
-    share, z2 = successes / trials, _Z95**2
-    centre = (share + z2 / (2 * trials)) / (1 + z2 / trials)
-    half = _Z95 / (1 + z2 / trials) * np.sqrt(share * (1 - share) / trials + z2 / (4 * trials**2))
-    return centre - half, centre + half
 
 
 def reliability_diagrams(section: Section, folder: Path) -> Drawing | None:
@@ -114,7 +106,7 @@ def _accuracy_panel(axes: Axes, entry: Entry, curve: ReliabilityCurve, *, room: 
         linewidth=0.5,
         alpha=0.55,
     )
-    low, high = wilson(accuracy * count, count)
+    low, high = wilson(accuracy * count, count, LEVEL)
     axes.vlines(left + width / 2, low, high, color=style.INK, linewidth=1.1)
     axes.plot([0, 1], [0, 1], color=style.INK, linestyle=(0, (4, 3)), linewidth=1)
     axes.set_ylim(0, 1)

@@ -157,9 +157,9 @@ def sets_words(section: Section) -> str:
     sentences = [
         f"A set is to hold the label with probability {levels} or more, whatever the model is worth."
     ]
-    apart = [item for item in made if item["folds"] is None]
-    if apart:
-        sentences.append(_apart_words(apart[0]))
+    by_split = [item for item in made if item["folds"] is None]
+    if by_split:
+        sentences.append(_split_words(by_split[0]))
     crossed = [item for item in made if item["folds"] is not None]
     if crossed:
         sentences.append(_crossed_words(crossed[0]))
@@ -170,7 +170,7 @@ def sets_words(section: Section) -> str:
     return " ".join(sentences)
 
 
-def _apart_words(fields: Fields) -> str:
+def _split_words(fields: Fields) -> str:
     chance = fields["chance"]
     text = (
         f"Thresholds come from {fields['examples']:,} examples of the split {code(fields['split'])} (split "

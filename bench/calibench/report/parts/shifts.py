@@ -183,11 +183,11 @@ def _background(axes: Axes, points: Sequence[Point]) -> None:
     axes.plot([at for at, _ in points], [block["value"] for _, block in points], **style.BACKGROUND)
 
 
-def _line(axes: Axes, entry: Entry, points: Sequence[Point], aside: float, among: Sequence[Entry]) -> None:
+def _line(axes: Axes, entry: Entry, points: Sequence[Point], steps: float, among: Sequence[Entry]) -> None:
     if not points:
         return
     tint, step = style.colour(entry.family), 0.006 * max(strength for strength, _ in points)
-    places = [strength + aside * step for strength, _ in points]
+    places = [strength + steps * step for strength, _ in points]
     axes.plot(
         places,
         [block["value"] for _, block in points],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby
 
 from rich.console import Group, RenderableType
@@ -32,8 +33,8 @@ def comparison(matching: Matching, metrics: Sequence[Metric], *, timing: bool = 
     tables: dict[int, list[Contrast]] = {}
     verdicts = 0
     for positions, held in grouped(matching):
-        pairs = [item.pair(str(at)) for at, item in zip(positions, held, strict=True)]
-        rows = contrasts(pairs, held[0].labels, metrics)
+        pairs = [replace(item, method=str(at)) for at, item in zip(positions, held, strict=True)]
+        rows = contrasts(pairs, metrics)
         verdicts += sum(row.tested is not None for row in rows)
         for at, group in groupby(rows, key=lambda row: int(row.method)):
             tables[at] = list(group)

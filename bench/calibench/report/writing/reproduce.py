@@ -141,10 +141,10 @@ def _calibration(section: Section) -> list[str]:
     """The split that post-hoc steps and sets were fitted on, where they were not cross-fitted."""
     fits = [entry.record["fit"] for entry in section.measured if entry.record.get("fit")]
     fits += [sets for entry in section.measured for sets in entry.record.get("conformal") or []]
-    apart = next((fit for fit in fits if fit.get("split") and fit.get("folds") is None), None)
-    if apart is None:
+    by_split = next((fit for fit in fits if fit.get("split") and fit.get("folds") is None), None)
+    if by_split is None:
         return []
-    return ["--calibration-split", apart["split"], *(["--unseen"] if apart.get("unseen") else [])]
+    return ["--calibration-split", by_split["split"], *(["--unseen"] if by_split.get("unseen") else [])]
 
 
 def _shift(section: Section, suite: Suite | None) -> list[str]:
