@@ -12,9 +12,9 @@ import torch
 import transformers
 
 from calibench.errors import UsageError
-from calibench.models.checkpoint import Checkpoint
+from calibench.models.checkpoint import Checkpoint, Padding
 from calibench.models.loading import load_checkpoint
-from calibench.models.padding import Padding, padded, settle_padding
+from calibench.models.padding import padded, settle_padding
 from calibench.models.plan import Planner
 from calibench_methods import MCDropout
 from calibench_methods.dropout.mc_dropout_adaptive import McDropoutAdaptive

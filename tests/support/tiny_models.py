@@ -22,8 +22,8 @@ from transformers import (
 )
 
 from calibench.hashing import weights_sha256
-from calibench.models.checkpoint import Checkpoint
-from calibench.models.padding import Padding, stated
+from calibench.models.checkpoint import Checkpoint, Padding
+from calibench.models.padding import stated
 from calibench.models.plan import Planner
 from calibench.types import Plan, Text
 

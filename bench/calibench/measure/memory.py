@@ -164,8 +164,9 @@ def _serve() -> None:
 def _peak(task: MemoryTask) -> Peak:
     import torch
 
+    from calibench.models.checkpoint import Padding
     from calibench.models.loading import load_checkpoint
-    from calibench.models.padding import Padding, padded
+    from calibench.models.padding import padded
     from calibench.models.plan import Planner
     from calibench.registry import METHODS
 

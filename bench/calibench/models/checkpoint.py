@@ -4,17 +4,31 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from calibench.errors import UsageError
 from calibench.models.devices import DTYPES, check_dtype, has_bfloat16_instructions
-from calibench.models.padding import Padding
 
 # What a tokenizer states, or a relative-position model allows, may be no limit at all.
 UNLIMITED_MAX_LENGTH = 512
+Side = Literal["right", "left", "none"]
+
+
+@dataclass(frozen=True)
+class Padding:
+    """How a checkpoint's texts are padded.
+
+    Attributes:
+        side: where, or "none" where batches hold texts of one length only.
+        pad_id: what the model's config calls the padding token, by which some heads find a text's end; None
+            where it says nothing.
+    """
+
+    side: Side
+    pad_id: int | None
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,17 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 
+from calibench.models.checkpoint import Checkpoint, Padding, Side
+from calibench.models.plan import Planner
 from calibench.types import FloatArray, Text
 
-if TYPE_CHECKING:
-    from calibench.models.checkpoint import Checkpoint
-
-Side = Literal["right", "left", "none"]
 #: Texts that are tried: the shortest, the longest, and others at random.
 TRIED = 8
 #: What rounding alone may change in a probability, by dtype; where a batch without padding changes more, four
@@ -29,20 +27,6 @@ TRIED = 8
 ROUNDING = {torch.float64: 1e-9, torch.float32: 1e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}
 #: A pad id that no token has.
 NO_PAD = -1
-
-
-@dataclass(frozen=True)
-class Padding:
-    """How a checkpoint's texts are padded.
-
-    Attributes:
-        side: where, or "none" where batches hold texts of one length only.
-        pad_id: what the model's config calls the padding token, by which some heads find a text's end; None
-            where it says nothing.
-    """
-
-    side: Side
-    pad_id: int | None
 
 
 @dataclass(frozen=True)
@@ -83,8 +67,6 @@ def settle_padding(checkpoint: Checkpoint, texts: Sequence[Text], seed: int = 0)
         texts: those of the run, of which a few are tried.
         seed: of the choice.
     """
-    from calibench.models.plan import Planner
-
     before = checkpoint.padding
     encoded = Planner.of(checkpoint, batch_size=1).plan(texts, np.arange(len(texts), dtype=np.int64))
     lengths = np.array([len(ids) for ids in encoded.token_ids])
@@ -148,8 +130,6 @@ def _alone(checkpoint: Checkpoint, texts: Sequence[Text]) -> FloatArray:
 
 def _together(checkpoint: Checkpoint, texts: Sequence[Text]) -> FloatArray:
     """The answers to texts in one batch, float64 [N, C]; NaN where the model cannot take them."""
-    from calibench.models.plan import Planner
-
     planner = Planner.of(checkpoint)
     rows = np.arange(len(texts), dtype=np.int64)
     plan = planner.assemble(texts, rows, [rows])

@@ -14,11 +14,10 @@ import torch
 from numpy.typing import NDArray
 
 from calibench.errors import UsageError
-from calibench.models.padding import Side
 from calibench.types import Batch, IntArray, Plan, Text
 
 if TYPE_CHECKING:
-    from calibench.models.checkpoint import Checkpoint
+    from calibench.models.checkpoint import Checkpoint, Side
 
 DEFAULT_TOKEN_BUDGET = 4096
 

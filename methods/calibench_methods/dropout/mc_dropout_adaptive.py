@@ -18,8 +18,7 @@ from torch import Tensor
 
 from calibench.errors import UsageError
 from calibench.method import Method
-from calibench.models.checkpoint import Checkpoint
-from calibench.models.padding import Side
+from calibench.models.checkpoint import Checkpoint, Side
 from calibench.models.passes import at_least, checked_softmax
 from calibench.models.plan import longest
 from calibench.types import FloatArray, IntArray, Plan, Predictive
