@@ -169,6 +169,19 @@ def _labels(folder: Path, name: str) -> tuple[str, ...]:
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError) as error:
         raise CalibenchError(f"The config of {name!r} cannot be read: {one_line(error)}.") from error
+    return class_names(config, name)
+
+
+def class_names(config: Any, name: str) -> tuple[str, ...]:
+    """The C class names of a model's config, in the order of its outputs.
+
+    Args:
+        config: of a `transformers` model.
+        name: of the model, for the error.
+
+    Raises:
+        UsageError: the model is no single-label classifier, so that a softmax of its outputs means nothing.
+    """
     if config.num_labels == 1 or config.problem_type in {"regression", "multi_label_classification"}:
         kind = config.problem_type or "regression"
         raise UsageError(

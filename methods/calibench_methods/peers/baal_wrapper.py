@@ -61,7 +61,7 @@ class BaalWrapper(Method):
         self._device = checkpoint.device
         self._tokenizer = copy.deepcopy(checkpoint.tokenizer)
         patch_module = load_patch_module()
-        self.coverage = baal_coverage(checkpoint)
+        self.coverage = baal_coverage(checkpoint, method="baal-wrapper")
         self._notes = dtype_notes(checkpoint, dtype)
         from baal.modelwrapper import ModelWrapper, TrainingArgs
 

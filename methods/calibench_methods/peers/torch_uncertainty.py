@@ -67,7 +67,7 @@ class TorchUncertainty(Method):
         self._device = checkpoint.device
         self._tokenizer = copy.deepcopy(checkpoint.tokenizer)
         inputs = example_inputs(checkpoint)
-        sites = require_sites(checkpoint, inputs)
+        sites = require_sites(checkpoint, inputs, method="torch-uncertainty")
         mc_dropout = _load_mc_dropout()
         twin = checkpoint.twin(dtype)
         try:
