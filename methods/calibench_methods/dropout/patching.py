@@ -50,8 +50,8 @@ def patch_module(model: Model, example_inputs: Mapping[str, Tensor] | None = Non
     sites = find_sites(model, example_inputs) if example_inputs else _sites_on_token_ids(model)
     if not sites:
         raise RefusedError(
-            f"patch_module has nothing to switch on: a training pass of {type(model).__name__} draws no random "
-            "numbers, as its dropout probabilities are all 0; use a model trained with dropout."
+            f"patch_module has nothing to switch on: a training pass of {type(model).__name__} draws no "
+            "random numbers, as its dropout probabilities are all 0; use a model trained with dropout."
         )
     _patched[model] = LiveDropout(model, sites)
     return model

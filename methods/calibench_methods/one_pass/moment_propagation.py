@@ -102,7 +102,8 @@ class MomentPropagation(Method):
         if drawing:
             raise RefusedError(
                 "moment-propagation reaches F.dropout and scaled_dot_product_attention only, but "
-                f"{len(drawing)} sites of {type(checkpoint.module).__name__} draw otherwise ({drawing[0]}, ...); use mc-dropout."
+                f"{len(drawing)} of the sites of {type(checkpoint.module).__name__} draw otherwise "
+                f"({drawing[0]}, ...); use mc-dropout."
             )
         self._copied = self._writes(inputs)
         self._notes = [f"First-order variance over all {len(sites)} dropout sites; nothing is sampled."]

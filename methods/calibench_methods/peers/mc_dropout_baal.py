@@ -85,8 +85,8 @@ def baal_coverage(checkpoint: Checkpoint, *, method: str = "mc-dropout-baal") ->
     coverage = measure_coverage(twin, sites, inputs)
     if coverage.active == 0:
         raise RefusedError(
-            f"BaaL's patch_module, which {method} runs, reaches none of the {coverage.expected} dropout sites "
-            f"of {checkpoint.name} ({type(checkpoint.module).__name__}), so every pass would be the same; use "
-            "mc-dropout."
+            f"{method} runs BaaL's patch_module, which reaches none of the {coverage.expected} dropout sites "
+            f"of {checkpoint.name} ({type(checkpoint.module).__name__}), so every pass would be the same; "
+            "use mc-dropout."
         )
     return coverage

@@ -122,9 +122,9 @@ class KeyedDropout(nn.Module):
         skipping = [site.name for site in sites if site.kind == LAYERDROP]
         if skipping:
             raise RefusedError(
-                f"{self._method} draws for each text by itself, but {len(skipping)} sites of "
-                f"{type(model).__name__} ({skipping[0]}, ...) skip whole layers for all texts of a forward "
-                "pass at once (layerdrop); use mc-dropout."
+                f"{self._method} draws for each text by itself, but {type(model).__name__} skips whole "
+                f"layers for all texts of a forward pass at once (layerdrop, in {', '.join(skipping)}); "
+                "use mc-dropout."
             )
 
     def _refuse_shapes(self, model: nn.Module, axes: BatchAxes) -> None:
@@ -146,8 +146,8 @@ class KeyedDropout(nn.Module):
         beside = [s.name for s in drawing.sites if s.active or s.name not in answered]
         if beside:
             raise RefusedError(
-                f"{self._method} reaches F.dropout and scaled_dot_product_attention only, but {len(beside)} "
-                f"sites of {type(self.model).__name__} draw otherwise ({beside[0]}, ...); use mc-dropout."
+                f"{self._method} reaches F.dropout and scaled_dot_product_attention only, but "
+                f"{len(beside)} of the sites of {type(self.model).__name__} draw otherwise ({beside[0]}, ...); use mc-dropout."
             )
         return Coverage(tuple(DropoutSite(s.name, s.kind, s.p, active=True) for s in sites))
 

@@ -315,8 +315,8 @@ def require_sites(
     sites = _sites(watched)
     if not sites:
         raise RefusedError(
-            f"{method} is deterministic on {model}: its "
-            "dropout probabilities are all 0 (ModernBERT's default), so every pass would be the same; "
-            "use a model trained with dropout."
+            f"{method} is deterministic on {model}: a training pass draws no random numbers, as where "
+            "dropout probabilities are all 0 (ModernBERT's default), so every pass would be the same; use a model "
+            "trained with dropout."
         )
     return sites
