@@ -340,17 +340,10 @@ def _config(name: str) -> Any:
     return AutoConfig.for_model(species.kind, **species.settings, num_labels=CLASSES)
 
 
-def checkpoint(name: str, attention: str = "eager") -> Checkpoint:
+def checkpoint(name: str, attention: str = "eager", **settings: Any) -> Checkpoint:
     """A classifier in eval mode, always the same for the same arguments, with its tokenizer."""
-    with torch.random.fork_rng(devices=[]), quiet("transformers"):
-        torch.manual_seed(7)
-        module = AutoModelForSequenceClassification.from_config(
-            AutoConfig.for_model(ZOO[name].kind, **ZOO[name].settings, num_labels=CLASSES),
-            attn_implementation=attention,
-        )
-        _spread(module)
     return Checkpoint(
-        module=module.eval(),
+        module=raw(name, attention, **settings),
         tokenizer=tokenizer(ZOO[name]),
         labels=tuple(f"class {k}" for k in range(CLASSES)),
         name=name,
@@ -362,6 +355,19 @@ def checkpoint(name: str, attention: str = "eager") -> Checkpoint:
         attention=attention,
         load_s=0.0,
     )
+
+
+def raw(name: str, attention: str = "eager", **settings: Any) -> Any:
+    """The model of `checkpoint`, as the library makes it."""
+    species = ZOO[name]
+    with torch.random.fork_rng(devices=[]), quiet("transformers"):
+        torch.manual_seed(7)
+        module = AutoModelForSequenceClassification.from_config(
+            AutoConfig.for_model(species.kind, **species.settings | {"num_labels": CLASSES} | settings),
+            attn_implementation=attention,
+        )
+        _spread(module)
+    return module.eval()
 
 
 def _spread(module: torch.nn.Module) -> None:

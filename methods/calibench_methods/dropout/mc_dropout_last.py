@@ -64,15 +64,15 @@ class McDropoutLast(Method):
         hidden = self.encoder(Batch(inputs, np.arange(2))).hidden
         if not isinstance(hidden, ModelOutput):
             raise RefusedError(
-                f"mc-dropout-last runs the encoder once for all passes, but {checkpoint.name} has none apart "
-                "from its head; use mc-dropout or mc-dropout-batch."
+                f"mc-dropout-last runs an encoder once for all passes, but {checkpoint.name} has no encoder "
+                "apart from its head; use mc-dropout or mc-dropout-batch."
             )
         base = self.encoder.base_name
         behind = tuple(site for site in sites if not f"{site.name}.".startswith(f"{base}."))
         if not behind:
             raise RefusedError(
-                f"mc-dropout-last draws in the head alone, but that of {checkpoint.name} has no dropout, so "
-                "that every pass would be the same; use mc-dropout or mc-dropout-batch."
+                f"mc-dropout-last draws in the head alone, but the head of {checkpoint.name} has no dropout, "
+                "so that every pass would be the same; use mc-dropout or mc-dropout-batch."
             )
         self._module = checkpoint.twin()
         self._replay = _Replay()

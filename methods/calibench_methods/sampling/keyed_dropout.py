@@ -147,7 +147,8 @@ class KeyedDropout(nn.Module):
         if beside:
             raise RefusedError(
                 f"{self._method} reaches F.dropout and scaled_dot_product_attention only, but "
-                f"{len(beside)} of the sites of {type(self.model).__name__} draw otherwise ({beside[0]}, ...); use mc-dropout."
+                f"{len(beside)} of the sites of {type(self.model).__name__} draw otherwise "
+                f"({beside[0]}, ...); use mc-dropout."
             )
         return Coverage(tuple(DropoutSite(s.name, s.kind, s.p, active=True) for s in sites))
 
@@ -260,11 +261,15 @@ class Intercept(TorchFunctionMode):
             q.new_empty(()), q, k.transpose(1, 2), beta=0, alpha=width**-0.5 if scale is None else scale
         ).view(*before, *q.shape[1:2], *k.shape[1:2])
         weights = _weights(scores, attn_mask).to(value.dtype)
-        # torch's own weights are float32, whatever the inputs are, until they have been dropped.
-        dropped = self._answer(weights, dropout_p, kept_scale(dropout_p, torch.float32, value.device))
+        kept = kept_scale(dropout_p, torch.float32, value.device)
+        # torch scales in float32, whatever the inputs are; 16 bits would round each weight's multiple.
+        inside, behind = (kept, 1.0) if value.dtype == torch.float32 else (1.0, kept)
+        dropped = self._answer(weights, dropout_p, inside)
         if dropped is None:
             return None
-        seen = torch.bmm(dropped.view(-1, *scores.shape[-2:]), v).view(*before, -1, v.shape[-1])
+        seen = torch.baddbmm(
+            v.new_empty(()), dropped.view(-1, *scores.shape[-2:]), v, beta=0, alpha=behind
+        ).view(*before, -1, v.shape[-1])
         # Rows that nothing reads, so that the shape is what the model expects.
         rest = length - seen.shape[-2]
         return functional.pad(seen, (0, 0, 0, rest)) if rest else seen

@@ -316,7 +316,7 @@ def require_sites(
     if not sites:
         raise RefusedError(
             f"{method} is deterministic on {model}: a training pass draws no random numbers, as where "
-            "dropout probabilities are all 0 (ModernBERT's default), so every pass would be the same; use a model "
-            "trained with dropout."
+            "dropout probabilities are all 0 (ModernBERT's default), so every pass would be the same; "
+            "use a model trained with dropout."
         )
     return sites
