@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from transformers import pipeline
 
+import zoo
 from calibench.errors import RefusedError, UsageError
 from calibench_methods import MCDropout, patch_module, unpatch
 from tiny_models import EXACT, tiny_model, tiny_tokenizer
@@ -111,6 +112,71 @@ def test_a_tokenizer_is_needed() -> None:
     """Said in one sentence."""
     with pytest.raises(UsageError, match="fast tokenizer"):
         MCDropout(tiny_model("distilbert"))
+
+
+@pytest.mark.parametrize(
+    "name", ["bart", "mbart", "t5", "umt5", "plbart", "funnel", "opt, LayerDrop", "big_bird"]
+)
+def test_models_of_many_kinds_are_patched_without_inputs(name: str) -> None:
+    """Models with a decoder get the end that they look for; the bits are those of `train()`."""
+    model, inputs = zoo.raw(name), ids()
+    patch_module(model)
+    with torch.no_grad():
+        torch.manual_seed(3)
+        expected = copy.deepcopy(unpatch(model)).train()(**inputs).logits
+        patch_module(model)
+        torch.manual_seed(3)
+        assert torch.equal(model(**inputs).logits, expected)
+        assert not torch.equal(model(**inputs).logits, expected)
+
+
+def test_a_model_that_token_ids_do_not_run_says_what_to_pass() -> None:
+    """Whatever the model raises becomes one sentence."""
+    model = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5)).eval()
+    with pytest.raises(
+        UsageError, match=r"^patch_module cannot run Sequential .*; pass example_inputs, .*[.]$"
+    ):
+        patch_module(model)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "problem", "found"),
+    [
+        (1, None, "regression model with 1 output"),
+        (1, "regression", "regression model with 1 output"),
+        (3, "regression", "regression model with 3 output"),
+        (3, "multi_label_classification", "multi label classification model with 3 output"),
+    ],
+)
+def test_heads_that_a_softmax_says_nothing_about(outputs: int, problem: str | None, found: str) -> None:
+    """The wrapper refuses what the command refuses, in the same words."""
+    model = tiny_model("distilbert", classes=outputs, problem_type=problem)
+    with pytest.raises(UsageError, match=rf"{found}.*: pass a classifier"):
+        MCDropout(model, tiny_tokenizer())
+
+
+def test_what_the_wrapper_cannot_do_points_to_patch_module() -> None:
+    """It names itself, and what works in an application."""
+    model = zoo.raw("bart, LayerDrop")
+    for passes in (None, 10):
+        with pytest.raises(
+            RefusedError, match=r"^MCDropout does not apply: .*layerdrop.*; use patch_module[.]$"
+        ):
+            MCDropout(model, zoo.tokenizer(zoo.ZOO["bart"]), passes=passes)
+
+
+# peft 0.21 asks for an attribute that transformers 5.23 has renamed.
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+def test_an_adapted_model_is_asked_with_all_that_it_takes() -> None:
+    """A PeftModel's own signature does not show token types, which the model that it adapts takes."""
+    peft = pytest.importorskip("peft", reason="peft is not installed")
+    model = tiny_model("bert")
+    with torch.random.fork_rng(devices=[]):
+        adapted = peft.get_peft_model(model, peft.LoraConfig(task_type="SEQ_CLS", target_modules=["query"]))
+    ask = MCDropout(adapted.eval(), tiny_tokenizer("bert"), passes=4)
+    straight, swapped = (ask([pair]).probs for pair in (("the film", "was good"), ("was good", "the film")))
+    assert not np.allclose(straight, swapped)
+    assert "token_type_ids" in ask._planner.tokenizer.model_input_names
 
 
 def test_the_package_imports_without_torch() -> None:

@@ -18,6 +18,7 @@ APART = ("perf", "plugin_example", "repo", "runs", "support")
 OF_A_ROOM = {
     "methods/ensembles/test_ensembles.py",
     "methods/peers/test_peers.py",
+    "methods/sampling/test_zoo.py",
     "methods/test_library.py",
     "methods/test_methods.py",
     "metrics/test_metrics.py",

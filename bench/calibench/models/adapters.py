@@ -76,7 +76,8 @@ def outputs_of(folder: Path, config: Any) -> int:
     from transformers import AutoModelForSequenceClassification
 
     with torch.device("meta"):
-        skeleton = AutoModelForSequenceClassification.from_config(config)
+        make: Any = AutoModelForSequenceClassification.from_config  # transformers leaves it untyped
+        skeleton = make(config)
     own = _weights(folder)
     outputs = int(config.num_labels)
     for name, layer in skeleton.named_modules():

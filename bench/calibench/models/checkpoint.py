@@ -36,7 +36,8 @@ class Checkpoint:
     """A sequence-classification model in eval mode on its device, with what identifies it.
 
     Attributes:
-        module: the `transformers` model.
+        module: the `transformers` model. Of one that would change itself while it runs (BigBird), a
+            structural copy that has done so: see `settle`.
         tokenizer: its tokenizer.
         labels: the C class names, from the model's `id2label`.
         name: hub id, or the base name of the folder.
@@ -62,6 +63,12 @@ class Checkpoint:
     load_s: float
     padding: Padding
 
+    def __post_init__(self) -> None:
+        if _unsettled(self.module):
+            settled = copy.deepcopy(self.module, _tensors(self.module))
+            settle(settled)
+            object.__setattr__(self, "module", settled)
+
     def twin(self, dtype: str = "same") -> nn.Module:
         """A structural copy of the model, which may be replaced and hooked without touching the model itself.
 
@@ -76,9 +83,7 @@ class Checkpoint:
             UsageError: not such a dtype, or one that the device does not have.
         """
         target = self.dtype_of(dtype)
-        memo: dict[int, Any] = {
-            id(tensor): tensor for tensor in (*self.module.parameters(), *self.module.buffers())
-        }
+        memo = _tensors(self.module)
         if target != self.dtype:
             for tensor in self.module.state_dict(keep_vars=True).values():
                 if tensor.is_floating_point():
@@ -104,6 +109,32 @@ class Checkpoint:
         limits = [self.tokenizer.model_max_length, _positions(self.module)]
         stated = [limit for limit in limits if limit is not None and 0 < limit < 10**9]
         return int(min(stated, default=UNLIMITED_MAX_LENGTH))
+
+
+def settle(module: nn.Module) -> None:
+    """Make a model of block-sparse attention (BigBird), in place, what its first short text would make of it.
+
+    On a text of at most (5 + 2 num_random_blocks) block_size tokens, 704 by default, it replaces its
+    attention for good by full attention. What it says of a longer text, and which places it draws at, then
+    depends on what it was asked before; settled, it does not.
+    """
+    # Making the new attention draws weights, which are thrown away.
+    with torch.random.fork_rng(devices=[]):
+        for child in _unsettled(module):
+            child.set_attention_type("original_full")
+
+
+def _unsettled(module: nn.Module) -> list[Any]:
+    return [
+        child
+        for child in module.modules()
+        if getattr(child, "attention_type", None) == "block_sparse" and hasattr(child, "set_attention_type")
+    ]
+
+
+def _tensors(module: nn.Module) -> dict[int, Any]:
+    """The memo by which a deep copy of a model shares its parameters and buffers."""
+    return {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
 
 
 def dtype_notes(checkpoint: Checkpoint, dtype: str) -> tuple[str, ...]:

@@ -43,6 +43,7 @@ class Encoder:
     Attributes:
         module: the model, for `Method.modules`.
         head: the last linear layer; see `calibench.models.head`.
+        base_name: qualified name of the encoder, which an adapter (peft) puts deeper; "" where there is none.
 
     Raises:
         RefusedError: the logits are not the output of a linear layer of one vector per text.
@@ -54,6 +55,8 @@ class Encoder:
         self._device = checkpoint.device
         prefix = getattr(checkpoint.module, "base_model_prefix", "")
         self._base: nn.Module | None = getattr(checkpoint.module, prefix, None) if prefix else None
+        names = (name for name, child in checkpoint.module.named_modules() if child is self._base)
+        self.base_name = next(names, "")
 
     def __call__(self, batch: Batch) -> Encoded:
         """Run the batch, or take the pass that another method has made of it."""

@@ -16,6 +16,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 from calibench.errors import CalibenchError, UsageError
 from calibench.hashing import weights_sha256
 from calibench.hub import UnreachableError, find_commit, hub_errors, local_path, one_line, quiet
+from calibench.models.adapters import adapted, adapter_tensors, base_of, is_adapter, outputs_of
 from calibench.models.checkpoint import Checkpoint
 from calibench.models.devices import check_dtype, find_device, find_dtype
 from calibench.models.padding import stated
@@ -37,7 +38,7 @@ def identify(name: str) -> Member:
     """
     folder, source, commit = _locate(name, None)
     shown = folder.name if source == "folder" else name
-    return Member(shown, commit, weights_sha256(stored_weights(folder)))
+    return Member(shown, commit, weights_sha256(_identity(folder)))
 
 
 def labels_of(name: str) -> tuple[str, ...]:
@@ -61,7 +62,7 @@ def load_checkpoint(
     """Load a sequence classifier and its tokenizer; a local folder is loaded without touching the network.
 
     Args:
-        name: "embedded", a folder written by `save_pretrained`, or a hub id.
+        name: "embedded", a folder written by `save_pretrained`, of a model or of an adapter, or a hub id.
         revision: branch, tag or commit on the hub; of no meaning for a folder.
         device: "auto" (CUDA, else MPS, else CPU), "cpu", "cuda", "cuda:N" or "mps".
         dtype: "auto" for float32 whatever the weights are stored as, or one of `DTYPES`.
@@ -79,8 +80,9 @@ def load_checkpoint(
         start = time.perf_counter()
         labels = _labels(folder, name)
         module = _load_module(folder, name, precision, attention)
-        if tokenizer is None or any((folder / file).is_file() for file in TOKENIZER_FILES):
-            tokenizer = _load_tokenizer(folder, name, module)
+        home = _with_tokenizer(folder)
+        if tokenizer is None or home is not None:
+            tokenizer = _load_tokenizer(home or folder, name, module)
         module.to(target)
         load_s = time.perf_counter() - start
     return Checkpoint(
@@ -89,7 +91,7 @@ def load_checkpoint(
         labels=labels,
         name=folder.name if source == "folder" else name,
         revision=commit,
-        sha256=weights_sha256(stored_weights(folder)),
+        sha256=weights_sha256(_identity(folder)),
         source=source,
         device=target,
         dtype=precision,
@@ -97,6 +99,26 @@ def load_checkpoint(
         load_s=load_s,
         padding=stated(module, tokenizer),
     )
+
+
+def _with_tokenizer(folder: Path) -> Path | None:
+    """The folder, or of an adapter without one its base's, that a tokenizer was saved in; None where none is."""
+    if any((folder / file).is_file() for file in TOKENIZER_FILES):
+        return folder
+    return _with_tokenizer(_base(folder)) if is_adapter(folder) else None
+
+
+def _base(adapter: Path) -> Path:
+    """The folder of the checkpoint that an adapter adapts."""
+    name, revision = base_of(adapter)
+    return _locate(name, revision)[0]
+
+
+def _identity(folder: Path) -> dict[str, torch.Tensor]:
+    """The tensors that tell a checkpoint from others: its weights, and of an adapter its base's too."""
+    if is_adapter(folder):
+        return _identity(_base(folder)) | adapter_tensors(folder)
+    return stored_weights(folder)
 
 
 def stored_weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -135,7 +157,7 @@ def _locate(name: str, revision: str | None) -> tuple[Path, str, str | None]:
         folder = _download(name, revision)
         # The hub client names a snapshot's folder for its commit.
         return folder, "hub", folder.name
-    if not (folder / "config.json").is_file():
+    if not (folder / "config.json").is_file() and not is_adapter(folder):
         raise UsageError(f"{name!r} has no config.json: pass a folder written by save_pretrained.")
     return folder, "folder", None
 
@@ -158,8 +180,10 @@ def _download(name: str, revision: str | None) -> Path:
 
         try:
             with hub_errors(name, revision, "model"):
-                folder = snapshot("*.json", "*.txt", "*.model", "model*.safetensors")
-                if not any(folder.glob("model*.safetensors")):
+                folder = snapshot(
+                    "*.json", "*.txt", "*.model", "model*.safetensors", "adapter_model.safetensors"
+                )
+                if not any(folder.glob("*model*.safetensors")):
                     folder = snapshot("pytorch_model*.bin")
         except UnreachableError as error:
             raise unreachable or error from None
@@ -167,10 +191,33 @@ def _download(name: str, revision: str | None) -> Path:
 
 
 def _labels(folder: Path, name: str) -> tuple[str, ...]:
+    return class_names(_config(folder, name), name)
+
+
+def _config(folder: Path, name: str) -> Any:
+    """The model's config; of an adapter its base's, with the outputs of the adapter's own head."""
+    if is_adapter(folder):
+        config = _config(_base(folder), name)
+        outputs = outputs_of(folder, config)
+        if outputs != config.num_labels:
+            config.num_labels = outputs  # which calls them LABEL_0, LABEL_1, ...
+        return config
     try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        return AutoConfig.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError) as error:
         raise CalibenchError(f"The config of {name!r} cannot be read: {one_line(error)}.") from error
+
+
+def class_names(config: Any, name: str) -> tuple[str, ...]:
+    """The C class names of a model's config, in the order of its outputs.
+
+    Args:
+        config: of a `transformers` model.
+        name: of the model, for the error.
+
+    Raises:
+        UsageError: the model is no single-label classifier, so that a softmax of its outputs means nothing.
+    """
     if config.num_labels == 1 or config.problem_type in {"regression", "multi_label_classification"}:
         kind = config.problem_type or "regression"
         raise UsageError(
@@ -181,7 +228,27 @@ def _labels(folder: Path, name: str) -> tuple[str, ...]:
 
 
 def _load_module(folder: Path, name: str, dtype: torch.dtype, attention: str | None) -> Any:
-    options = {} if attention is None else {"attn_implementation": attention}
+    if is_adapter(folder):
+        # A base that was fine-tuned for other classes has another head, which the adapter's own replaces.
+        options = {"config": _config(folder, name), "ignore_mismatched_sizes": True}
+        module, lacking = _classifier(_base(folder), name, dtype, attention, **options)
+        return adapted(module, folder, lacking, dtype)
+    module, lacking = _classifier(folder, name, dtype, attention)
+    if lacking:
+        shown = ", ".join(lacking[:3]) + (", ..." if len(lacking) > 3 else "")
+        raise UsageError(
+            f"{name!r} has no trained weights for {shown}, which would be random:"
+            " pass a checkpoint that was fine-tuned for sequence classification."
+        )
+    return module
+
+
+def _classifier(
+    folder: Path, name: str, dtype: torch.dtype, attention: str | None, **options: Any
+) -> tuple[Any, list[str]]:
+    """The model, and the names of its parameters that the checkpoint has no weights for."""
+    if attention is not None:
+        options["attn_implementation"] = attention
     try:
         module, info = AutoModelForSequenceClassification.from_pretrained(
             folder, local_files_only=True, dtype=dtype, output_loading_info=True, **options
@@ -192,14 +259,8 @@ def _load_module(folder: Path, name: str, dtype: torch.dtype, attention: str | N
         raise CalibenchError(
             f"{name!r} cannot be loaded as a sequence classifier: {one_line(error)}."
         ) from error
-    missing = sorted(info["missing_keys"])
-    if missing:
-        shown = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
-        raise UsageError(
-            f"{name!r} has no trained weights for {shown}, which would be random:"
-            " pass a checkpoint that was fine-tuned for sequence classification."
-        )
-    return module
+    mismatched = [item[0] if isinstance(item, tuple) else item for item in info["mismatched_keys"]]
+    return module, sorted({*info["missing_keys"], *mismatched})
 
 
 def _load_tokenizer(folder: Path, name: str, module: Any) -> Any:

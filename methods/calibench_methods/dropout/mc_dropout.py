@@ -42,7 +42,7 @@ class McDropout(Method):
         self._keep_samples = keep_samples
         self._device = checkpoint.device
         inputs = example_inputs(checkpoint)
-        sites = require_sites(checkpoint, inputs)
+        sites = require_sites(checkpoint, inputs, method="mc-dropout")
         self._module = checkpoint.twin()
         LiveDropout(self._module, sites)
         self.coverage = measure_coverage(self._module, sites, inputs)

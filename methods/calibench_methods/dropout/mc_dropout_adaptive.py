@@ -84,6 +84,7 @@ class McDropoutAdaptive(Method):
         self._rungs = rungs(at_least(2, "stratum_size", stratum_size), max_passes)
         self._copies = Copies(
             checkpoint,
+            method="mc-dropout-adaptive",
             stratum=stratum_size,
             independent=False,
             memory_budget_mb=memory_budget_mb,

@@ -54,6 +54,7 @@ class McDropoutBatch(Method):
         self._keep_samples = keep_samples
         self._copies = Copies(
             checkpoint,
+            method="mc-dropout-batch",
             stratum=DRAWN_TOGETHER,
             independent=True,
             memory_budget_mb=memory_budget_mb,

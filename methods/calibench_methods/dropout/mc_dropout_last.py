@@ -59,24 +59,24 @@ class McDropoutLast(Method):
         self._keep_samples = keep_samples
         self._device = checkpoint.device
         inputs = example_inputs(checkpoint)
-        sites = require_sites(checkpoint, inputs)
+        sites = require_sites(checkpoint, inputs, method="mc-dropout-last")
         self.encoder = Encoder(checkpoint)
         hidden = self.encoder(Batch(inputs, np.arange(2))).hidden
         if not isinstance(hidden, ModelOutput):
             raise RefusedError(
-                f"{checkpoint.name} has no encoder apart from its head, so that there is nothing to run once "
-                "for all passes; use mc-dropout or mc-dropout-batch."
+                f"mc-dropout-last runs an encoder once for all passes, but {checkpoint.name} has no encoder "
+                "apart from its head; use mc-dropout or mc-dropout-batch."
             )
-        base = checkpoint.module.base_model_prefix
+        base = self.encoder.base_name
         behind = tuple(site for site in sites if not f"{site.name}.".startswith(f"{base}."))
         if not behind:
             raise RefusedError(
-                f"The head of {checkpoint.name} has no dropout, so that every pass behind one encoder pass "
-                "would be the same; use mc-dropout or mc-dropout-batch."
+                f"mc-dropout-last draws in the head alone, but the head of {checkpoint.name} has no dropout, "
+                "so that every pass would be the same; use mc-dropout or mc-dropout-batch."
             )
         self._module = checkpoint.twin()
         self._replay = _Replay()
-        setattr(self._module, str(base), self._replay)
+        self._module.set_submodule(base, self._replay)
         self._together = self._reads_first_token(inputs, hidden) and not {site.name for site in behind} & set(
             sites_without_batch_axis(checkpoint.module, inputs)
         )

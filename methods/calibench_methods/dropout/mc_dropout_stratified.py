@@ -83,6 +83,7 @@ class McDropoutStratified(Method):
         self._keep_samples = keep_samples
         self._copies = Copies(
             checkpoint,
+            method="mc-dropout-stratified",
             stratum=stratum_size,
             independent=False,
             memory_budget_mb=memory_budget_mb,

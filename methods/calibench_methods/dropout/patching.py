@@ -6,6 +6,7 @@ inside attention functions. Nothing is replaced here: hooks switch the sites on 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -13,7 +14,10 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from calibench.errors import RefusedError
+from calibench.errors import RefusedError, UsageError
+from calibench.hub import one_line
+from calibench.models.checkpoint import settle
+from calibench.types import DropoutSite
 from calibench_methods.sampling.live import LiveDropout
 from calibench_methods.sampling.sites import find_sites
 
@@ -26,7 +30,8 @@ def patch_module(model: Model, example_inputs: Mapping[str, Tensor] | None = Non
 
     A later `eval()` changes nothing. After one `torch.manual_seed` the logits are bit for bit those of
     `model.train()`, while BatchNorm keeps its running statistics. Patching twice is patching once. A copy of
-    a patched model is patched for good.
+    a patched model is patched for good, and so is BigBird's change to full attention, which its first short
+    text would bring.
 
     Args:
         model: a `transformers` model, or any module together with `example_inputs`.
@@ -37,14 +42,16 @@ def patch_module(model: Model, example_inputs: Mapping[str, Tensor] | None = Non
         The model.
 
     Raises:
+        UsageError: the model cannot be run on token ids alone.
         RefusedError: a training pass of the model draws nothing.
     """
     unpatch(model)
-    sites = find_sites(model, example_inputs or _token_ids(model))
+    settle(model)
+    sites = find_sites(model, example_inputs) if example_inputs else _sites_on_token_ids(model)
     if not sites:
         raise RefusedError(
-            f"A training pass of {type(model).__name__} draws no random numbers: its dropout probabilities "
-            "are all 0, and every pass would be the same; use a model trained with dropout."
+            f"patch_module has nothing to switch on: a training pass of {type(model).__name__} draws no "
+            "random numbers, as its dropout probabilities are all 0; use a model trained with dropout."
         )
     _patched[model] = LiveDropout(model, sites)
     return model
@@ -58,9 +65,20 @@ def unpatch(model: Model) -> Model:
     return model
 
 
+def _sites_on_token_ids(model: nn.Module) -> tuple[DropoutSite, ...]:
+    try:
+        return find_sites(model, _token_ids(model))
+    except Exception as error:  # whatever the model raises
+        raise UsageError(
+            f"patch_module cannot run {type(model).__name__} on a few token ids ({one_line(error)}); pass "
+            "example_inputs, the keyword arguments of a forward pass."
+        ) from error
+
+
 def _token_ids(model: Any) -> dict[str, Tensor]:
-    device = next(model.parameters()).device
-    return {
-        "input_ids": torch.ones(2, 3, dtype=torch.int64, device=device),
-        "attention_mask": torch.ones(2, 3, dtype=torch.int64, device=device),
-    }
+    """Two texts of two words and an end, which models with a decoder (BART, T5) look for."""
+    special = [getattr(model.config, f"{kind}_token_id", None) for kind in ("pad", "bos", "eos")]
+    word = next(number for number in itertools.count(1) if number not in special)
+    end = special[-1] if isinstance(special[-1], int) else word
+    ids = torch.tensor([[word, word, end]] * 2, device=next(model.parameters()).device)
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}

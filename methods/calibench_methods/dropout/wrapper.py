@@ -12,10 +12,11 @@ import numpy as np
 from torch import nn
 from transformers import Pipeline
 
-from calibench.errors import UsageError
+from calibench.errors import RefusedError, UsageError
 from calibench.hashing import text_sha256
 from calibench.method import Method
 from calibench.models.checkpoint import Checkpoint
+from calibench.models.loading import class_names
 from calibench.models.padding import padded, settle_padding, stated
 from calibench.models.plan import Planner
 from calibench.types import FloatArray, IntArray, Text
@@ -57,7 +58,7 @@ class MCDropout:
         memory_budget_mb: MiB of tensors that a forward pass may make; 0 for a share of what is free.
 
     Raises:
-        UsageError: no tokenizer, or a parameter out of range.
+        UsageError: no tokenizer, a parameter out of range, or a model that is no single-label classifier.
         RefusedError: the model has no dropout, or draws in a way that keyed masks cannot answer.
     """
 
@@ -84,23 +85,28 @@ class MCDropout:
         self._labels = checkpoint.labels
         self._planner = Planner.of(checkpoint)
         self._method: Method
-        if passes is None:
-            self._method = McDropoutAdaptive(
-                checkpoint,
-                tolerance=tolerance,
-                target=target,
-                max_passes=max_passes,
-                memory_budget_mb=memory_budget_mb,
-                dtype=dtype,
-            )
-        else:
-            self._method = McDropoutStratified(
-                checkpoint,
-                passes=passes,
-                keep_samples=False,
-                memory_budget_mb=memory_budget_mb,
-                dtype=dtype,
-            )
+        try:
+            if passes is None:
+                self._method = McDropoutAdaptive(
+                    checkpoint,
+                    tolerance=tolerance,
+                    target=target,
+                    max_passes=max_passes,
+                    memory_budget_mb=memory_budget_mb,
+                    dtype=dtype,
+                )
+            else:
+                self._method = McDropoutStratified(
+                    checkpoint,
+                    passes=passes,
+                    keep_samples=False,
+                    memory_budget_mb=memory_budget_mb,
+                    dtype=dtype,
+                )
+        except RefusedError as error:
+            # What the command has in its place is another function here.
+            reason = str(error).replace("use mc-dropout.", "use patch_module.")
+            raise RefusedError(f"MCDropout does not apply: {reason}") from error
 
     def __call__(self, texts: Text | Sequence[Text], *, seed: int = 0) -> Answer:
         """Probabilities, standard errors and passes of some texts.
@@ -127,22 +133,25 @@ class MCDropout:
 def _checkpoint(model: Any, tokenizer: Any) -> Checkpoint:
     """The caller's model as the methods take one: another structure around the same tensors, in eval mode."""
     memo: dict[int, Any] = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+    name = str(model.config.name_or_path or type(model).__name__)
+    labels = class_names(model.config, name)
     module = copy.deepcopy(model, memo).eval()
-    taken = inspect.signature(module.forward).parameters
+    # A PeftModel hands on whatever the model that it is made of takes.
+    inner = module.get_base_model() if hasattr(module, "get_base_model") else module
+    taken = inspect.signature(inner.forward).parameters
     own = copy.deepcopy(tokenizer)
     own.model_input_names = [name for name in own.model_input_names if name in taken]
-    config = module.config
     return Checkpoint(
         module=module,
         tokenizer=own,
-        labels=tuple(str(config.id2label[i]) for i in range(config.num_labels)),
-        name=str(config.name_or_path or type(module).__name__),
+        labels=labels,
+        name=name,
         revision=None,
         sha256="",
         source="folder",
         device=next(module.parameters()).device,
         dtype=module.dtype,
-        attention=str(config._attn_implementation),
+        attention=str(module.config._attn_implementation),
         load_s=0.0,
         padding=stated(module, own),
     )

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -32,9 +33,18 @@ from calibench_methods.sampling.first_token import keep_first_token
 from calibench_methods.sampling.footprint import MIB, peak_bytes
 from calibench_methods.sampling.keyed_dropout import Intercept
 from calibench_methods.sampling.live import LiveDropout
-from calibench_methods.sampling.sites import measure_coverage, require_sites, sites_without_batch_axis
+from calibench_methods.sampling.sites import batch_axes, measure_coverage, require_sites
 
 NODES = 64
+
+
+@dataclass(frozen=True, eq=False)
+class _Output:
+    """What a dropout returns: the units, what the model was handed, and the variance of a mask of mean 1."""
+
+    values: Tensor
+    handed: Tensor
+    factor: float
 
 
 class MomentPropagation(Method):
@@ -55,7 +65,8 @@ class MomentPropagation(Method):
     and is too small where that mean is nearer to 0 or 1 than it should be.
 
     Every architecture whose dropout is `F.dropout` or attention dropout is covered, whatever its layers.
-    Where a mask has no batch axis (DeBERTa-v2's `pos_dropout`), texts are run one by one, and `notes` say so.
+    Where the batch is not the first axis of a mask (DeBERTa-v2's `pos_dropout` has none, XLNet has another),
+    texts are run one by one, and `notes` say so.
 
     Args:
         checkpoint: the model; the method works on a twin of it.
@@ -73,29 +84,32 @@ class MomentPropagation(Method):
         self._budget = at_least(1, "memory_budget_mb", memory_budget_mb) * MIB
         self._device = checkpoint.device
         inputs = example_inputs(checkpoint)
-        sites = require_sites(checkpoint, inputs)
+        sites = require_sites(checkpoint, inputs, method="moment-propagation")
         self._module = checkpoint.twin()
-        self._shared = sites_without_batch_axis(self._module, inputs)
+        axes = batch_axes(self._module, inputs)
+        self._shared = (*axes.none, *axes.elsewhere)
         keep_first_token(self._module, inputs)
         LiveDropout(self._module, sites)
         _freeze(self._module)
-        self._outputs: list[tuple[Tensor, float]] = []
+        self._outputs: list[_Output] = []
         self._intercept = Intercept(self._pass_through)
+        self._copied = True
         with self._intercept:
             drawing = [
                 site.name for site in measure_coverage(self._module, sites, inputs).sites if site.active
             ]
-        self._outputs.clear()
         if drawing:
             raise RefusedError(
-                f"Moments pass through F.dropout and attention dropout only, but {len(drawing)} sites of "
-                f"{type(checkpoint.module).__name__} draw otherwise ({drawing[0]}, ...); use mc-dropout."
+                "moment-propagation reaches F.dropout and scaled_dot_product_attention only, but "
+                f"{len(drawing)} of the sites of {type(checkpoint.module).__name__} draw otherwise "
+                f"({drawing[0]}, ...); use mc-dropout."
             )
+        self._copied = self._writes(inputs)
         self._notes = [f"First-order variance over all {len(sites)} dropout sites; nothing is sampled."]
         if self._shared:
             self._notes.append(
                 f"One text per forward pass: the masks of {len(self._shared)} sites ({self._shared[0]}, ...) "
-                "have no batch axis."
+                "do not have the batch as their first axis."
             )
         self._measured_length, self._bytes_per_position = 0, math.nan
         self.modules = (self._module,)
@@ -156,29 +170,37 @@ class MomentPropagation(Method):
 
     def _variance(self, values: Tensor, *, keep: bool) -> FloatArray:
         """First-order variance over masks of values [B], each a function of its own text: float64 [B]."""
-        outputs = [output for output, _ in self._outputs]
+        outputs = [output.values for output in self._outputs]
         gradients = torch.autograd.grad(values.sum(), outputs, retain_graph=keep, materialize_grads=True)
         texts = len(values)
         variance = torch.zeros(texts, dtype=torch.float64, device=values.device)
-        for (output, factor), gradient in zip(self._outputs, gradients, strict=True):
-            if texts > 1 and len(output) != texts:
-                raise RefusedError(
-                    f"A dropout of {type(self._module).__name__} acts on a tensor of shape "
-                    f"{tuple(output.shape)}, whose first axis is not the batch of {texts}; use mc-dropout."
-                )
+        for output, gradient in zip(self._outputs, gradients, strict=True):
             # A mask m multiplies a unit u: the derivative by m is u times that by what dropout returns.
-            slopes = (output.detach() * gradient).float()
-            variance += factor * slopes.square_().reshape(texts, -1).sum(dim=1).double()
+            slopes = (output.values.detach() * gradient).float()
+            variance += output.factor * slopes.square_().reshape(texts, -1).sum(dim=1).double()
         result: FloatArray = variance.cpu().numpy()
         return result
 
-    def _pass_through(self, values: Tensor, p: float) -> Tensor:
+    def _pass_through(self, values: Tensor, p: float, scale: float) -> Tensor:
         """What dropout returns on average, as a tensor of its own that a derivative can be taken by."""
         if p == 1:
             return torch.zeros_like(values)
-        output = values.view_as(values) if values.requires_grad else values.detach().requires_grad_()
-        self._outputs.append((output, p / (1 - p)))
-        return output
+        mean = scale * (1 - p)  # but for a scale that is rounded to 16 bits, 1
+        output = values * mean if abs(mean - 1) > 1e-5 else values.clone()
+        if not output.requires_grad:
+            output.requires_grad_()
+        handed = output.clone() if self._copied else output
+        self._outputs.append(_Output(output, handed, p / (1 - p)))
+        return handed
+
+    def _writes(self, inputs: Mapping[str, Tensor]) -> bool:
+        """Whether the model writes into what a dropout returns (XLM), which a derivative is taken by."""
+        with torch.inference_mode(mode=False), torch.enable_grad(), self._intercept:
+            self._outputs.clear()
+            self._module(**inputs)
+        written = any(output.handed._version for output in self._outputs)
+        self._outputs.clear()
+        return written
 
     def _measure(self, inputs: Mapping[str, Tensor]) -> None:
         """Measure what a position (one token of one text) needs, if no text of this length was met before."""

@@ -58,7 +58,7 @@ class BaalTrainer(Peer):
                 'pip install "calibench[peers]"'
             )
         patch_module = load_patch_module()
-        self.coverage = baal_coverage(checkpoint)
+        self.coverage = baal_coverage(checkpoint, method="baal-trainer")
         self._model = patch_module(checkpoint.twin(dtype))
         self._model.register_forward_hook(_in_float32)
         self.modules = (self._model,)

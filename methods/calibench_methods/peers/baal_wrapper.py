@@ -51,7 +51,7 @@ class BaalWrapper(Peer):
     ) -> None:
         super().__init__(checkpoint, passes=passes, batch_size=batch_size, order=order, dtype=dtype)
         patch_module = load_patch_module()
-        self.coverage = baal_coverage(checkpoint)
+        self.coverage = baal_coverage(checkpoint, method="baal-wrapper")
         from baal.modelwrapper import ModelWrapper, TrainingArgs
 
         pad = DataCollatorWithPadding(self._tokenizer)

@@ -56,7 +56,7 @@ class HfPipelineBaal(Peer):
                 "alone; give them different names in id2label of its config.json."
             )
         patch_module = load_patch_module()
-        self.coverage = baal_coverage(checkpoint)
+        self.coverage = baal_coverage(checkpoint, method="hf-pipeline-baal")
         classifier: Any = pipeline(
             "text-classification",
             model=cast(PreTrainedModel, checkpoint.twin(dtype)),

@@ -71,21 +71,22 @@ def load_patch_module() -> Callable[[nn.Module], nn.Module]:
     return patch
 
 
-def baal_coverage(checkpoint: Checkpoint) -> Coverage:
-    """Which sites are live on a twin of the checkpoint's model once BaaL has patched it.
+def baal_coverage(checkpoint: Checkpoint, *, method: str = "mc-dropout-baal") -> Coverage:
+    """Which sites are live on a twin of the checkpoint's model once BaaL has patched it, for a named method.
 
     Raises:
         RefusedError: none.
     """
     inputs = example_inputs(checkpoint)
-    sites = require_sites(checkpoint, inputs)
+    sites = require_sites(checkpoint, inputs, method=method)
     twin = checkpoint.twin()
     if any(isinstance(module, nn.Dropout | nn.Dropout2d) for module in twin.modules()):
         load_patch_module()(twin)
     coverage = measure_coverage(twin, sites, inputs)
     if coverage.active == 0:
         raise RefusedError(
-            f"BaaL's patch_module reaches none of the {coverage.expected} dropout sites of {checkpoint.name} "
-            f"({type(checkpoint.module).__name__}), so every pass would be the same; use mc-dropout."
+            f"{method} runs BaaL's patch_module, which reaches none of the {coverage.expected} dropout sites "
+            f"of {checkpoint.name} ({type(checkpoint.module).__name__}), so every pass would be the same; "
+            "use mc-dropout."
         )
     return coverage

@@ -56,7 +56,7 @@ class TorchUncertainty(Peer):
     ) -> None:
         super().__init__(checkpoint, passes=passes, batch_size=batch_size, order=order, dtype=dtype)
         inputs = example_inputs(checkpoint)
-        sites = require_sites(checkpoint, inputs)
+        sites = require_sites(checkpoint, inputs, method="torch-uncertainty")
         mc_dropout = _load_mc_dropout()
         twin = checkpoint.twin(dtype)
         try:

@@ -41,6 +41,7 @@ class Copies:
 
     Args:
         checkpoint: the model; a twin of it is used.
+        method: whom an error names.
         stratum: how many passes one draw of masks serves: 1 to 31, or 1 to 16 independent ones.
         independent: whether the passes of a stratum are independent, instead of sharing out what they drop.
         memory_budget_mb: MiB of tensors that a forward pass may make; 0 means a share of what is free now,
@@ -58,6 +59,7 @@ class Copies:
         self,
         checkpoint: Checkpoint,
         *,
+        method: str = "MC-Dropout in copies",
         stratum: int,
         independent: bool,
         memory_budget_mb: int = 0,
@@ -68,7 +70,7 @@ class Copies:
         self._stated = at_least(0, "memory_budget_mb", memory_budget_mb) > 0
         self._budget = memory_budget_mb * MIB if self._stated else _default_budget(self._device)
         inputs = example_inputs(checkpoint)
-        sites = require_sites(checkpoint, inputs)
+        sites = require_sites(checkpoint, inputs, method=method)
         twin = checkpoint.twin(dtype)
         self._first_token = first_token and keep_first_token(twin, inputs)
         self.module = KeyedDropout(
@@ -78,6 +80,7 @@ class Copies:
             inputs,
             independent=independent,
             first_row_at=last_attention(twin, inputs) if self._first_token else None,
+            method=method,
         )
         self.coverage = self.module.coverage
         self._measured_length = 0

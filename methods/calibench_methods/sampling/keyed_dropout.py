@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,15 @@ from torch.overrides import TorchFunctionMode
 from calibench.errors import CalibenchError, RefusedError
 from calibench.seeds import derived_seed
 from calibench.types import Coverage, DropoutSite, IntArray
-from calibench_methods.sampling.live import LiveDropout
+from calibench_methods.sampling.live import LiveDropout, forked_generators
 from calibench_methods.sampling.masks import MaskSource
-from calibench_methods.sampling.sites import Inputs, measure_coverage, sites_without_batch_axis
+from calibench_methods.sampling.sites import (
+    LAYERDROP,
+    BatchAxes,
+    Inputs,
+    batch_axes,
+    measure_coverage,
+)
 
 
 class KeyedDropout(nn.Module):
@@ -41,6 +48,7 @@ class KeyedDropout(nn.Module):
         independent: whether the copies of a stratum are independent, instead of sharing out what they drop.
         first_row_at: the number of an attention in a forward pass, from 1, of which only the first token's
             output is read; see `calibench_methods.sampling.first_token.last_attention`.
+        method: whom an error names.
 
     Raises:
         UsageError: a stratum of this size is not possible for some site; see `masks.Stratum`.
@@ -56,10 +64,15 @@ class KeyedDropout(nn.Module):
         *,
         independent: bool = False,
         first_row_at: int | None = None,
+        method: str = "KeyedDropout",
     ) -> None:
         super().__init__()
+        self._method = method
+        self._refuse_layerdrop(model, sites)
+        axes = batch_axes(model, example_inputs)
+        self._refuse_shapes(model, axes)
         #: Names of the sites whose mask all rows of a forward pass share.
-        self.shared = sites_without_batch_axis(model, example_inputs)
+        self.shared = axes.none
         self.model = model
         self.training = model.training
         self._source = MaskSource(copies, independent=independent)
@@ -101,9 +114,25 @@ class KeyedDropout(nn.Module):
         def leaving(*_: Any) -> None:
             running.pop()
 
-        for site in sites:
-            modules[site.name].register_forward_pre_hook(entering(site.name))
-            modules[site.name].register_forward_hook(leaving, always_call=True)
+        for name in dict.fromkeys(site.name for site in sites):
+            modules[name].register_forward_pre_hook(entering(name))
+            modules[name].register_forward_hook(leaving, always_call=True)
+
+    def _refuse_layerdrop(self, model: nn.Module, sites: Sequence[DropoutSite]) -> None:
+        skipping = [site.name for site in sites if site.kind == LAYERDROP]
+        if skipping:
+            raise RefusedError(
+                f"{self._method} draws for each text by itself, but {type(model).__name__} skips whole "
+                f"layers for all texts of a forward pass at once (layerdrop, in {', '.join(skipping)}); "
+                "use mc-dropout."
+            )
+
+    def _refuse_shapes(self, model: nn.Module, axes: BatchAxes) -> None:
+        for site, shape in axes.elsewhere.items():
+            raise RefusedError(
+                f"{self._method} draws for each text by itself, but {site} of {type(model).__name__} draws "
+                f"on a tensor of shape {shape}, whose first axis is not the batch; use mc-dropout."
+            )
 
     def _tried(self, sites: Sequence[DropoutSite], inputs: Inputs) -> Coverage:
         """The coverage, measured: every site's draws are answered, and no generator moves any more."""
@@ -117,12 +146,13 @@ class KeyedDropout(nn.Module):
         otherwise = [s.name for s in drawing.sites if s.active or s.name not in answered]
         if otherwise:
             raise RefusedError(
-                f"Stratified masks reach F.dropout and attention dropout only, but {len(otherwise)} sites of "
-                f"{type(self.model).__name__} draw otherwise ({otherwise[0]}, ...); use mc-dropout."
+                f"{self._method} reaches F.dropout and scaled_dot_product_attention only, but "
+                f"{len(otherwise)} of the sites of {type(self.model).__name__} draw otherwise "
+                f"({otherwise[0]}, ...); use mc-dropout."
             )
         return Coverage(tuple(DropoutSite(s.name, s.kind, s.p, active=True) for s in sites))
 
-    def _dropout(self, values: Tensor, p: float) -> Tensor | None:
+    def _dropout(self, values: Tensor, p: float, scale: float) -> Tensor | None:
         """`values` after dropout, or None where no site is running, whose business it would be."""
         if not self._running:
             return None
@@ -137,14 +167,15 @@ class KeyedDropout(nn.Module):
             rows, view = self._rows, values
             if len(values) != count * len(rows):
                 raise RefusedError(
-                    f"{site} draws on a tensor of shape {tuple(values.shape)}, whose first axis is not "
-                    f"the batch of {count * len(rows)}, so that its masks have no text; use mc-dropout."
+                    f"{self._method} draws for each text by itself, but {site} draws on a tensor of shape "
+                    f"{tuple(values.shape)}, whose first axis is not the batch of {count * len(rows)}; use "
+                    "mc-dropout."
                 )
         dropped = torch.empty_like(view, memory_format=torch.contiguous_format)
         if p == 1:
             return dropped.zero_().view(values.shape)
         law, size, start = self._source.stratum(p), self._source.copies, self._passes.start
-        zero, scale = view.new_zeros(()), 1 / (1 - p)
+        zero = view.new_zeros(())
         for stratum, numbers in itertools.groupby(self._passes, lambda number: number // size):
             key = derived_seed(self._seed, "dropout mask", site, draw, stratum)
             kept = law.masks(self._source.ranks(key, rows, tuple(view.shape[1:]), p), view.dtype)
@@ -156,13 +187,14 @@ class KeyedDropout(nn.Module):
 
 
 class Intercept(TorchFunctionMode):
-    """Answers what draws in train mode from `dropout(values, p)`, unless that returns None.
+    """Answers what draws in train mode from `dropout(values, p, scale)`, unless that returns None.
 
-    Of the attention numbered `first_row_at`, from 1 on in each pass, only the first token looks.
+    `scale` is by what torch multiplies what it keeps: see `kept_scale`. Of the attention numbered
+    `first_row_at`, from 1 on in each pass, only the first token looks.
     """
 
     def __init__(
-        self, dropout: Callable[[Tensor, float], Tensor | None], first_row_at: int | None = None
+        self, dropout: Callable[[Tensor, float, float], Tensor | None], first_row_at: int | None = None
     ) -> None:
         super().__init__()
         self._answer = dropout
@@ -189,7 +221,7 @@ class Intercept(TorchFunctionMode):
     ) -> Tensor | None:
         if not training or p == 0:
             return None
-        answer = self._answer(input, p)
+        answer = self._answer(input, p, kept_scale(p, input.dtype, input.device))
         return input.copy_(answer) if inplace and answer is not None else answer
 
     def _attention(
@@ -207,34 +239,76 @@ class Intercept(TorchFunctionMode):
         self._attentions += 1
         if dropout_p == 0:
             return None
-        if is_causal or enable_gqa:
-            raise RefusedError(
-                "Dropout in causal or grouped-query attention is not covered by this method; use mc-dropout."
+        length, width = query.shape[-2:]
+        if is_causal:
+            # From the first query and key on, whatever their numbers, as torch has it.
+            attn_mask = torch.ones(length, key.shape[-2], dtype=torch.bool, device=query.device).tril()
+        if enable_gqa:
+            key, value = (
+                part.repeat_interleave(query.shape[-3] // part.shape[-3], dim=-3) for part in (key, value)
             )
-        texts, heads, length, width = query.shape
         if self._attentions == self._first_row_at:
-            query = query[:, :, :1]
+            query = query[..., :1, :]
             if attn_mask is not None and attn_mask.shape[-2] > 1:
                 attn_mask = attn_mask[..., :1, :]
         # Queries, keys and values come as transposed views: laid out once here, not again in each product.
-        q, k, v = (part.reshape(texts * heads, -1, part.shape[-1]) for part in (query, key, value))
+        before = _leading(query, key, value)
+        q, k, v = (
+            part.expand(*before, *part.shape[-2:]).reshape(-1, *part.shape[-2:])
+            for part in (query, key, value)
+        )
         scores = torch.baddbmm(
             q.new_empty(()), q, k.transpose(1, 2), beta=0, alpha=width**-0.5 if scale is None else scale
-        ).view(texts, heads, *q.shape[1:2], *k.shape[1:2])
-        if attn_mask is not None:
-            scores += _additive(attn_mask, scores.dtype)
-        weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(value.dtype)
-        dropped = self._answer(weights, dropout_p)
+        ).view(*before, *q.shape[1:2], *k.shape[1:2])
+        weights = _weights(scores, attn_mask).to(value.dtype)
+        kept = kept_scale(dropout_p, torch.float32, value.device)
+        # torch scales in float32, whatever the inputs are; 16 bits would round each weight's multiple.
+        inside, behind = (kept, 1.0) if value.dtype == torch.float32 else (1.0, kept)
+        dropped = self._answer(weights, dropout_p, inside)
         if dropped is None:
             return None
-        seen = torch.bmm(dropped.view(scores.shape[0] * heads, *scores.shape[2:]), v)
-        seen = seen.view(texts, heads, -1, v.shape[-1])
+        seen = torch.baddbmm(
+            v.new_empty(()), dropped.view(-1, *scores.shape[-2:]), v, beta=0, alpha=behind
+        ).view(*before, -1, v.shape[-1])
         # Rows that nothing reads, so that the shape is what the model expects.
-        return seen if seen.shape[2] == length else functional.pad(seen, (0, 0, 0, length - seen.shape[2]))
+        rest = length - seen.shape[-2]
+        return functional.pad(seen, (0, 0, 0, rest)) if rest else seen
 
 
-def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """What to add to attention's scores: finite, so that a query that may look nowhere is not made NaN."""
-    if mask.dtype != torch.bool:
-        return mask
-    return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, torch.finfo(dtype).min)
+def _leading(*parts: Tensor) -> torch.Size:
+    """The axes before the last two, one for another where they are broadcast."""
+    found: torch.Size = torch.broadcast_shapes(*(part.shape[:-2] for part in parts))  # type: ignore[no-untyped-call]
+    return found
+
+
+def _weights(scores: Tensor, mask: Tensor | None) -> Tensor:
+    """The softmax of attention's scores in float32; 0 for a query that may look nowhere, as torch has it."""
+    scores = scores.float()  # in which the lowest number of float16 can still be added to
+    if mask is None:
+        return torch.softmax(scores, dim=-1)
+    if mask.dtype == torch.bool:
+        mask = torch.zeros_like(mask, dtype=scores.dtype).masked_fill_(~mask, -torch.inf)
+    weights = torch.softmax(scores.add_(mask), dim=-1)
+    blind = (mask == -torch.inf).all(dim=-1, keepdim=True)
+    return weights.masked_fill_(blind, 0) if blind.any() else weights
+
+
+@cache
+def kept_scale(p: float, dtype: torch.dtype, device: torch.device) -> float:
+    """By what torch's dropout multiplies what it keeps: 1 / (1 - p), rounded to `dtype` where torch does so.
+
+    A CPU makes a mask in the dtype of what is dropped and divides it by 1 - p, so that bfloat16 at p = 0.1 is
+    scaled by 1.109375; CUDA multiplies in float32. Which of them it is here is tried.
+
+    Args:
+        p: drop probability.
+        dtype, device: of what is dropped.
+    """
+    if p == 1:
+        return 0.0
+    rounded = torch.ones((), dtype=dtype, device=device).div_(1 - p)
+    values = torch.linspace(1, 2, 4096, dtype=dtype, device=device)
+    with forked_generators(device):
+        dropped = functional.dropout(values, p)
+    as_rounded = torch.equal(dropped[dropped != 0], (values * rounded)[dropped != 0])
+    return float(rounded) if as_rounded else 1 / (1 - p)

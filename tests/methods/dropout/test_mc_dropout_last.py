@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -186,3 +187,37 @@ def test_what_is_refused() -> None:
         McDropoutLast(tiny_checkpoint(seq_classif_dropout=0.0))
     with pytest.raises(RefusedError, match="no encoder apart from its head"):
         McDropoutLast(enumerable().checkpoint)
+
+
+# peft 0.21 asks for an attribute that transformers 5.23 has renamed.
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+@pytest.mark.parametrize("rank", [0, 4])
+def test_the_head_of_an_adapted_model_reads_the_text(rank: int) -> None:
+    """Behind a LoRA adapter too, passes are those of the head under `train()` on what the encoder returned.
+
+    An adapter's encoder lies deeper than its model says; a rank of 0 stands for no adapter.
+    """
+    peft = pytest.importorskip("peft", reason="peft is not installed")
+    checkpoint = tiny_checkpoint("roberta", classes=3)
+    plan = plan_of(checkpoint, sentences(6), token_budget=1000)
+    encoder = checkpoint.module.roberta
+    if rank:
+        config = peft.LoraConfig(
+            task_type="SEQ_CLS", r=rank, lora_dropout=0.3, target_modules=["query"], init_lora_weights=False
+        )
+        with torch.random.fork_rng(devices=[]):
+            adapted = peft.get_peft_model(checkpoint.module, config).eval()
+        checkpoint, encoder = replace(checkpoint, module=adapted), adapted.base_model.model.roberta
+    predictive = McDropoutLast(checkpoint, passes=400).predict(plan, seed=2)
+    (batch,) = plan.batches
+    train = checkpoint.twin().train()
+    (name,) = (name for name, child in checkpoint.module.named_modules() if child is encoder)
+    train.get_submodule(name).eval()
+    with torch.no_grad(), seeded(5, CPU):
+        samples = np.stack([train(**batch.inputs).logits.softmax(dim=-1).numpy() for _ in range(400)])
+    assert predictive.samples is not None
+    found = predictive.samples[:, batch.index]
+    error = np.sqrt((found.var(axis=0) + samples.var(axis=0)) / 400)
+    # 12 free means at 5 standard errors: false alarms below 1e-5.
+    assert (np.abs(found.mean(axis=0) - samples.mean(axis=0)) < 5 * error).all()
+    assert (samples.mean(axis=0).max(axis=0) - samples.mean(axis=0).min(axis=0)).max() > 10 * error.max()

@@ -17,7 +17,7 @@ from calibench.models.checkpoint import example_inputs
 from calibench.types import DropoutSite, FloatArray
 from calibench_methods.dropout.mc_dropout import McDropout
 from calibench_methods.dropout.mc_dropout_stratified import McDropoutStratified
-from calibench_methods.sampling.keyed_dropout import KeyedDropout
+from calibench_methods.sampling.keyed_dropout import Intercept, KeyedDropout
 from calibench_methods.sampling.sites import find_sites
 from scenarios import UNITS, Known, P, disturbance, enumerable, same
 from tiny_models import EXACT, plan_of, sentences, tiny_checkpoint
@@ -338,3 +338,62 @@ def test_samples_can_be_left_out() -> None:
         assert lean.samples is None
         assert np.array_equal(kept.probs, lean.probs)
         assert np.array_equal(kept.standard_error, lean.standard_error)  # type: ignore[arg-type]
+
+
+DTYPES = [torch.float32, torch.bfloat16, torch.float16]
+
+
+@pytest.mark.parametrize("p", [0.1, 0.3, 0.5])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_what_is_kept_has_the_bits_of_torch(dtype: torch.dtype, p: float) -> None:
+    """A kept unit is what torch's own dropout makes of it in that dtype, whose 1 / (1 - p) may be rounded."""
+    module, inputs = nn.Sequential(nn.Dropout(p)).eval(), {"input": torch.rand(2, 4000).to(dtype) + 1}
+    model = KeyedDropout(module, find_sites(module, inputs), 4, inputs)
+    model.select(seed=1, rows=np.arange(2), passes=range(4), device=torch.device("cpu"))
+    wide = inputs["input"].repeat(4, 1)
+    keyed, own = model(input=wide), functional.dropout(wide, p)
+    both = (keyed != 0) & (own != 0)
+    assert both.sum() > 1000
+    assert torch.equal(keyed[both], own[both])
+
+
+@pytest.mark.parametrize("p", [0.1, 0.3])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_attention_keeps_its_scale(dtype: torch.dtype, p: float) -> None:
+    """torch's attention scales in float32, in 16 bits too, and so does ours.
+
+    A query that looks at one key returns 0 or that key's value, scaled: the bits can be compared.
+    """
+    query, key = torch.zeros(1, 1, 400, 64, dtype=dtype), torch.zeros(1, 1, 1, 64, dtype=dtype)
+    value = torch.linspace(1, 2, 64).to(dtype).view(1, 1, 1, 64)
+
+    def kept() -> Tensor:
+        seen = functional.scaled_dot_product_attention(query, key, value, dropout_p=p)[0, 0]
+        return seen[(seen != 0).all(dim=-1)][0]
+
+    own = kept()
+    with Intercept(lambda values, _, scale: values * scale):
+        assert torch.equal(kept(), own)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("mask", ["none", "bool", "float", "blind"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_attention_without_a_drop_is_that_of_torch(
+    dtype: torch.dtype, mask: str, groups: int, causal: bool
+) -> None:
+    """Causal, grouped, masked, and with queries that may look nowhere, which get 0."""
+    if causal and mask != "none":
+        pytest.skip("torch takes one or the other")
+    query = torch.randn(2, 4, 5, 8).to(dtype)
+    key, value = torch.randn(2, 2, 4 // groups, 6, 8).to(dtype).unbind()
+    masks = {"bool": torch.rand(2, 1, 5, 6) < 0.7, "float": torch.randn(2, 1, 5, 6).to(dtype)}
+    masks["blind"] = masks["bool"] & (torch.arange(5) > 1)[:, None]
+    masks["bool"][..., 0] = True
+    options: dict[str, Any] = {"attn_mask": masks.get(mask), "is_causal": causal, "enable_gqa": groups > 1}
+    expected = functional.scaled_dot_product_attention(query, key, value, **options)
+    with Intercept(lambda values, *_: values):
+        found = functional.scaled_dot_product_attention(query, key, value, dropout_p=1e-9, **options)
+    tolerance = {torch.float32: 1e-6, torch.bfloat16: 2e-2, torch.float16: 2e-3}[dtype]
+    torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)

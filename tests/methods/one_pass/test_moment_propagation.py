@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from scipy import integrate, special, stats
+from transformers.modeling_outputs import SequenceClassifierOutput
 
 from calibench.errors import RefusedError, UsageError
 from calibench.types import FloatArray
 from calibench_methods.dropout.mc_dropout import McDropout
 from calibench_methods.one_pass.frequentist import Frequentist
 from calibench_methods.one_pass.moment_propagation import MomentPropagation, sigmoid_moments
-from scenarios import UNITS, Known, P, enumerable
+from scenarios import UNITS, EnumerableModel, Known, P, enumerable
 from tiny_models import plan_of, sentences, tiny_checkpoint
 
 
@@ -66,6 +68,30 @@ def test_known_answer(shared: bool) -> None:
     assert error < np.abs(deterministic - known.mean).max() / 2
     deviation = predictive.scores["standard_deviation"]
     assert np.abs(deviation - known.deviation[:, 0]).max() < 0.06
+
+
+class WritingModel(EnumerableModel):
+    """Writes into what its dropout returns, and into what it was given."""
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> SequenceClassifierOutput:
+        features = self.features(input_ids, attention_mask)
+        dropped = self.dropout(features)
+        features *= 7
+        dropped += 5
+        dropped *= 2
+        return SequenceClassifierOutput(logits=self.classifier(dropped))
+
+
+def test_variance_is_exact_where_the_model_writes_into_what_dropout_returns() -> None:
+    """Adding a constant leaves the variance, doubling makes it four times that of the same model without."""
+    known = enumerable(2)
+    writing = WritingModel(known.checkpoint.module.config).eval()
+    writing.load_state_dict(known.checkpoint.module.state_dict())
+    method = MomentPropagation(replace(known.checkpoint, module=writing))
+    plain = MomentPropagation(known.checkpoint)
+    for batch in known.plan.batches:
+        expected = plain._moments(batch.inputs)[1]
+        np.testing.assert_allclose(method._moments(batch.inputs)[1], 4 * expected, rtol=1e-5)
 
 
 LIMIT = {
