@@ -166,7 +166,6 @@ def test_what_the_wrapper_cannot_do_points_to_patch_module() -> None:
 
 
 # peft 0.21 asks for an attribute that transformers 5.23 has renamed.
-@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 def test_an_adapted_model_is_asked_with_all_that_it_takes() -> None:
     """A PeftModel's own signature does not show token types, which the model that it adapts takes."""
     peft = pytest.importorskip("peft", reason="peft is not installed")

@@ -102,7 +102,7 @@ def load_checkpoint(
 
 
 def _with_tokenizer(folder: Path) -> Path | None:
-    """The folder, or of an adapter without one its base's, that a tokenizer was saved in; None where none is."""
+    """Where a tokenizer was saved: in the folder, or of an adapter in its base's; None where none was."""
     if any((folder / file).is_file() for file in TOKENIZER_FILES):
         return folder
     return _with_tokenizer(_base(folder)) if is_adapter(folder) else None

@@ -190,7 +190,6 @@ def test_what_is_refused() -> None:
 
 
 # peft 0.21 asks for an attribute that transformers 5.23 has renamed.
-@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 @pytest.mark.parametrize("rank", [0, 4])
 def test_the_head_of_an_adapted_model_reads_the_text(rank: int) -> None:
     """Behind a LoRA adapter too, passes are those of the head under `train()` on what the encoder returned.
