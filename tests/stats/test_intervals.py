@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 from scipy.stats import binomtest
 
+from calibench.errors import UsageError
 from calibench.stats import intervals
 from calibench.types import FloatArray
+from coverage_checks import REPLICATIONS, covers_enough, ends
 
 
 def power_sums(values: FloatArray) -> FloatArray:
@@ -182,3 +184,43 @@ def test_one_share_is_an_array_of_one() -> None:
     ends = intervals.wilson(799.0, 872, 0.95)
     assert ends == (low[0], high[0])
     assert all(isinstance(end, float) for end in ends)
+
+
+@pytest.mark.parametrize(("q", "n"), [(50.0, 6), (90.0, 36), (95.0, 72), (99.0, 368)])
+def test_percentiles_need_the_samples_that_binomial_theory_says(q: float, n: int) -> None:
+    """The top order statistic bounds the percentile only from the n with (q / 100)^n <= 2.5%."""
+    samples = np.arange(float(n))
+    short = intervals.percentile_interval(samples[:-1], q)
+    assert short.value is None
+    assert str(short.reason).startswith("n too small")
+    enough = intervals.percentile_interval(samples, q)
+    assert enough.high == n - 1
+    assert enough.value == pytest.approx(np.percentile(samples, q))
+
+
+@pytest.mark.parametrize("q", [50.0, 90.0, 99.0])
+def test_percentile_intervals_cover(q: float) -> None:
+    """Order statistics of 400 skewed samples bound the true percentile (1 in 2,000)."""
+    rng = np.random.default_rng(12)
+    found = [intervals.percentile_interval(rng.exponential(size=400), q) for _ in range(REPLICATIONS)]
+    assert covers_enough(found, -np.log(1.0 - q / 100.0))
+
+
+@given(seed=st.integers(0, 2**32 - 1), n=st.integers(0, 300), q=st.floats(0.1, 99.9))
+@settings(max_examples=200, deadline=None)
+def test_a_percentile_lies_within_its_bounds(seed: int, n: int, q: float) -> None:
+    """Value and bounds are there together, in order."""
+    interval = intervals.percentile_interval(np.random.default_rng(seed).random(n), q)
+    if interval.value is None:
+        assert (interval.low, interval.high) == (None, None)
+        assert interval.reason
+    else:
+        low, high = ends(interval)
+        assert low <= interval.value <= high
+
+
+@pytest.mark.parametrize("q", [0.0, 100.0, -1.0])
+def test_a_percentile_outside_its_range_is_refused(q: float) -> None:
+    """The extremes of a distribution have no distribution-free bounds."""
+    with pytest.raises(UsageError, match="between 0 and 100"):
+        intervals.percentile_interval([1.0], q)

@@ -1,16 +1,14 @@
-"""Ratios and percentiles of times: known answers, and coverage by simulation."""
+"""Ratios of times: known answers, and coverage by simulation."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from calibench.errors import UsageError
 from calibench.stats import ratios
 from calibench.types import Interval
-from coverage_checks import REPLICATIONS, covers_enough, ends
+from coverage_checks import REPLICATIONS, covers_enough
 
 
 def test_a_ratio_of_totals_is_weighted_by_its_blocks() -> None:
@@ -48,46 +46,6 @@ def test_median_ratio_intervals_cover_and_need_six_pairs() -> None:
     assert covers_enough(intervals, 1.0)
     assert ratios.median_ratio_interval(np.arange(1.0, 7.0), np.ones(6)).value == 3.5
     assert ratios.median_ratio_interval(np.arange(1.0, 6.0), np.ones(5)).value is None
-
-
-@pytest.mark.parametrize(("q", "n"), [(50.0, 6), (90.0, 36), (95.0, 72), (99.0, 368)])
-def test_percentiles_need_the_samples_that_binomial_theory_says(q: float, n: int) -> None:
-    """The top order statistic bounds the percentile only from the n with (q / 100)^n <= 2.5%."""
-    samples = np.arange(float(n))
-    short = ratios.percentile_interval(samples[:-1], q)
-    assert short.value is None
-    assert str(short.reason).startswith("n too small")
-    enough = ratios.percentile_interval(samples, q)
-    assert enough.high == n - 1
-    assert enough.value == pytest.approx(np.percentile(samples, q))
-
-
-@pytest.mark.parametrize("q", [50.0, 90.0, 99.0])
-def test_percentile_intervals_cover(q: float) -> None:
-    """Order statistics of 400 skewed samples bound the true percentile (1 in 2,000)."""
-    rng = np.random.default_rng(12)
-    intervals = [ratios.percentile_interval(rng.exponential(size=400), q) for _ in range(REPLICATIONS)]
-    assert covers_enough(intervals, -np.log(1.0 - q / 100.0))
-
-
-@given(seed=st.integers(0, 2**32 - 1), n=st.integers(0, 300), q=st.floats(0.1, 99.9))
-@settings(max_examples=200, deadline=None)
-def test_a_percentile_lies_within_its_bounds(seed: int, n: int, q: float) -> None:
-    """Value and bounds are there together, in order."""
-    interval = ratios.percentile_interval(np.random.default_rng(seed).random(n), q)
-    if interval.value is None:
-        assert (interval.low, interval.high) == (None, None)
-        assert interval.reason
-    else:
-        low, high = ends(interval)
-        assert low <= interval.value <= high
-
-
-@pytest.mark.parametrize("q", [0.0, 100.0, -1.0])
-def test_a_percentile_outside_its_range_is_refused(q: float) -> None:
-    """The extremes of a distribution have no distribution-free bounds."""
-    with pytest.raises(UsageError, match="between 0 and 100"):
-        ratios.percentile_interval([1.0], q)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from calibench.stats.ratios import median_ratio_interval, percentile_interval, ratio_interval
+from calibench.stats.intervals import percentile_interval
+from calibench.stats.ratios import median_ratio_interval, ratio_interval
 from calibench.store.journal import Entries
 from calibench.types import Interval
 

@@ -3,6 +3,8 @@
 The percentile bootstrap does not cover where a statistic is bounded, skewed or folded at zero: for a plug-in
 ECE near zero it never does. `results/validity.md` shows how often each of these covers instead.
 
+Percentiles of a sample, as of latencies, have order statistics for ends.
+
 Arguments are shared: `level` is the nominal coverage, n the number of examples, sums are over examples.
 """
 
@@ -13,9 +15,11 @@ from dataclasses import dataclass
 from typing import Any, overload
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import optimize, special
 
-from calibench.types import FloatArray, IntArray
+from calibench.errors import UsageError
+from calibench.types import FloatArray, IntArray, Interval
 
 Ends = tuple[float, float]
 
@@ -237,3 +241,30 @@ def _crossing(beyond: Callable[[float], bool], scale: float) -> float:
         middle = (low + high) / 2.0
         low, high = (low, middle) if beyond(middle) else (middle, high)
     return high
+
+
+def percentile_interval(samples: ArrayLike, q: float, *, level: float = LEVEL) -> Interval:
+    """The q-th percentile (0 < q < 100) of independent samples, with distribution-free bounds.
+
+    The bounds are order statistics X_(l) and X_(u): of n samples, a binomial(n, q / 100) number lies below
+    the percentile, and each bound errs with probability at most (1 - level) / 2 (David and Nagaraja 2003,
+    section 7.1). Where n is too small for one of them the value is withheld too.
+    """
+    if not 0.0 < q < 100.0:
+        raise UsageError(f"A percentile of {q} was asked for; expected a number between 0 and 100.")
+    ordered = np.sort(finite(samples, "samples"))
+    n, tail = len(ordered), (1.0 - level) / 2.0
+    at_most = special.bdtr(np.arange(n), n, q / 100.0)  # P(k of the samples or fewer lie below)
+    lower = int(np.searchsorted(at_most, tail, side="right"))
+    upper = int(np.searchsorted(at_most, 1.0 - tail, side="left")) + 1
+    if lower < 1 or upper > n:
+        return Interval(None, None, None, f"n too small: {n} samples do not bound the {q:g}% point")
+    value = float(np.percentile(ordered, q))
+    return Interval(value, float(ordered[lower - 1]), float(ordered[upper - 1]))
+
+
+def finite(values: Any, what: str) -> FloatArray:
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 1 or not np.isfinite(array).all():
+        raise UsageError(f"The {what} have shape {array.shape}; expected one dimension of finite numbers.")
+    return array
