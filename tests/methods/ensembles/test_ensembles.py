@@ -430,7 +430,7 @@ def test_an_optional_method_is_left_out_with_a_sentence() -> None:
 @pytest.mark.parametrize("able", [True, False])
 def test_bfloat16_is_optional_where_the_cpu_lacks_it(able: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """An optional setting in bfloat16 runs where the CPU has instructions for it, and nowhere else."""
-    monkeypatch.setattr("calibench.models.loading.has_bfloat16_instructions", lambda: able)
+    monkeypatch.setattr("calibench.models.devices.has_bfloat16_instructions", lambda: able)
     text = "[[method]]\nname = 'frequentist'\nparams = { dtype = 'bfloat16' }\noptional = true\n"
     suite = parse_suite(text + "[[method]]\nname = 'frequentist'\n", "x")
     assert len(cells_of(suite, "cpu")) == 1 + able
