@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import pytest
@@ -137,3 +138,21 @@ def test_parameters_are_checked(given: dict[str, object], message: str) -> None:
     """A parameter the method does not have, or of another type, is refused by name."""
     with pytest.raises(UsageError, match=message):
         bind("mc-dropout", METHODS.load("mc-dropout"), given)
+
+
+def test_annotations_that_are_types_are_as_good_as_text() -> None:
+    """A module that does not postpone their evaluation has types there."""
+
+    def spelt(annotation: Any) -> Any:
+        class Typed(Example):
+            pass
+
+        parameter = inspect.Parameter(
+            "share", inspect.Parameter.KEYWORD_ONLY, default=1, annotation=annotation
+        )
+        Typed.__signature__ = inspect.Signature([parameter])  # type: ignore[attr-defined]
+        return bind("typed", Typed, {"share": "2"})["share"]
+
+    assert [spelt(kind) for kind in (int, "int", float, str, float | None, tuple[int, ...])] == [
+        2, 2, 2.0, "2", 2.0, (2,),
+    ]  # fmt: skip

@@ -103,12 +103,17 @@ def bind(name: str, factory: type[Method], given: Mapping[str, Any]) -> dict[str
     values: dict[str, Any] = {}
     for key, item in known.items():
         if key in given:
-            values[key] = _coerce(given[key], str(item.annotation), f"{name}.{key}")
+            values[key] = _coerce(given[key], _spelt(item.annotation), f"{name}.{key}")
         elif item.default is inspect.Parameter.empty:
             raise UsageError(f"The method {name!r} needs {key!r}; pass -a {name}.{key}=VALUE.")
         else:
             values[key] = item.default
     return values
+
+
+def _spelt(annotation: Any) -> str:
+    """An annotation as its module has it, whether or not that postpones their evaluation."""
+    return annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
 
 
 _TRUE, _FALSE = {"true", "yes", "on", "1"}, {"false", "no", "off", "0"}
