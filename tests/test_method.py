@@ -147,12 +147,10 @@ def test_annotations_that_are_types_are_as_good_as_text() -> None:
         class Typed(Example):
             pass
 
-        parameter = inspect.Parameter(
-            "share", inspect.Parameter.KEYWORD_ONLY, default=1, annotation=annotation
-        )
+        kind = inspect.Parameter.KEYWORD_ONLY
+        parameter = inspect.Parameter("share", kind, default=1, annotation=annotation)
         Typed.__signature__ = inspect.Signature([parameter])  # type: ignore[attr-defined]
         return bind("typed", Typed, {"share": "2"})["share"]
 
-    assert [spelt(kind) for kind in (int, "int", float, str, float | None, tuple[int, ...])] == [
-        2, 2, 2.0, "2", 2.0, (2,),
-    ]  # fmt: skip
+    kinds = (int, "int", float, str, float | None, tuple[int, ...])
+    assert [spelt(kind) for kind in kinds] == [2, 2, 2.0, "2", 2.0, (2,)]
