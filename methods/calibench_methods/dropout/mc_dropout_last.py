@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from transformers.utils.generic import ModelOutput
 
 from calibench.errors import RefusedError
+from calibench.hub import one_line
 from calibench.method import Method
 from calibench.models.checkpoint import Checkpoint, example_inputs
 from calibench.models.encoder import Encoder
@@ -61,7 +62,8 @@ class McDropoutLast(Method):
         inputs = example_inputs(checkpoint)
         sites = require_sites(checkpoint, inputs, method="mc-dropout-last")
         self.encoder = Encoder(checkpoint)
-        hidden = self.encoder(Batch(inputs, np.arange(2))).hidden
+        encoded = self.encoder(Batch(inputs, np.arange(2)))
+        hidden = encoded.hidden
         if not isinstance(hidden, ModelOutput):
             raise RefusedError(
                 f"mc-dropout-last runs an encoder once for all passes, but {checkpoint.name} has no encoder "
@@ -77,6 +79,7 @@ class McDropoutLast(Method):
         self._module = checkpoint.twin()
         self._replay = _Replay()
         self._module.set_submodule(base, self._replay)
+        self._require_same(self._tried(inputs, hidden), encoded.logits)
         self._together = self._reads_first_token(inputs, hidden) and not {site.name for site in behind} & set(
             sites_without_batch_axis(checkpoint.module, inputs)
         )
@@ -109,6 +112,23 @@ class McDropoutLast(Method):
         self._replay.output = hidden
         logits: Tensor = self._module(**inputs).logits
         return logits
+
+    def _tried(self, inputs: Inputs, hidden: Any) -> Tensor | str:
+        """The head's logits, or why it has none."""
+        try:
+            with torch.inference_mode():
+                return self._head(inputs, hidden)
+        except Exception as error:  # whatever the model raises
+            return one_line(error)
+
+    def _require_same(self, found: Tensor | str, expected: Tensor) -> None:
+        if isinstance(found, Tensor) and torch.allclose(found, expected, rtol=0, atol=1e-6, equal_nan=True):
+            return
+        reason = "gives other logits" if isinstance(found, Tensor) else f"fails ({found})"
+        raise RefusedError(
+            f"mc-dropout-last runs the head by itself on what the encoder returned, but that of "
+            f"{type(self._module).__name__} {reason}; use mc-dropout or mc-dropout-batch."
+        )
 
     def _reads_first_token(self, inputs: Inputs, hidden: Any) -> bool:
         """Whether the logits stay the same, bit for bit, when other tokens are noise, and then go."""

@@ -298,7 +298,7 @@ def kept_scale(p: float, dtype: torch.dtype, device: torch.device) -> float:
     """By what torch's dropout multiplies what it keeps: 1 / (1 - p), rounded to `dtype` where torch does so.
 
     A CPU makes a mask in the dtype of what is dropped and divides it by 1 - p, so that bfloat16 at p = 0.1 is
-    scaled by 1.109375; CUDA multiplies in float32. Which of them it is here is tried.
+    scaled by 1.109375; a fused kernel may multiply in float32. Which of them it is here is tried.
 
     Args:
         p: drop probability.

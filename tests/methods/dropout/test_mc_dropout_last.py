@@ -220,3 +220,31 @@ def test_the_head_of_an_adapted_model_reads_the_text(rank: int) -> None:
     # 12 free means at 5 standard errors: false alarms below 1e-5.
     assert (np.abs(found.mean(axis=0) - samples.mean(axis=0)) < 5 * error).all()
     assert (samples.mean(axis=0).max(axis=0) - samples.mean(axis=0).min(axis=0)).max() > 10 * error.max()
+
+
+@pytest.mark.parametrize(("wrong", "reason"), [("error", r"fails .no past"), ("other", "gives other logits")])
+def test_a_head_that_does_not_run_by_itself_is_refused(wrong: str, reason: str) -> None:
+    """A model that asks its encoder for more than its output, as prefix tuning does, is noticed when made."""
+
+    class Asking(nn.Module):
+        """Adds to the model what it finds out about the encoder."""
+
+        def __init__(self, inner: nn.Module) -> None:
+            super().__init__()
+            self.inner = inner
+            self.base_model_prefix = "distilbert"
+            self.distilbert = inner.distilbert
+
+        def forward(self, **inputs: torch.Tensor) -> object:
+            if hasattr(self.inner.distilbert, "config"):
+                return self.inner(**inputs)
+            if wrong == "error":
+                raise ValueError("no past")
+            output = self.inner(**inputs)
+            output.logits = output.logits + 1
+            return output
+
+    checkpoint = tiny_checkpoint()
+    asking = replace(checkpoint, module=Asking(checkpoint.module).eval())
+    with pytest.raises(RefusedError, match=f"^mc-dropout-last .*{reason}.*; use mc-dropout or"):
+        McDropoutLast(asking)

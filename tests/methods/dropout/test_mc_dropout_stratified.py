@@ -224,6 +224,8 @@ class Odd(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.kind == "folded":
             return self.dropout(x.reshape(-1, 2)).reshape(x.shape)
+        if self.kind == "turned":
+            return self.dropout(x.T).T
         if self.kind == "twice":
             return torch.stack([self.dropout(x), self.dropout(x)], dim=1)
         return self.dropout(x)
@@ -240,6 +242,15 @@ def test_other_draws_are_refused(kind: str, reason: str) -> None:
     """What masks cannot answer is refused when the method is made, naming the site."""
     with pytest.raises(RefusedError, match=reason):
         keyed(kind)
+
+
+def test_a_batch_on_another_axis_is_refused_even_where_lengths_agree() -> None:
+    """Two rows of two units look the same turned over, and more rows do not."""
+    module, inputs = Odd("turned").eval(), {"x": torch.ones(2, 2)}
+    with pytest.raises(
+        RefusedError, match=r"^KeyedDropout .*shape .2, 2., whose first axis is not the batch"
+    ):
+        KeyedDropout(module, find_sites(module, inputs), 4, inputs)
 
 
 def test_a_site_called_twice_draws_twice() -> None:
