@@ -46,10 +46,9 @@ class Settled:
 
 
 def stated(module: Any, tokenizer: Any) -> Padding:
-    """What tokenizer and config say."""
-    if tokenizer.pad_token_id is None:
-        return Padding("none", _config(module).pad_token_id)
-    return Padding(tokenizer.padding_side, _config(module).pad_token_id)
+    """What tokenizer and config say; a config of transformers 5 may know no such id."""
+    pad_id = getattr(_config(module), "pad_token_id", None)
+    return Padding("none" if tokenizer.pad_token_id is None else tokenizer.padding_side, pad_id)
 
 
 def padded(checkpoint: Checkpoint, padding: Padding) -> Checkpoint:
