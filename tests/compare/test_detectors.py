@@ -98,3 +98,25 @@ def test_on_noise_nothing_is_told_apart_from_the_best() -> None:
         assert found is not None
         alarms += any(item.shown for item in found.less.values())
     assert alarms / 200 < 0.05 + 3.8 * np.sqrt(0.05 * 0.95 / 200)
+
+
+def test_what_loses_elsewhere_is_passed_over() -> None:
+    """A cheap detector whose probabilities are shown worse yields to a dearer one that loses nothing."""
+    made = scores(0.5, 2.0, 2.0)
+    cheap, dear = detector(1, made[1], 1.2), detector(2, made[2], 1.6)
+    found = choose([detector(0, made[0]), replace(cheap, loses=("nll",)), dear])
+    assert found is not None
+    assert found.pick.order == 2
+    assert [item.order for item in found.passed_over] == [1]
+    found = choose([detector(0, made[0]), cheap, dear])
+    assert found is not None
+    assert (found.pick.order, found.passed_over) == (1, ())
+
+
+def test_where_all_lose_the_cheapest_is_taken() -> None:
+    """And what it loses is for the report to say."""
+    made = scores(0.5, 2.0, 2.0)
+    both = [replace(detector(k, made[k], 1.0 + k), loses=("nll", "brier")) for k in (1, 2)]
+    found = choose([detector(0, made[0]), *both])
+    assert found is not None
+    assert (found.pick.order, found.pick.loses, found.passed_over) == (1, ("nll", "brier"), ())

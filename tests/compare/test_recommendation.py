@@ -12,7 +12,7 @@ import report_example as example
 from calibench.compare.recommendation import Candidate, decide
 from calibench.report import sections, write_report
 from calibench.report.parts.equal_quality import baseline, matched_table, matches
-from calibench.report.parts.recommendation import recommendation
+from calibench.report.parts.recommendation import _needed, recommendation
 from calibench.report.points import points, tradeoff
 from calibench.store.records import load_records, write_records
 from calibench.types import Evaluation, FloatArray
@@ -271,3 +271,27 @@ def test_no_baseline_no_table(tmp_path: Path) -> None:
     (section,) = sections.sections(records)
     assert baseline(points(section, tmp_path)) is None
     assert "matched quality" not in write_report(tmp_path).read_text(encoding="utf-8")
+
+
+def test_what_would_tell_is_said_and_holds() -> None:
+    """Where nothing is shown, about how many labels would; with so many the same difference is shown."""
+    rng = np.random.default_rng(3)
+
+    def sample(n: int) -> tuple[FloatArray, FloatArray, np.ndarray]:
+        truth = rng.normal(0, 2, n)
+        labels = (rng.random(n) < 1 / (1 + np.exp(-truth))).astype(np.int64)
+        return 1 / (1 + np.exp(-1.25 * truth)), 1 / (1 + np.exp(-truth)), labels
+
+    base, honest, labels = sample(300)
+    decision = decide(row(0, base, labels), [row(1, honest, labels)])
+    assert decision.pick is None
+    (text,) = _needed(decision, decision.judged)
+    found = re.search(r"about ([\d,]+) labelled examples would show that `m1` has the lower", text)
+    assert found is not None
+    n = int(found[1].replace(",", ""))
+    assert n > 300
+    shown = 0
+    for _ in range(20):
+        base, honest, labels = sample(4 * n)
+        shown += decide(row(0, base, labels), [row(1, honest, labels)]).pick is not None
+    assert shown >= 10

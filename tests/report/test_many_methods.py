@@ -14,10 +14,12 @@ from sklearn.metrics import roc_auc_score, roc_curve
 
 import many_methods as example
 from calibench.compare.detectors import Choice
+from calibench.compare.recommendation import Decision
 from calibench.report import content, sections, write_csv, write_model_card
 from calibench.report.drawing import style
 from calibench.report.pages.markdown import render
 from calibench.report.parts.detectors import detector_choice, detector_words
+from calibench.report.parts.recommendation import decision_of, lost
 from calibench.report.parts.scope import detection_drawing, detection_table, joint_table
 from calibench.report.parts.selective import selective_table
 from calibench.report.points import points
@@ -307,3 +309,31 @@ def test_markdown_escapes_the_side_of_a_threshold(section: Section) -> None:
     assert table is not None
     assert [row.cells[0].text for row in table.rows] == ["< .250", "> .250"]
     assert "&lt; .250" in render(table)
+
+
+def test_what_a_detector_loses_is_said(section: Section, folder: Path, choice: Choice) -> None:
+    """Of the method that is named, or of those that were passed over; a score alone loses nothing."""
+    placed = [p for p in points(section, folder) if p.entry.label not in ALONE]
+    decision = decision_of(section.distinct(), placed)
+    assert isinstance(decision, Decision)
+    losses = lost(decision)
+    orders = {entry.label: entry.order for entry in section.measured}
+    assert "nll" in losses[orders["overconfident"]]
+    assert orders["energy"] not in losses
+    found = detector_choice(points(section, folder), decision)
+    assert found is not None
+    assert {item.order for item in (found.best, *found.alike) if item.loses} == {
+        order
+        for order, names in losses.items()
+        if names and order in {i.order for i in (found.best, *found.alike)}
+    }
+    guilty = replace(choice, pick=replace(choice.pick, loses=("nll", "ece_debiased")))
+    words = detector_words(section, guilty)
+    assert "Its probabilities are shown worse than the reference's in NLL and debiased ECE²." in words
+    passed = replace(choice, passed_over=(replace(choice.best, loses=("brier",)),))
+    words = detector_words(section, passed)
+    assert "it is the cheapest of these that lose nothing else." in words
+    assert (
+        "Passed over, as shown worse than the reference in something else: `mahalanobis` (Brier score)."
+        in words
+    )

@@ -2,8 +2,9 @@
 
 The best is the method with the highest AUROC, and an estimate alone shows nothing: methods that no test
 tells apart from it are as good as it, as far as this run can say. Of these and the best itself the cheapest
-is to be used. Costs within `front.SAME_COST` of the least are equal; among equals the reference comes first,
-then what needs no training, then fewer passes, then the higher AUROC.
+is to be used, of those whose probabilities lose nothing; only if all of them lose something, of all. Costs
+within `front.SAME_COST` of the least are equal; among equals the reference comes first, then what needs no
+training, then fewer passes, then the higher AUROC.
 
 Tested are all pairs of methods, adjusted together by Holm's procedure, though only those with the best are
 looked at: which method comes out best is itself a matter of chance, so that tests against it alone would give
@@ -37,6 +38,7 @@ class Detector:
         trained: whether anything is fitted before it.
         reference: whether costs are relative to it.
         placements: of its score.
+        loses: metrics in which its probabilities are shown worse than the reference's.
     """
 
     order: int
@@ -45,6 +47,7 @@ class Detector:
     trained: bool
     reference: bool
     placements: Placements
+    loses: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -63,10 +66,11 @@ class Choice:
 
     Attributes:
         best: the method with the highest AUROC.
-        pick: the cheapest of `best` and `alike`.
+        pick: the cheapest of `best` and `alike`, of those that lose nothing if there are any.
         alike: the others that are not told apart from the best, AUROC falling.
         less: by the order of a method, its AUROC less the best's; not of the best.
         pairs: how many were tested.
+        passed_over: those of `best` and `alike` that lose something where `pick` does not.
         pick_over_reference: the AUROC of `pick` less the reference's; None where either is the other or there
             is no reference.
     """
@@ -76,6 +80,7 @@ class Choice:
     alike: tuple[Detector, ...]
     less: Mapping[int, AurocDifference]
     pairs: int
+    passed_over: tuple[Detector, ...]
     pick_over_reference: AurocDifference | None
 
 
@@ -97,10 +102,13 @@ def choose(detectors: Sequence[Detector]) -> Choice | None:
     less = {item.order: differences[item.order, best.order] for item in detectors if item is not best}
     others = sorted(detectors, key=lambda item: -item.placements.auroc)
     alike = tuple(item for item in others if item is not best and not less[item.order].shown)
-    pick = _cheapest([best, *alike])
+    good = [best, *alike]
+    sound = [item for item in good if not item.loses]
+    pick = _cheapest(sound or good)
+    passed_over = tuple(item for item in good if item.loses) if sound else ()
     reference = next((item for item in detectors if item.reference), None)
     over = None if reference in (None, pick) else differences[pick.order, reference.order]
-    return Choice(best, pick, alike, less, len(differences) // 2, over)
+    return Choice(best, pick, alike, less, len(differences) // 2, passed_over, over)
 
 
 def _every_pair(detectors: Sequence[Detector]) -> dict[tuple[int, int], AurocDifference]:

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from calibench.compare.detectors import Choice
+from calibench.compare.recommendation import Decision
 from calibench.report.drawing.drawing import Drawing
 from calibench.report.parts import equal_error, equal_quality, scope, sets, shifts
 from calibench.report.parts.against import against, against_table, against_words, details_table
 from calibench.report.parts.curves import curve_drawings
 from calibench.report.parts.detectors import detector_choice, detector_words
 from calibench.report.parts.front import front_drawing, front_table, front_words
-from calibench.report.parts.recommendation import recommendation
+from calibench.report.parts.recommendation import decision_of, recommendation_words
 from calibench.report.parts.reliability import reliability_diagrams
 from calibench.report.parts.selective import selective_table, selective_words
 from calibench.report.points import Point, points, tradeoff
@@ -48,11 +49,12 @@ def parts(section: Section, folder: Path) -> list[Part]:
     everything = points(section, folder)
     copies = {entry.order for entry in section.by_score_alone}
     placed = [point for point in everything if point.entry.order not in copies]
-    choice = detector_choice(everything)
     own = section.distinct()
+    decision = decision_of(own, placed)
+    choice = detector_choice(everything, None if isinstance(decision, str) else decision)
     selective = selective_table(section)
     found = [
-        Part("Recommendation", _recommendation(section, placed, choice)),
+        Part("Recommendation", _recommendation(section, placed, decision, choice)),
         Part("Quality", _quality_words(section), tables.quality(own)),
         _against(own, folder),
         _reliability(own, folder),
@@ -76,8 +78,10 @@ def _some(drawing: Drawing | None) -> tuple[Drawing, ...]:
     return () if drawing is None else (drawing,)
 
 
-def _recommendation(section: Section, placed: Sequence[Point], choice: Choice | None) -> str:
-    paragraphs = [recommendation(section.distinct(), placed)]
+def _recommendation(
+    section: Section, placed: Sequence[Point], decision: Decision | str, choice: Choice | None
+) -> str:
+    paragraphs = [recommendation_words(section.distinct(), placed, decision)]
     if choice is not None:
         paragraphs.append(detector_words(section, choice))
     return "\n\n".join(paragraphs)

@@ -6,16 +6,23 @@ import math
 from collections.abc import Sequence
 
 from calibench.compare.detectors import Choice, Detector, choose
+from calibench.compare.recommendation import Decision
 from calibench.metrics.detection import placements, score_of
+from calibench.report.parts.recommendation import join_names, lost
 from calibench.report.points import Point
 from calibench.report.sections import Entry, Section
 from calibench.report.writing.numbers import bound, fraction, interval, seconds, significant
-from calibench.report.writing.words import code, names
+from calibench.report.writing.words import code, join, names
 from calibench.store.records import dig
 
 
-def detector_choice(found: Sequence[Point]) -> Choice | None:
-    """The choice among all methods with predictions; None where too few texts are of a kind."""
+def detector_choice(found: Sequence[Point], decision: Decision | None = None) -> Choice | None:
+    """The choice among all methods with predictions; None where too few texts are of a kind.
+
+    Args:
+        decision: about their probabilities; what it shows worse is not chosen where there is another.
+    """
+    loses = {} if decision is None else lost(decision)
     detectors = []
     for point in found:
         every = point.every
@@ -30,6 +37,7 @@ def detector_choice(found: Sequence[Point]) -> Choice | None:
                 bool(record.get("fit")),
                 bool(record.get("reference")),
                 placements(score_of(every), every.labels < 0),
+                loses.get(point.entry.order, ()),
             )
         )
     return choose(detectors)
@@ -50,15 +58,37 @@ def detector_words(section: Section, found: Choice) -> str:
         also = f", and neither {'is' if len(others) == 1 else 'are'} {names(others)}" if others else ""
         sentences.append(
             f"{code(entries[pick.order].label)} ({_auroc(entries[pick.order])}) is not told apart "
-            f"from it{also}; it is the cheapest of these."
+            f"from it{also}; {_cheapest(found)}."
         )
     elif others:
-        sentences.append(f"Not told apart from it: {names(others)}; it is the cheapest of these.")
+        sentences.append(f"Not told apart from it: {names(others)}; {_cheapest(found)}.")
     else:
         sentences.append("Every other method is shown to be worse.")
+    sentences += _losses(entries, found)
     if not reference:
         sentences += [*_over_reference(section, found), _cost(entries[pick.order])]
     return " ".join(sentences)
+
+
+def _cheapest(found: Choice) -> str:
+    which = "that lose nothing else" if found.passed_over else ""
+    return " ".join(["it is the cheapest of these", which]).rstrip()
+
+
+def _losses(entries: dict[int, Entry], found: Choice) -> list[str]:
+    """What the pick loses in its probabilities, or which were passed over for that."""
+    if found.pick.loses:
+        return [f"Its probabilities are shown worse than the reference's in {join_names(found.pick.loses)}."]
+    passed = [
+        f"{code(entries[item.order].label)} ({join_names(item.loses)})"
+        for item in found.passed_over
+        if item.order in entries
+    ]
+    return (
+        [f"Passed over, as shown worse than the reference in something else: {join(passed)}."]
+        if passed
+        else []
+    )
 
 
 def _named(entry: Entry) -> str:

@@ -9,6 +9,7 @@ from calibench.compare.noninferiority import MARGIN, nll_difference
 from calibench.compare.recommendation import (
     ACCURACY_MARGIN,
     AFFORDABLE,
+    IMPROVABLE,
     Candidate,
     Decision,
     Judged,
@@ -23,6 +24,8 @@ from calibench.report.writing.words import code, join, names
 from calibench.stats.intervals import LEVEL
 from calibench.store.records import dig
 
+#: More labelled examples than anyone asks for.
+MOST_LABELS = 1_000_000
 _NAMES = {
     "accuracy": "accuracy",
     "nll": "NLL",
@@ -34,6 +37,11 @@ _NAMES = {
 
 def recommendation(section: Section, found: Sequence[Point]) -> str:
     """One paragraph: what to use, why, what it costs, what more time buys, and what is not shown."""
+    return recommendation_words(section, found, decision_of(section, found))
+
+
+def decision_of(section: Section, found: Sequence[Point]) -> Decision | str:
+    """What the rules say of the section's methods, or the sentence that says why they cannot."""
     if not section.measured:
         return "**No recommendation**: no method finished."
     if section.reference is None:
@@ -43,7 +51,52 @@ def recommendation(section: Section, found: Sequence[Point]) -> str:
             f"**No recommendation**: {code(section.reference.label)} is the only method that finished; "
             "measure others beside it."
         )
-    rows = {
+    rows = _candidates(found)
+    reference = rows.pop(section.reference.order, None)
+    if reference is None or not rows:
+        return (
+            "**No recommendation**: it takes the stored predictions of the reference and of another method, "
+            f"and there are none for {names(e.label for e in _without(section, found))}; report on the run "
+            "folder."
+        )
+    count = len(reference.evaluation)
+    if count < FEWEST:
+        return (
+            f"**No recommendation**: {count} examples are too few for a verdict; evaluate {FEWEST} or more."
+        )
+    return decide(reference, list(rows.values()))
+
+
+def recommendation_words(section: Section, found: Sequence[Point], decision: Decision | str) -> str:
+    """`decision_of` in words."""
+    if isinstance(decision, str):
+        return decision
+    entries = {entry.order: entry for entry in section.measured}
+    sentences = [*_advice(decision, entries), *_fewer_passes(decision, found), *_undecided(decision)]
+    left_out = _without(section, found)
+    if left_out:
+        sentences.append(f"Left out, for lack of predictions: {names(e.label for e in left_out)}.")
+    failed = [entry.label for entry in section.entries if entry.failure is not None]
+    if failed:
+        sentences.append(f"Failed: {names(failed)}.")
+    return " ".join(sentences)
+
+
+def lost(decision: Decision) -> dict[int, tuple[str, ...]]:
+    """By the order of a row, the metrics of its probabilities in which it is shown worse."""
+    return {
+        item.row.order: tuple(name for name in item.shown("worse") if name != "oos_auroc")
+        for item in decision.judged
+    }
+
+
+def join_names(metrics: Sequence[str]) -> str:
+    """Metrics as the sentences call them."""
+    return join([_NAMES[name] for name in metrics])
+
+
+def _candidates(found: Sequence[Point]) -> dict[int, Candidate]:
+    return {
         point.entry.order: Candidate(
             point.entry.order,
             point.entry.label,
@@ -55,27 +108,12 @@ def recommendation(section: Section, found: Sequence[Point]) -> str:
         for point in found
         if point.whole and point.evaluation is not None
     }
-    left_out = [entry for entry in section.measured if entry.order not in rows]
-    reference = rows.pop(section.reference.order, None)
-    if reference is None or not rows:
-        return (
-            "**No recommendation**: it takes the stored predictions of the reference and of another method, "
-            f"and there are none for {names(entry.label for entry in left_out)}; report on the run folder."
-        )
-    count = len(reference.evaluation)
-    if count < FEWEST:
-        return (
-            f"**No recommendation**: {count} examples are too few for a verdict; evaluate {FEWEST} or more."
-        )
-    decision = decide(reference, list(rows.values()))
-    entries = {entry.order: entry for entry in section.measured}
-    sentences = [*_advice(decision, entries), *_fewer_passes(decision, found), *_undecided(decision)]
-    if left_out:
-        sentences.append(f"Left out, for lack of predictions: {names(e.label for e in left_out)}.")
-    failed = [entry.label for entry in section.entries if entry.failure is not None]
-    if failed:
-        sentences.append(f"Failed: {names(failed)}.")
-    return " ".join(sentences)
+
+
+def _without(section: Section, found: Sequence[Point]) -> list[Entry]:
+    """The finished entries without predictions."""
+    rows = _candidates(found)
+    return [entry for entry in section.measured if entry.order not in rows]
 
 
 def _advice(decision: Decision, entries: dict[int, Entry]) -> list[str]:
@@ -168,6 +206,7 @@ def _undecided(decision: Decision) -> list[str]:
             f"For {names(item.row.label for item in silent)} no difference is shown; one of "
             f"{fraction(widest, 3)} in NLL would have been."
         )
+        sentences += _needed(decision, silent)
     if decision.slight:
         slight = names(item.row.label for item in decision.slight)
         sentences.append(f"Shown better, but by less than {fraction(MARGIN, 2)} in NLL: {slight}.")
@@ -187,6 +226,27 @@ def _undecided(decision: Decision) -> list[str]:
             f"{names(item.row.label for item in risky)}."
         )
     return sentences
+
+
+def _needed(decision: Decision, silent: Sequence[Judged]) -> list[str]:
+    """How many labels would show the difference that is the nearest to being shown, were it the true one."""
+    if decision.pick is not None or decision.more is not None:
+        return []
+    size, n = {}, len(decision.reference.evaluation)
+    for item in silent:
+        for name in IMPROVABLE:
+            seen, least = item.differences[name].difference.value, item.differences[name].detectable
+            if seen is not None and least is not None and seen < 0.0:
+                size[item.row.label, name] = n * (least / seen) ** 2
+    if not size:
+        return []
+    (label, name), most = min(size.items(), key=lambda pair: pair[1])
+    if most > MOST_LABELS:
+        return [f"Were what is seen the truth, more than {MOST_LABELS:,} labelled examples would be needed."]
+    return [
+        f"Were what is seen the truth, about {int(float(f'{most:.2g}')):,} labelled examples would show that "
+        f"{code(label)} has the lower {_NAMES[name]}, four times in five."
+    ]
 
 
 def _half_width(difference: Difference) -> float:
