@@ -14,7 +14,8 @@ from typing import Literal
 import numpy as np
 from scipy import special
 
-from calibench.metrics.scoring import negative_log_likelihood
+from calibench.compare.unseen import Unseen, unseen
+from calibench.metrics.scoring import NLL, negative_log_likelihood
 from calibench.stats.intervals import mean_spread_skew, skew_corrected
 from calibench.types import Evaluation, FloatArray
 
@@ -41,7 +42,9 @@ class Bounds:
         return "worse" if self.low > margin else "not shown"
 
 
-def mean_difference(differences: FloatArray, level: float = BOUND_LEVEL) -> Bounds:
+def mean_difference(
+    differences: FloatArray, level: float = BOUND_LEVEL, missing: Unseen | None = None
+) -> Bounds:
     """The mean of paired differences, float64 [N], with bounds that each hold with probability `level`.
 
     Student's bounds, which Hall's correction for skewness may widen but not narrow: where a few examples make
@@ -52,12 +55,16 @@ def mean_difference(differences: FloatArray, level: float = BOUND_LEVEL) -> Boun
     mean, spread, _ = mean_spread_skew(sums, n)
     half = spread * float(special.stdtrit(n - 1, level))
     low, high = skew_corrected(sums, n, 2.0 * level - 1.0)
-    return Bounds(mean, min(low, mean - half), max(high, mean + half))
+    ends = (min(low, mean - half), max(high, mean + half))
+    if missing is not None:
+        ends = missing.widened(ends, 2.0 * level - 1.0)
+    return Bounds(mean, *ends)
 
 
 def nll_difference(new: Evaluation, base: Evaluation, level: float = BOUND_LEVEL) -> Bounds:
     """NLL of `new` minus that of `base`, on the same examples."""
-    return mean_difference(negative_log_likelihood(new) - negative_log_likelihood(base), level)
+    missing = None if new is base else unseen(NLL, base, new)
+    return mean_difference(negative_log_likelihood(new) - negative_log_likelihood(base), level, missing)
 
 
 def sufficient(differences: Sequence[Bounds], margin: float = MARGIN) -> int | None:

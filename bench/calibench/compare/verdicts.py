@@ -6,7 +6,8 @@ differences, whatever the metric, and one statistic serves all: Student's, corre
 where a handful of examples may make the difference, has McNemar's. Where examples are out of scope, how well
 they are told from the others is a mean over pairs of examples, with a test of its own, DeLong's. P-values
 reach far into the tail, where 10,000 resamples have nothing to count, and are adjusted by Holm's procedure
-for the whole family, methods times metrics: with 95% probability no verdict is a false alarm.
+for the whole family, methods times metrics: with 95% probability no verdict is a false alarm. A sample with
+few errors says little about what errors cost: see `calibench.compare.unseen`.
 
 Examples are what is resampled. Masks that are drawn for each example vary with it; what all examples share,
 such as an assignment to folds, is that of the seed that was run: see `calibench.stats.montecarlo`.
@@ -14,13 +15,15 @@ such as an assignment to folds, is that of the seed that was run: see `calibench
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from scipy import special
 
+from calibench.compare.unseen import Unseen, unseen
 from calibench.errors import CalibenchError
 from calibench.metrics.calibration import ECE_DEBIASED
 from calibench.metrics.detection import OOS_AUROC, Placements, paired_auroc, placements, score_of
@@ -47,6 +50,9 @@ FAMILY: tuple[Metric, ...] = (ACCURACY, NLL, BRIER, ECE_DEBIASED)
 SAME = 1e-5
 #: Fewest examples for a verdict: the tests are of large samples.
 FEWEST = 30
+
+#: P-values of samples with few errors are found by halving, from here up.
+LEAST_P, HALVINGS = 1e-10, 40
 
 Verdict = Literal["better", "worse", "no difference shown"]
 UNDECIDED: Verdict = "no difference shown"
@@ -199,7 +205,7 @@ def _hypotheses(pairs: Sequence[Pair]) -> list[_Column | _Ranking]:
         base, same = pair.reference, pair.same
         new = base if same else pair.evaluation
         found += [
-            _Column(pair.method, metric, mine - theirs, same)
+            _Column(pair.method, metric, mine - theirs, same, _unseen(metric, base, new))
             for metric, mine, theirs in zip(FAMILY, own[new], own[base], strict=True)
         ]
         if ranks:
@@ -207,6 +213,28 @@ def _hypotheses(pairs: Sequence[Pair]) -> list[_Column | _Ranking]:
             new = base if same else pair.evaluation
             found.append(_Ranking(pair.method, OOS_AUROC, ranks[new], ranks[base], same))
     return found
+
+
+def _unseen(metric: Metric, base: Evaluation, new: Evaluation) -> Unseen | None:
+    if metric is ACCURACY or base is new or len(base.in_scope()) < FEWEST:
+        return None
+    return unseen(metric, base.in_scope(), new.in_scope())
+
+
+def _inverted(within: Callable[[float], Ends]) -> float:
+    """The two-sided p-value of zero: one minus the level at which the interval just reaches it."""
+
+    def holds(p: float) -> bool:
+        low, high = within(1.0 - p)
+        return low <= 0.0 <= high
+
+    least, most = LEAST_P, 1.0
+    if not holds(least):
+        return least
+    for _ in range(HALVINGS):
+        middle = math.sqrt(least * most)
+        least, most = (middle, most) if holds(middle) else (least, middle)
+    return most
 
 
 def _check(pair: Pair) -> None:
@@ -254,12 +282,14 @@ class _Column:
     Attributes:
         values: float64 [N], differences by example.
         same: whether the predictions are, and so the differences none at all.
+        unseen: what errors more would do; None where there are enough, or the test is exact.
     """
 
     method: str
     metric: Metric
     values: FloatArray
     same: bool
+    unseen: Unseen | None = None
 
     @property
     def mean(self) -> float:
@@ -283,14 +313,17 @@ class _Column:
     def p_value(self) -> float:
         if self.metric is ACCURACY:
             return mcnemar_p_value(*self.changed)
-        return cautious_p_value(self.power_sums, len(self.values))
+        if self.unseen is None:
+            return cautious_p_value(self.power_sums, len(self.values))
+        return _inverted(self.within)
 
     def within(self, level: float) -> Ends:
         """The interval that inverts the test; without width where the predictions are the same."""
         n = len(self.values)
         if self.metric is ACCURACY and not self.same:
             return paired_shares(*self.changed, n, level)
-        return cautious_mean(self.power_sums, n, level)
+        ends = cautious_mean(self.power_sums, n, level)
+        return ends if self.unseen is None else self.unseen.widened(ends, level)
 
     def alone(self, drawn: Mapping[_Column, FloatArray], level: float) -> Ends:
         """The interval for this difference only; drawn are resampled means, float64 [R], of each column."""
