@@ -41,8 +41,8 @@ def test_predictions_round_trip(tmp_path: Path) -> None:
     """Everything per example reads back exactly, running means after k passes included."""
     dataset, predictive = example()
     later = {1: predictive.probs[::-1], 20: predictive.probs}
-    path = write_predictions(tmp_path, "cell", dataset, predictive, later)
-    record = {"predictions": path, "data": {"labels": list(dataset.label_names)}, "method": {"name": "m"}}
+    named = write_predictions(tmp_path, "cell", dataset, predictive, later)
+    record = {**named, "data": {"labels": list(dataset.label_names)}, "method": {"name": "m"}}
     back = load_predictions(tmp_path, record)
     for stored, given_ in (
         (back.index, dataset.rows),

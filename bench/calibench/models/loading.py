@@ -19,6 +19,7 @@ from calibench.hub import UnreachableError, find_commit, hub_errors, local_path,
 from calibench.models.adapters import adapted, adapter_tensors, base_of, is_adapter, outputs_of
 from calibench.models.checkpoint import Checkpoint
 from calibench.models.devices import check_dtype, find_device, find_dtype
+from calibench.models.identity import config_sha256
 from calibench.models.padding import stated
 from calibench.types import Member
 
@@ -38,7 +39,7 @@ def identify(name: str) -> Member:
     """
     folder, source, commit = _locate(name, None)
     shown = folder.name if source == "folder" else name
-    return Member(shown, commit, weights_sha256(_identity(folder)))
+    return Member(shown, commit, weights_sha256(_identity(folder)), config_sha256(_config(folder, name)))
 
 
 def labels_of(name: str) -> tuple[str, ...]:

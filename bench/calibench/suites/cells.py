@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from calibench.method import Method, bind, parameters
-from calibench.registry import METHODS, POSTHOC
+from calibench.registry import METHODS, POSTHOC, distribution
 from calibench.store.paths import without_paths
 from calibench.suites.spec import MethodSpec, Suite
 from calibench.types import Member
@@ -59,9 +59,15 @@ class Cell:
     def key(self, context: Mapping[str, Any]) -> str:
         """Twelve hex digits that change when the measurement would: `context` is data, model and plan."""
         params = without_paths(self.params)
-        content = {"method": self.name, "params": params, "seed": self.seed, **context}
+        content = {
+            "method": self.name,
+            "distribution": distribution(METHODS.entry_point(self.name)),
+            "params": params,
+            "seed": self.seed,
+            **context,
+        }
         if self.members:
-            content["members"] = [member.sha256 for member in self.members]
+            content["members"] = [(member.sha256, member.config_sha256) for member in self.members]
         if self.replicates is not None:
             content["replicates"] = self.replicates
         if not self.factory.needs_train:
@@ -70,6 +76,8 @@ class Cell:
             content.pop("calibration", None)
         else:
             content["posthoc"] = self.posthoc
+        if self.step is not None:
+            content["step"] = distribution(POSTHOC.entry_point(self.step))
         return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 

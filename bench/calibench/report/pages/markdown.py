@@ -12,10 +12,11 @@ from calibench.report.content import Part, parts
 from calibench.report.drawing import style
 from calibench.report.drawing.drawing import Drawing
 from calibench.report.sections import Section, sections
+from calibench.report.stored import records_of
 from calibench.report.writing import reproduce, words
 from calibench.report.writing.tables import Table, note_letter, passes
 from calibench.store.files import write_whole
-from calibench.store.records import Record, load_records
+from calibench.store.records import Record
 
 REPORT = "report.md"
 FIGURES = "figures"
@@ -35,7 +36,7 @@ def write_report(folder: Path) -> Path:
     Raises:
         UsageError: no records there, or records this version does not read.
     """
-    records = load_records(folder)
+    records = records_of(folder)
     target = folder if folder.is_dir() else folder.parent
     found = sections(records)
     suites = dict.fromkeys(str(record["suite"]) for record in records)
