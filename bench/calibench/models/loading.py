@@ -267,8 +267,8 @@ def class_names(config: Any, name: str) -> tuple[str, ...]:
     if set(config.id2label) != set(range(config.num_labels)):
         shown = ", ".join(map(str, sorted(config.id2label)[:8]))
         raise UsageError(
-            f"The id2label of {name!r} names the outputs {shown}; expected 0 to {config.num_labels - 1}: mend "
-            "its config.json."
+            f"The id2label of {name!r} names the outputs {shown}; expected 0 to {config.num_labels - 1}: "
+            "mend its config.json."
         )
     return tuple(str(config.id2label[i]) for i in range(config.num_labels))
 

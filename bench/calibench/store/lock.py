@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 
 from calibench.errors import UsageError
-from calibench.store.files import put, write_whole, writing
+from calibench.store.files import put, sweep, write_whole, writing
 
 LOCK = "lock"
 #: Folders in a run folder that a run writes to.
@@ -51,11 +51,13 @@ def sole_writer(folder: Path) -> Iterator[None]:
 
 
 def _prove_writable(folder: Path) -> None:
-    """Write something wherever a run will."""
+    """Write something wherever a run will, and clear what a kill left of such writing."""
     for place in (folder, *(folder / name for name in _INSIDE if os.path.lexists(folder / name))):
-        probe = place / ".probe"
+        probe = place / "probe"
         write_whole(probe, b"calibench\n")
         probe.unlink()
+        sweep(place, probe.name)
+    sweep(folder, LOCK)
 
 
 def _acquire(lock: Path) -> bytes:
@@ -80,10 +82,10 @@ def _create(lock: Path, content: bytes) -> bool:
             with os.fdopen(handle, "wb", buffering=0) as file:
                 put(file.fileno(), content)
             _link(temporary, lock, content)
-        except FileExistsError:
+        except (FileExistsError, FileNotFoundError):  # held, or swept away by who holds it
             return False
         finally:
-            os.unlink(temporary)
+            Path(temporary).unlink(missing_ok=True)
     return True
 
 
@@ -91,7 +93,7 @@ def _link(temporary: str, lock: Path, content: bytes) -> None:
     """Give a file the lock's name too; where a disk has no such links, make the lock anew."""
     try:
         os.link(temporary, lock)
-    except FileExistsError:
+    except (FileExistsError, FileNotFoundError):
         raise
     except OSError:
         with lock.open("xb", buffering=0) as file:
