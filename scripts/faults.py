@@ -1,6 +1,6 @@
 """What faults cost a run: kills, full disks, damaged folders, second writers, and what is there afterwards.
 
-    python scripts/faults.py            about ten minutes on two cores; writes results/faults.md
+    python scripts/faults.py            a quarter of an hour on two cores; writes results/faults.md
 
 Every fault is done to a small run of the embedded suite in a process of its own. The same command then goes
 on in the same folder, and its records are compared with those of a run that nothing happened to: all that is
@@ -22,7 +22,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,14 +53,14 @@ TIMES = {
 KILLS = 20
 HEAD = """# Faults
 
-What `python scripts/faults.py` did to a small run of the embedded suite, and what was there once the same command had
-gone on. "As undisturbed" is every field that is no time, hashes of the predictions included, equal to those of a run
-that nothing happened to.
+What `python scripts/faults.py` did to a small run of the embedded suite, and what was there once the same
+command had gone on. "As undisturbed" is every field that is no time, hashes of the predictions included,
+equal to those of a run that nothing happened to. Runs that are killed measure memory too.
 """
 
 
-def suite(limit: int = 40) -> Suite:
-    """Two methods, each with a post-hoc step, on drifted texts too and with memory measured."""
+def suite(limit: int, *, memory: bool) -> Suite:
+    """Two methods, each with a post-hoc step, on drifted texts too."""
     given = Overrides(
         methods=["frequentist", "mc-dropout"],
         passes=3,
@@ -69,7 +71,8 @@ def suite(limit: int = 40) -> Suite:
         token_budget=128,
     )
     found = override(load_suite("embedded"), given)
-    return replace(found, timing=replace(found.timing, blocks=4, latency=8), curve=(1, 3))
+    timing = replace(found.timing, blocks=4, latency=8, memory=memory)
+    return replace(found, timing=timing, curve=(1, 3))
 
 
 @dataclass(frozen=True)
@@ -81,15 +84,17 @@ class Ended:
 
 
 Fault = Callable[[], None]
+#: What is done, and how to do it and to see what comes of it.
+Trial = tuple[str, Callable[[], str]]
 
 
-def started(folder: Path, fault: Fault, said: Any, limit: int = 40) -> Any:
+def started(folder: Path, fault: Fault, said: Any, limit: int = 40, *, memory: bool = False) -> Any:
     """A process that runs the suite in `folder` after `fault` has been prepared in it."""
 
     def body() -> None:
         fault()
         try:
-            run(suite(limit), folder, device="cpu")
+            run(suite(limit, memory=memory), folder, device="cpu")
         except CalibenchError as error:
             said.value = str(error).encode()[:1000]
             os._exit(error.exit_code)
@@ -100,10 +105,10 @@ def started(folder: Path, fault: Fault, said: Any, limit: int = 40) -> Any:
     return process
 
 
-def ran(folder: Path, fault: Fault = lambda: None, limit: int = 40) -> Ended:
+def ran(folder: Path, fault: Fault = lambda: None, limit: int = 40, *, memory: bool = False) -> Ended:
     """Run the suite to its end, whatever that is."""
     said = multiprocessing.get_context("fork").Array("c", 1001)
-    process = started(folder, fault, said, limit)
+    process = started(folder, fault, said, limit, memory=memory)
     process.join()
     return Ended(process.exitcode, said.value.decode(errors="replace"))
 
@@ -192,40 +197,48 @@ def compared(folder: Path, expected: list[Record]) -> str:
     return "as undisturbed"
 
 
-def resumed(folder: Path, expected: list[Record]) -> str:
+def resumed(folder: Path, expected: list[Record], *, memory: bool = False) -> str:
     """The same after the same command went on in the folder."""
-    ended = ran(folder)
+    ended = ran(folder, memory=memory)
     return compared(folder, expected) if ended.code == 0 else f"NOT RESUMED: {ended.said}"
 
 
-def kills(place: Path, writes: list[str], expected: list[Record]) -> Iterator[tuple[str, str]]:
+def kills(place: Path, writes: list[str], expected: list[Record]) -> Iterator[Trial]:
     """Kills before, amid and after writes, spread evenly over the run."""
     moments = [(number, share) for number in range(len(writes)) for share in (0.0, 0.5, 1.0)]
     for index in range(KILLS):
         number, share = moments[index * len(moments) // KILLS]
-        folder = place / f"kill-{index}"
-        ended = ran(folder, at_write(number, killed(share)))
         when = {0.0: "before", 0.5: "amid", 1.0: "after"}[share]
         fault = f"SIGKILL {when} write {number + 1} of {len(writes)}, {kind_of(writes[number])}"
-        yield fault, resumed(folder, expected) if ended.code == -signal.SIGKILL else f"NOT KILLED: {ended}"
+        yield fault, partial(killed_then_resumed, place / f"kill-{index}", expected, number, share)
 
 
-def full_disks(place: Path, writes: list[str], expected: list[Record]) -> Iterator[tuple[str, str]]:
+def killed_then_resumed(folder: Path, expected: list[Record], number: int, share: float) -> str:
+    """What is there after a kill and a resumption."""
+    ended = ran(folder, at_write(number, killed(share)), memory=True)
+    if ended.code != -signal.SIGKILL:
+        return f"NOT KILLED: {ended}"
+    return resumed(folder, expected, memory=True)
+
+
+def full_disks(place: Path, writes: list[str], expected: list[Record]) -> Iterator[Trial]:
     """A disk that is full at the first and the last write of each kind."""
     kinds = [kind_of(path) for path in writes]
     for kind in dict.fromkeys(kinds):
-        last = max(number for number, other in enumerate(kinds) if other == kind)
-        for which, number in (("first", kinds.index(kind)), ("last", last)):
-            if which == "last" and kinds.count(kind) == 1:
-                continue
-            folder = place / f"full-{number}"
-            ended = ran(folder, at_write(number, full))
-            fault = f"Disk full at the {which} write of {kind}"
-            told = ended.code == 1 and "No space left on device" in ended.said and "\n" not in ended.said
-            if not told or (folder / RECORDS).exists():
-                yield fault, f"NOT STOPPED: {ended}"
-            else:
-                yield fault, f"one sentence, no record; then {resumed(folder, expected)}"
+        numbers = [number for number, other in enumerate(kinds) if other == kind]
+        for which, number in {"last": numbers[-1], "first": numbers[0]}.items():
+            if which == "first" or len(numbers) > 1:
+                fault = f"Disk full at the {which} write of {kind}"
+                yield fault, partial(stopped_then_resumed, place / f"full-{number}", expected, number)
+
+
+def stopped_then_resumed(folder: Path, expected: list[Record], number: int) -> str:
+    """What is there after a full disk and a resumption with room."""
+    ended = ran(folder, at_write(number, full))
+    told = ended.code == 1 and "No space left on device" in ended.said and "\n" not in ended.said
+    if not told or (folder / RECORDS).exists():
+        return f"NOT STOPPED: {ended}"
+    return f"one sentence, no record; then {resumed(folder, expected)}"
 
 
 def _torn(file: Path) -> None:
@@ -252,66 +265,84 @@ def _flipped(file: Path) -> None:
     file.write_bytes(content)
 
 
-def damages(place: Path, writes: list[str], expected: list[Record]) -> Iterator[tuple[str, str]]:
+def damages(place: Path, middle: int, expected: list[Record]) -> Iterator[Trial]:
     """What may happen to the files of a run that was stopped, and to those of one that was finished."""
-    middle = len(writes) // 2
-    for name, pattern, damage in (
-        ("the last line of the journal torn", "*.jsonl", _torn),
-        ("half a character behind the journal", "*.jsonl", _torn_character),
-        ("a line of the journal there twice", "*.jsonl", _doubled),
-        ("the first line of the journal cut short", "*.jsonl", _garbled),
-        ("one bit of a block's outputs flipped", "*.npz", _flipped),
-        ("a block's outputs gone", "*.npz", Path.unlink),
+    for number, (name, pattern, damage) in enumerate(
+        (
+            ("the last line of the journal torn", "*.jsonl", _torn),
+            ("half a character behind the journal", "*.jsonl", _torn_character),
+            ("a line of the journal there twice", "*.jsonl", _doubled),
+            ("the first line of the journal cut short", "*.jsonl", _garbled),
+            ("one bit of a block's outputs flipped", "*.npz", _flipped),
+            ("a block's outputs gone", "*.npz", Path.unlink),
+        )
     ):
-        folder = place / name.replace(" ", "-")
-        ran(folder, at_write(middle, killed(1.0)))
-        damage(sorted((folder / "journal").glob(pattern))[0])
-        yield f"Killed half-way, and {name}", resumed(folder, expected)
-    for name, damage in (("gone", Path.unlink), ("with one bit flipped", _flipped)):
-        folder = place / f"finished-{name.replace(' ', '-')}"
-        ran(folder)
-        damage(folder / str(load_records(folder)[1]["predictions"]))
-        yield f"Finished, and predictions {name}", _refused_then_remade(folder, expected)
-    folder = place / "finished-swapped"
-    ran(folder)
-    one, other = (folder / str(load_records(folder)[number]["predictions"]) for number in (0, 2))
-    first, second = one.read_bytes(), other.read_bytes()
-    one.write_bytes(second)
+        folder = place / f"stopped-{number}"
+        job = partial(damaged_then_resumed, folder, expected, middle, pattern, damage)
+        yield f"Killed half-way, and {name}", job
+    for number, (name, damage) in enumerate(
+        (
+            ("predictions gone", Path.unlink),
+            ("predictions with one bit flipped", _flipped),
+            ("two files of predictions swapped", _swapped),
+        )
+    ):
+        yield f"Finished, and {name}", partial(remade, place / f"finished-{number}", expected, damage)
+
+
+def damaged_then_resumed(
+    folder: Path, expected: list[Record], number: int, pattern: str, damage: Callable[[Path], None]
+) -> str:
+    """What is there after a kill, damage to a file of the journal, and a resumption."""
+    ran(folder, at_write(number, killed(1.0)))
+    damage(sorted((folder / "journal").glob(pattern))[0])
+    return resumed(folder, expected)
+
+
+def _swapped(file: Path) -> None:
+    other = next(path for path in sorted(file.parent.iterdir()) if path != file)
+    first, second = file.read_bytes(), other.read_bytes()
+    file.write_bytes(second)
     other.write_bytes(first)
-    yield "Finished, and two files of predictions swapped", _refused_then_remade(folder, expected)
 
 
-def _refused_then_remade(folder: Path, expected: list[Record]) -> str:
+def remade(folder: Path, expected: list[Record], damage: Callable[[Path], None]) -> str:
+    """Whether damaged predictions are refused by the report, and what the same command makes of them."""
+    ran(folder)
+    damage(folder / str(load_records(folder)[1]["predictions"]))
     try:
         write_report(folder)
     except CalibenchError:
         ran(folder)
-        found = [record | {"predictions": None} for record in load_records(folder)]
-        wanted = [record | {"predictions": None} for record in expected]
-        same = timeless(found) == timeless(wanted)
-        write_report(folder)
-        return "refused by the report; then remade as undisturbed" if same else "OTHER RECORDS"
-    return "NOT NOTICED"
+    else:
+        return "NOT NOTICED"
+    # A file that is there keeps its name until the new record is written, which names another.
+    found, wanted = (
+        [item | {"predictions": None} for item in some] for some in (load_records(folder), expected)
+    )
+    write_report(folder)
+    return (
+        "refused by the report; then as undisturbed"
+        if timeless(found) == timeless(wanted)
+        else "OTHER RECORDS"
+    )
 
 
-def writers(place: Path, expected: list[Record]) -> Iterator[tuple[str, str]]:
-    """A second run in the folder of a first, and one in that of a first that was killed."""
-    folder, said = place / "two", multiprocessing.get_context("fork").Array("c", 1001)
-    first = started(folder, lambda: None, said)
+def two_writers(folder: Path, expected: list[Record]) -> str:
+    """A second run while the first one measures, and one with another limit afterwards."""
+    first = started(folder, lambda: None, multiprocessing.get_context("fork").Array("c", 1001))
     while not (folder / lock.LOCK).exists():
         time.sleep(0.01)
     second = ran(folder, limit=20)
     first.join()
-    fault = "A second run while the first is measuring"
-    if second.code == 2 and f"process {first.pid} on" in second.said:
-        yield fault, f"refused in one sentence; the first {compared(folder, expected)}"
-    else:
-        yield fault, f"NOT REFUSED: {second}"
+    if second.code != 2 or f"process {first.pid} on" not in second.said:
+        return f"NOT REFUSED: {second}"
+    outcome = f"refused in one sentence, the first {compared(folder, expected)}"
     ran(folder, limit=20)
     both = load_records(folder)
     kept = [record for record in both if record["data"]["limit"] == 40]
     same = timeless(kept) == timeless(expected) and len(both) == 2 * len(expected)
-    yield "Another limit in the same folder afterwards", "records of both" if same else "RECORDS LOST"
+    return f"{outcome}; then {'records of both' if same else 'RECORDS LOST'}"
 
 
 def main() -> int:
@@ -321,27 +352,32 @@ def main() -> int:
     table = parser.parse_args().table
     with tempfile.TemporaryDirectory() as temporary:
         place = Path(temporary)
-        ran(place / "undisturbed", listing(place / "writes"))
-        writes = (place / "writes").read_text().splitlines()
-        expected = load_records(place / "undisturbed")
+        writes = {}
+        for memory in (False, True):
+            ran(place / f"undisturbed-{memory}", listing(place / f"writes-{memory}"), memory=memory)
+            writes[memory] = (place / f"writes-{memory}").read_text().splitlines()
+        expected = load_records(place / "undisturbed-False")
+        last = load_records(place / "undisturbed-True")
+        trials = [
+            *kills(place, writes[True], last),
+            *full_disks(place, writes[False], expected),
+            *damages(place, len(writes[False]) // 2, expected),
+            ("A second run with another limit", partial(two_writers, place / "two", expected)),
+        ]
         rows = []
-        for found in (
-            kills(place, writes, expected),
-            full_disks(place, writes, expected),
-            damages(place, writes, expected),
-            writers(place, expected),
-        ):
-            for fault, outcome in found:
+        context = multiprocessing.get_context("fork")
+        with ProcessPoolExecutor(2, mp_context=context) as pool:
+            outcomes = pool.map(_called, [job for _, job in trials])
+            for (fault, _), outcome in zip(trials, outcomes, strict=True):
                 rows.append((fault, outcome))
                 print(f"{fault}: {outcome}", flush=True)
-    lines = [
-        HEAD,
-        "| fault | outcome |",
-        "|---|---|",
-        *(f"| {fault} | {outcome} |" for fault, outcome in rows),
-    ]
+    lines = [HEAD, "| fault | outcome |", "|---|---|", *(f"| {' | '.join(row)} |" for row in rows)]
     table.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return int(any(word.isupper() and len(word) > 2 for _, outcome in rows for word in outcome.split()))
+
+
+def _called(job: Callable[[], str]) -> str:
+    return job()
 
 
 if __name__ == "__main__":

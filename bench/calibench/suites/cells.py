@@ -29,6 +29,7 @@ class Cell:
         posthoc: a post-hoc step added to the method, whose measurement the cell then shares; or None.
         replicates: of a suite with a yardstick, those the cell takes part in; None for all.
         members: what `Method.members` names, identified; see `identified`.
+        distribution: name and version of what registers the method.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Cell:
     posthoc: str | None = None
     replicates: int | None = None
     members: tuple[Member, ...] = ()
+    distribution: str = ""
 
     @property
     def label(self) -> str:
@@ -61,7 +63,7 @@ class Cell:
         params = without_paths(self.params)
         content = {
             "method": self.name,
-            "distribution": distribution(METHODS.entry_point(self.name)),
+            "distribution": self.distribution,
             "params": params,
             "seed": self.seed,
             **context,
@@ -151,7 +153,15 @@ def cells_of(suite: Suite, device: str = "auto") -> list[Cell]:
             reference = spec.name == suite.reference and not has_reference
             has_reference |= reference
             bound = bind(spec.name, factory, given)
-            cell = Cell(spec.name, factory, bound, seed, reference, replicates=spec.replicates)
+            cell = Cell(
+                spec.name,
+                factory,
+                bound,
+                seed,
+                reference,
+                replicates=spec.replicates,
+                distribution=distribution(METHODS.entry_point(spec.name)),
+            )
             cells += [cell, *_calibrated(cell, suite.posthoc)]
     return cells
 
