@@ -66,15 +66,17 @@ def shares(accuracy: float, n: int, samples: int) -> tuple[float, dict[str, floa
 
 def table(samples: int) -> str:
     """The document."""
+    error = 100 * np.sqrt(0.05 * 0.95 / samples)
     lines = [
         "# Verdicts on samples with few errors",
         "",
-        f"`python scripts/few_errors.py --samples {samples}`: of {samples} samples each, the share in which",
-        "a method is called better than the reference in NLL, Brier score or debiased ECE², without and with",
-        "the room that `calibench.compare.unseen` makes for errors that a sample does not hold. Logits doubled:",
-        "truly worse than the reference. Temperature: cross-fitted on a reference that is calibrated already.",
-        "Both should read 2.5% at the most. Posterior: truly better than an overconfident reference; the more",
-        f"the better. A share of 5% has a standard error of {100 * np.sqrt(0.05 * 0.95 / samples):.1f} points.",
+        f"`python scripts/few_errors.py --samples {samples}`: of {samples} samples each, the share in",
+        "which a method is called better than the reference in NLL, Brier score or debiased ECE²,",
+        "without and with the room that `calibench.compare.unseen` makes for errors that a sample does",
+        "not hold. Logits doubled: truly worse than the reference. Temperature: cross-fitted on a",
+        "reference that is calibrated already. Both should read 2.5% at the most. Posterior: truly",
+        "better than an overconfident reference; the more the better. A share of 5% has a standard",
+        f"error of {error:.1f} points.",
         "",
         "| accuracy | examples | errors | logits doubled | temperature | posterior |",
         "|---:|---:|---:|---:|---:|---:|",

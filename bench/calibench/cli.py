@@ -136,7 +136,7 @@ def main() -> None:
     type=click.Choice(["always", "never", "only-missing"]),
     default="only-missing",
     show_default=True,
-    help="What to do where the run folder holds records already.",
+    help="Cells with a record in the run folder: measure again, refuse, or keep.",
 )
 @option("-q", "--quiet", is_flag=True, help="Print errors only.")
 @option("-v", "--verbose", is_flag=True, help="Print each step on a line of its own.")

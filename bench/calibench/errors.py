@@ -17,5 +17,9 @@ class UsageError(CalibenchError):
     exit_code = 2
 
 
+class WriteError(CalibenchError):
+    """A file could not be written: the whole run stops, and no method has failed."""
+
+
 class RefusedError(CalibenchError):
     """A method declines a model or data set it would give wrong numbers on; the cell records the reason."""

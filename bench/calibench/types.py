@@ -176,11 +176,13 @@ class Member:
         name: hub id, or the base name of the folder.
         revision: hub commit, or None.
         sha256: hash of the weights as stored, as of `calibench.models.loading.Checkpoint`.
+        config_sha256: hash of what its config says, as of `calibench.models.identity`.
     """
 
     name: str
     revision: str | None
     sha256: str
+    config_sha256: str
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from calibench.errors import CalibenchError
-from calibench.store.journal import Journal
+from calibench.store.journal import Journal, remove_finished
 from calibench.types import Predictive
 
 
@@ -121,3 +121,75 @@ def test_a_full_disk_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyP
         kept.append({"kind": "block"})
     assert "\n" not in str(caught.value)
     assert kept.entries == []
+
+
+def stored(folder: Path) -> Path:
+    """A journal of three blocks with outputs; returns its file of lines."""
+    written = journal(folder, "0123456789ab")
+    for block in range(3):
+        written.save_outputs(block, {"a": predictive(2 + block)})
+        written.append({"kind": "block", "block": block, "order": ["a"], "name": "Ł\u2028ó\x85dź"})
+    return folder / "journal" / "0123456789ab.jsonl"
+
+
+def blocks(folder: Path) -> list[int]:
+    return [entry["block"] for entry in journal(folder, "0123456789ab").of_kind("block")]
+
+
+@pytest.mark.parametrize("left", range(1, 60, 7))
+def test_what_follows_a_torn_line_is_there(tmp_path: Path, left: int) -> None:
+    """The rest of the line is cut before anything is written behind it, inside a character too."""
+    file = stored(tmp_path)
+    lines = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(b"".join(lines[:2]) + lines[2][:-left])
+    again = journal(tmp_path, "0123456789ab")
+    assert [entry["block"] for entry in again.entries] == [0, 1]
+    again.append({"kind": "block", "block": 7})
+    again.append({"kind": "block", "block": 8})
+    assert blocks(tmp_path) == [0, 1, 7, 8]
+
+
+def test_other_line_ends_are_characters(tmp_path: Path) -> None:
+    """U+2028 and U+0085 may stand in a name; only a newline ends a line."""
+    stored(tmp_path)
+    assert {entry["name"] for entry in journal(tmp_path, "0123456789ab").entries} == {"Ł\u2028ó\x85dź"}
+    assert blocks(tmp_path) == [0, 1, 2]
+
+
+def test_a_line_that_is_there_twice_counts_once(tmp_path: Path) -> None:
+    """As after a copy that was put together again."""
+    file = stored(tmp_path)
+    lines = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(b"".join([*lines, lines[1]]))
+    assert blocks(tmp_path) == [0, 1, 2]
+
+
+def test_outputs_that_are_others_were_not_measured(tmp_path: Path) -> None:
+    """One that is gone, one with a bit flipped; measured anew, each counts once."""
+    file = stored(tmp_path)
+    first, second, _ = sorted(tmp_path.glob("journal/*.npz"))
+    whole = second.read_bytes()
+    first.unlink()
+    second.write_bytes(whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:])
+    again = journal(tmp_path, "0123456789ab")
+    assert [entry["block"] for entry in again.entries] == [2]
+    for block in range(2):
+        again.save_outputs(block, {"a": predictive(2 + block)})
+        again.append({"kind": "block", "block": block})
+    assert blocks(tmp_path) == [2, 0, 1]
+    assert len(file.read_bytes().splitlines()) == 3
+
+
+def test_sessions_that_nobody_goes_on_with_are_removed(tmp_path: Path) -> None:
+    """Those whose cells all have records, and outputs without a line; not others, nor files of the user's."""
+    inside = stored(tmp_path).parent
+    for name in ("notes.jsonl", "ba9876543210-0.npz", ".0123456789ab.jsonl.x.partial"):
+        (inside / name).write_bytes(b"")
+    remove_finished(tmp_path, {"b"})
+    assert {path.name.partition("-")[0] for path in inside.iterdir()} == {
+        "notes.jsonl",
+        "0123456789ab.jsonl",
+        "0123456789ab",
+    }
+    remove_finished(tmp_path, {"a", "b"})
+    assert [path.name for path in inside.iterdir()] == ["notes.jsonl"]

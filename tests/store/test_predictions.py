@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from calibench.errors import UsageError
-from calibench.store.predictions import load_predictions, write_predictions
+from calibench.store.predictions import has_its_predictions, load_predictions, write_predictions
 from calibench.types import Dataset, Predictive
 
 
@@ -41,8 +42,8 @@ def test_predictions_round_trip(tmp_path: Path) -> None:
     """Everything per example reads back exactly, running means after k passes included."""
     dataset, predictive = example()
     later = {1: predictive.probs[::-1], 20: predictive.probs}
-    path = write_predictions(tmp_path, "cell", dataset, predictive, later)
-    record = {"predictions": path, "data": {"labels": list(dataset.label_names)}, "method": {"name": "m"}}
+    named = write_predictions(tmp_path, "cell", dataset, predictive, later)
+    record = {**named, "data": {"labels": list(dataset.label_names)}, "method": {"name": "m"}}
     back = load_predictions(tmp_path, record)
     for stored, given_ in (
         (back.index, dataset.rows),
@@ -68,3 +69,44 @@ def test_missing_predictions_are_named(tmp_path: Path) -> None:
     (tmp_path / "predictions" / "x.parquet").write_text("no parquet")
     with pytest.raises(UsageError, match="not a readable parquet file"):
         load_predictions(tmp_path, record)
+
+
+def test_another_file_is_not_taken_for_real(tmp_path: Path) -> None:
+    """Two swapped files are refused by name; a record that is older than hashes is read as it was."""
+    dataset, predictive = example()
+    records = []
+    for cell, probs in (("a", predictive.probs), ("b", predictive.probs[::-1])):
+        named = write_predictions(tmp_path, cell, dataset, replace(predictive, probs=probs))
+        records.append({**named, "data": {"labels": list(dataset.label_names)}, "method": {"name": cell}})
+    first, second = (tmp_path / record["predictions"] for record in records)
+    content = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    second.write_bytes(content)
+    for record in records:
+        assert not has_its_predictions(tmp_path, record)
+        with pytest.raises(UsageError, match=r"is not the file that the record of . was made from"):
+            load_predictions(tmp_path, record)
+    del records[0]["predictions_sha256"]
+    np.testing.assert_array_equal(load_predictions(tmp_path, records[0]).probs, predictive.probs[::-1])
+
+
+def test_a_file_that_is_there_is_not_replaced_by_another(tmp_path: Path) -> None:
+    """The old record holds until the new one is written; what is the same is the same file."""
+    dataset, predictive = example()
+    old = write_predictions(tmp_path, "a", dataset, predictive)
+    before = (tmp_path / old["predictions"]).read_bytes()
+    new = write_predictions(tmp_path, "a", dataset, replace(predictive, probs=predictive.probs[::-1]))
+    assert (tmp_path / old["predictions"]).read_bytes() == before
+    assert new["predictions"] != old["predictions"] == "predictions/a.parquet"
+    assert write_predictions(tmp_path, "a", dataset, predictive) == old
+
+
+@pytest.mark.parametrize(
+    "named", ["../a.parquet", "/etc/passwd", "predictions/../../a", "C:/a", r"..\\a", r"\\host\a", "."]
+)
+def test_a_path_never_leaves_the_folder(tmp_path: Path, named: str) -> None:
+    """However it is written, and whatever is there."""
+    (tmp_path / "a.parquet").write_text("")
+    record = {"predictions": named, "data": {"labels": ["a"]}, "method": {"name": "mine"}}
+    with pytest.raises(UsageError, match="expected a path inside the run folder"):
+        load_predictions(tmp_path / "run", record)

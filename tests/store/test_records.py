@@ -45,6 +45,14 @@ def test_records_round_trip(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [RECORDS]
 
 
+def test_only_a_newline_ends_a_record(tmp_path: Path) -> None:
+    """Labels may hold U+2028 and U+0085; a line that is there twice counts once."""
+    written = [{"schema": SCHEMA, "labels": ["a\u2028b", "c\x85d", "e\x1cf"]}, {"schema": SCHEMA, "n": 1}]
+    file = write_records(tmp_path, [written[0], written[1], written[0]])
+    assert load_records(tmp_path) == written
+    assert file.read_bytes().count(b"\n") == 3
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -58,6 +66,17 @@ def test_broken_files_are_named(tmp_path: Path, content: str, message: str) -> N
     """A file that holds something else is refused with the line that shows it."""
     (tmp_path / RECORDS).write_text(content)
     with pytest.raises(UsageError, match=message):
+        load_records(tmp_path)
+
+
+def test_what_is_no_text_is_named(tmp_path: Path) -> None:
+    """Half a character, and a folder in the place of the file."""
+    (tmp_path / RECORDS).write_bytes('{"a": "Ł'.encode()[:-1])
+    with pytest.raises(UsageError, match=r"Line 1 of .* is not JSON \(not UTF-8 text\)"):
+        load_records(tmp_path)
+    (tmp_path / RECORDS).unlink()
+    (tmp_path / RECORDS).mkdir()
+    with pytest.raises(UsageError, match=r"cannot be read \(Is a directory\)"):
         load_records(tmp_path)
 
 

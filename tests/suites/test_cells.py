@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from calibench.suites.cells import Cell, cells_of
 from calibench.suites.loader import load_suite
 from calibench.suites.overrides import Overrides, override
+from calibench.types import Member
 from calibench_methods.one_pass.frequentist import Frequentist
 from calibench_methods.scores.mahalanobis import Mahalanobis
 
@@ -29,3 +32,12 @@ def test_cell_keys_change_with_what_is_measured() -> None:
     keys = {first.key(context), second.key(context), third.key(context), second.key({"data": "b"})}
     assert len(keys) == 4
     assert second.key(context) == second.key(dict(context))
+
+
+def test_who_registers_a_method_is_in_its_key() -> None:
+    """Another version may give another number; so may a member that calls its outputs otherwise."""
+    (cell,) = cells_of(override(load_suite("embedded"), Overrides(methods=["frequentist"])))
+    assert cell.distribution.startswith("calibench ")
+    assert cell.key({}) != replace(cell, distribution="calibench 99").key({})
+    members = [replace(cell, members=(Member("m", None, "w", config),)) for config in ("one", "two")]
+    assert len({item.key({}) for item in (cell, *members)}) == 3

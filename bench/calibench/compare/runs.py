@@ -18,10 +18,12 @@ from calibench.compare.verdicts import Pair, ranked
 from calibench.errors import UsageError
 from calibench.store.naming import label
 from calibench.store.predictions import Predictions, load_predictions
-from calibench.store.records import Record, dig, load_records
+from calibench.store.records import Record, dig, is_older, load_records
 from calibench.types import IntArray
 
 _DATA = ("name", "config", "split", "revision", "limit", "n", "labels", "sha256")
+_HASHES = ("model.config_sha256", "model.tokenizer_sha256")
+_MAY_DIFFER = ("model.sha256", *_HASHES, "model.dtype", "model.device", "model.attention", "calibench")
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,8 +172,10 @@ def matched(base: Run, record: Record, new: Run, other: Record, *, quality_only:
             )
     notes = [
         f"{path} is {shortened(ours)} in {base.name} and {shortened(theirs)} in {new.name}"
-        for path in ("model.sha256", "model.dtype", "model.device", "model.attention", "calibench")
+        for path in _MAY_DIFFER
         if (ours := dig(record, *path.split("."))) != (theirs := dig(other, *path.split(".")))
+        # A record that is older than a hash says nothing about what it is of.
+        and not (path in _HASHES and None in (ours, theirs))
     ]
     return Match(base.label(record), record, other, tuple(notes))
 
@@ -226,11 +230,14 @@ def _by_identity(run: Run) -> dict[str, Record]:
         method = record["method"]
         parts = [record["suite"], method["name"], method.get("params"), method.get("posthoc"), record["seed"]]
         key = json.dumps(parts, sort_keys=True)
+        if key in found and is_older(found[key]) != is_older(record):
+            found[key] = found[key] if is_older(record) else record
+            continue
         if key in found:
             first = found[key]
             path, ours, theirs = next(
                 (".".join(keys), ours, theirs)
-                for keys in (("data", "sha256"), ("model", "sha256"), ("cell",))
+                for keys in (("data", "sha256"), ("model", "sha256"), ("model", "config_sha256"), ("cell",))
                 if (ours := dig(first, *keys)) != (theirs := dig(record, *keys))
             )
             raise UsageError(

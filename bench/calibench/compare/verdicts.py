@@ -413,6 +413,8 @@ def contributions(metric: Metric, evaluation: Evaluation) -> FloatArray:
     n, width = moments.features.shape
     total = np.asarray(moments.features.sum(axis=0)).reshape(1, -1)
     value = moments.finish(total, n)
+    if n == 1:  # without its only example a metric is of nothing
+        return value
     left_out = np.empty(n)
     step = max(1, BLOCK // width)
     for start in range(0, n, step):

@@ -25,6 +25,7 @@ from calibench.measure.splits import (
     refuse_unknown,
 )
 from calibench.models.checkpoint import Checkpoint
+from calibench.models.identity import config_sha256, tokenizer_sha256
 from calibench.models.loading import load_checkpoint
 from calibench.models.padding import Settled, padded, settle_padding
 from calibench.models.plan import Planner
@@ -175,6 +176,10 @@ def _context(
         "suite": suite.name,
         "data": dataset.sha256,
         "model": checkpoint.sha256,
+        "config": config_sha256(checkpoint.module.config),
+        "tokenizer": tokenizer_sha256(checkpoint.tokenizer),
+        "max_length": checkpoint.max_length,
+        "out_of_scope": sorted(suite.data.out_of_scope),
         "dtype": str(checkpoint.dtype),
         "device": checkpoint.device.type,
         "attention": checkpoint.attention,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import pickle
 import time
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from calibench.hub import UnreachableError, find_commit, hub_errors, local_path,
 from calibench.models.adapters import adapted, adapter_tensors, base_of, is_adapter, outputs_of
 from calibench.models.checkpoint import Checkpoint
 from calibench.models.devices import check_dtype, find_device, find_dtype
+from calibench.models.identity import config_sha256
 from calibench.models.padding import stated
 from calibench.types import Member
 
@@ -38,7 +40,7 @@ def identify(name: str) -> Member:
     """
     folder, source, commit = _locate(name, None)
     shown = folder.name if source == "folder" else name
-    return Member(shown, commit, weights_sha256(_identity(folder)))
+    return Member(shown, commit, weights_sha256(_identity(folder)), config_sha256(_config(folder, name)))
 
 
 def labels_of(name: str) -> tuple[str, ...]:
@@ -127,23 +129,61 @@ def stored_weights(folder: Path) -> dict[str, torch.Tensor]:
     Raises:
         CalibenchError: the folder holds no weights.
     """
+    files = _weight_files(folder)
+    if not files:
+        raise CalibenchError(
+            f"The folder {folder.name!r} holds neither model.safetensors nor pytorch_model.bin."
+        )
+    return {name: tensor for file in files for name, tensor in _read_tensors(file).items()}
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """The files of a checkpoint's weights; none where there are none.
+
+    Raises:
+        CalibenchError: an index of them that cannot be read, or names files that are not there.
+    """
     for stem in ("model.safetensors", "pytorch_model.bin"):
         index = folder / f"{stem}.index.json"
         if (folder / stem).is_file():
-            files = [stem]
-        elif index.is_file():
-            files = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        else:
+            return [folder / stem]
+        if not index.is_file():
             continue
-        return {name: tensor for file in files for name, tensor in _read_tensors(folder / file).items()}
-    raise CalibenchError(f"The folder {folder.name!r} holds neither model.safetensors nor pytorch_model.bin.")
+        try:
+            names = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
+            files = [folder / name for name in names]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CalibenchError(
+                f"The {index.name} of {folder.name!r} has no readable weight_map: copy the checkpoint again."
+            ) from error
+        absent = [file.name for file in files if not file.is_file()]
+        if absent or not files:
+            shown = absent[0] if absent else "no file"
+            raise CalibenchError(
+                f"The {index.name} of {folder.name!r} names {shown}, which is not there: copy the checkpoint "
+                "again."
+            )
+        return files
+    return []
 
 
 def _read_tensors(file: Path) -> dict[str, torch.Tensor]:
-    if file.suffix == ".safetensors":
-        return load_file(file)
-    tensors: dict[str, torch.Tensor] = torch.load(file, map_location="cpu", weights_only=True)
+    try:
+        if file.suffix == ".safetensors":
+            return load_file(file)
+        tensors: dict[str, torch.Tensor] = torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CalibenchError(_more_than_weights(file)) from error
+    except (SafetensorError, OSError, ValueError, RuntimeError, EOFError) as error:
+        raise CalibenchError(f"The weights in {file.name!r} cannot be read: {one_line(error)}.") from error
     return tensors
+
+
+def _more_than_weights(file: Path) -> str:
+    return (
+        f"{file.name!r} of {file.parent.name!r} is a pickle of more than weights, which could run any code: "
+        "save the checkpoint as safetensors."
+    )
 
 
 def _locate(name: str, revision: str | None) -> tuple[Path, str, str | None]:
@@ -224,6 +264,12 @@ def class_names(config: Any, name: str) -> tuple[str, ...]:
             f"{name!r} is a {kind.replace('_', ' ')} model with {config.num_labels} output(s):"
             " pass a classifier that puts each text into one of two or more classes."
         )
+    if set(config.id2label) != set(range(config.num_labels)):
+        shown = ", ".join(map(str, sorted(config.id2label)[:8]))
+        raise UsageError(
+            f"The id2label of {name!r} names the outputs {shown}; expected 0 to {config.num_labels - 1}: "
+            "mend its config.json."
+        )
     return tuple(str(config.id2label[i]) for i in range(config.num_labels))
 
 
@@ -247,13 +293,16 @@ def _classifier(
     folder: Path, name: str, dtype: torch.dtype, attention: str | None, **options: Any
 ) -> tuple[Any, list[str]]:
     """The model, and the names of its parameters that the checkpoint has no weights for."""
+    _weight_files(folder)
     if attention is not None:
         options["attn_implementation"] = attention
     try:
         module, info = AutoModelForSequenceClassification.from_pretrained(
             folder, local_files_only=True, dtype=dtype, output_loading_info=True, **options
         )
-    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
+    except pickle.UnpicklingError as error:
+        raise CalibenchError(_more_than_weights(folder / "pytorch_model.bin")) from error
+    except (OSError, ValueError, RuntimeError, ImportError, EOFError, SafetensorError) as error:
         if attention is not None and isinstance(error, (ValueError, ImportError)):
             raise UsageError(f"{name!r} cannot run {attention!r} attention: {one_line(error)}.") from error
         raise CalibenchError(
@@ -267,7 +316,7 @@ def _load_tokenizer(folder: Path, name: str, module: Any) -> Any:
     advice = "save a fast tokenizer (tokenizer.json) beside the model"
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, ImportError) as error:
+    except Exception as error:  # the tokenizers library raises a bare one, and others whatever a file lacks
         raise UsageError(f"The tokenizer of {name!r} cannot be loaded: {advice}.") from error
     # Without its files transformers 5 makes a tokenizer that knows nothing but special tokens.
     vocabularies = {"tokenizer.json", *getattr(tokenizer, "vocab_files_names", {}).values()}
@@ -281,6 +330,12 @@ def _load_tokenizer(folder: Path, name: str, module: Any) -> Any:
     if rows is not None and len(tokenizer) > rows:
         raise UsageError(
             f"The tokenizer of {name!r} knows {len(tokenizer)} tokens and the model {rows}: {advice}."
+        )
+    highest = max(tokenizer.get_vocab().values(), default=0) if tokenizer.is_fast else 0
+    if rows is not None and highest >= rows:
+        raise UsageError(
+            f"The tokenizer of {name!r} makes the token id {highest} and the model knows {rows} tokens, from "
+            f"0: {advice}."
         )
     # A BERT tokenizer makes token types, which DistilBERT does not take.
     taken = inspect.signature(module.forward).parameters

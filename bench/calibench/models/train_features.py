@@ -20,6 +20,7 @@ from calibench.errors import CalibenchError
 from calibench.hashing import plan_sha256
 from calibench.models.checkpoint import Checkpoint
 from calibench.models.encoder import Encoder
+from calibench.models.identity import config_sha256
 from calibench.models.plan import map_batches
 from calibench.models.sharing import alone, charge
 from calibench.types import Batch, IntArray, LabelledPlan
@@ -95,6 +96,7 @@ def _file(checkpoint: Checkpoint, train: LabelledPlan) -> Path:
     content = {
         "version": _VERSION,
         "model": checkpoint.sha256,
+        "config": config_sha256(checkpoint.module.config),
         "dtype": str(checkpoint.dtype),
         "device": checkpoint.device.type,
         "attention": checkpoint.attention,

@@ -11,7 +11,7 @@ from calibench.store.naming import label
 from calibench.store.records import Record, dig
 
 _DATA = ("name", "config", "split", "revision", "sha256", "n", "limit")
-_MODEL = ("name", "revision", "sha256", "dtype", "device", "attention")
+_MODEL = ("name", "revision", "sha256", "config_sha256", "tokenizer_sha256", "dtype", "device", "attention")
 
 
 @dataclass(frozen=True)

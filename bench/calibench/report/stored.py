@@ -10,7 +10,8 @@ import numpy as np
 
 from calibench.errors import CalibenchError
 from calibench.report.sections import Entry, Section
-from calibench.store.predictions import Predictions, load_predictions
+from calibench.store.predictions import Predictions, checked_content, load_predictions, predictions_file
+from calibench.store.records import Record, load_records, records_file
 from calibench.types import FloatArray, IntArray
 
 SHOWN = 10
@@ -125,6 +126,26 @@ def changes(found: Opinions) -> list[tuple[Entry, int, int, int]]:
 
 
 def has_predictions(entry: Entry, folder: Path) -> bool:
-    """Whether the predictions that the record names are stored under `folder`."""
-    named = entry.record.get("predictions")
-    return bool(named) and (folder / str(named)).is_file()
+    """Whether predictions of the record are stored under `folder`, or have to be.
+
+    Raises:
+        UsageError: the record names a file outside it.
+    """
+    record = entry.record
+    if not record.get("predictions"):
+        return False
+    return bool(record.get("predictions_sha256")) or predictions_file(folder, record).is_file()
+
+
+def records_of(folder: Path) -> list[Record]:
+    """The records of a run folder or records file, whose predictions are those that they were made from.
+
+    Raises:
+        UsageError: no records, or predictions that are missing or others. Records older than such hashes have
+            theirs looked at where they are used.
+    """
+    records = load_records(folder)
+    for record in records:
+        if record.get("predictions_sha256"):
+            checked_content(records_file(folder).parent, record)
+    return records

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 import calibench
-from calibench.errors import CalibenchError
+from calibench.errors import CalibenchError, WriteError
 from calibench.measure import environment, memory
 from calibench.measure.measured import Measured, MeasuredCell
 from calibench.measure.progress import Progress
@@ -62,6 +62,8 @@ def make_records(measured: Measured, folder: Path, progress: Progress) -> list[R
         if outcome.predictive is not None:
             try:
                 fields = _measured_fields(measured, outcome, outcome.predictive, metrics, folder, timings)
+            except WriteError:
+                raise
             except CalibenchError as error:
                 failure = failure_of(error)
         record = _shared_fields(setting, cell, outcome.row.key, captured)
@@ -118,6 +120,8 @@ def _shared_fields(setting: Setting, cell: Cell, key: str, captured: dict[str, A
             "revision": checkpoint.revision,
             "source": checkpoint.source,
             "sha256": checkpoint.sha256,
+            "config_sha256": setting.context["config"],
+            "tokenizer_sha256": setting.context["tokenizer"],
             "architecture": type(checkpoint.module).__name__,
             "parameters": sum(tensor.numel() for tensor in checkpoint.module.parameters()),
             "layers": getattr(config, "num_hidden_layers", None),
@@ -153,7 +157,7 @@ def _measured_fields(
     setting, row, source = measured.setting, outcome.row, outcome.source
     seed = setting.suite.seeds[0]
     curve = curve_values(metrics, predictive, setting.dataset, setting.suite.curve, seed)
-    path = write_predictions(
+    stored = write_predictions(
         folder,
         row.key,
         setting.dataset,
@@ -192,7 +196,7 @@ def _measured_fields(
         "joint": _joint(measured, outcome, predictive),
         "shifts": [_shift(measured, outcome, extra) for extra in setting.shifts],
         "asides": [extra.key for extra in setting.extra_data],
-        "predictions": path,
+        **stored,
     } | _yardstick(measured, outcome)
 
 

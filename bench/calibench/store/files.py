@@ -2,29 +2,95 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
-from calibench.errors import CalibenchError
+from calibench.errors import WriteError
+
+#: What a file is called while it is written: hidden, and its own name with a random part behind.
+_PARTIAL = ".partial"
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Replace `path` with `data`, or leave it as it was."""
-    try:
+    """Replace `path` with `data`, on disk when this returns, or leave it as it was.
+
+    Raises:
+        WriteError: there is no room, or no right to write there.
+    """
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_PARTIAL)
         try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+            with os.fdopen(handle, "wb", buffering=0) as file:
+                put(file.fileno(), data)
             os.chmod(temporary, 0o644)
             os.replace(temporary, path)
         except BaseException:
             os.unlink(temporary)
             raise
+        _sync_folder(path.parent)
+
+
+def append(path: Path, data: bytes) -> None:
+    """Add `data` to the end of a file, on disk when this returns, or leave the file as it was.
+
+    Raises:
+        WriteError: as of `write_whole`.
+    """
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new = not path.exists()
+        with path.open("ab", buffering=0) as file:
+            end = file.tell()
+            try:
+                put(file.fileno(), data)
+            except BaseException:
+                file.truncate(end)
+                raise
+        if new:
+            _sync_folder(path.parent)
+
+
+def put(descriptor: int, data: bytes) -> None:
+    """All of `data` into an open file and on to the disk: everything in a run folder is written here."""
+    left = memoryview(data)
+    while left:
+        left = left[os.write(descriptor, left) :]
+    os.fsync(descriptor)
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """What goes wrong inside as one sentence about `path`."""
+    try:
+        yield
     except OSError as error:
-        raise CalibenchError(
-            f"Could not write {path} ({error.strerror}); choose a folder with room and write access with -o."
+        raise WriteError(
+            f"Could not write {path} ({error.strerror or error}); make room and run the same command with "
+            "the same -o to go on, or choose a folder with room and write access."
         ) from error
+
+
+def sweep(folder: Path, name: str = "*") -> None:
+    """Remove what a kill left of files of a name, in a folder where nobody else writes such files."""
+    for path in folder.glob(f".{name}.*{_PARTIAL}"):
+        path.unlink(missing_ok=True)
+
+
+def sha256(data: bytes) -> str:
+    """The SHA-256 of a file's content, in hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def _sync_folder(folder: Path) -> None:
+    """Put a new name on disk too, where folders can be opened for that."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,17 +1,21 @@
-"""The per-example predictions of a cell, `predictions/CELL.parquet`, and how they are read back."""
+"""The per-example predictions of a cell, `predictions/CELL.parquet`, and how they are read back.
+
+A record names its file and the file's hash. A file that is there is not replaced by another, which goes to
+`predictions/CELL-HASH.parquet`: until the new record is written, the old one counts.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calibench.errors import CalibenchError, UsageError
-from calibench.store.files import write_whole
+from calibench.store.files import sha256, write_whole
 from calibench.types import Dataset, FloatArray, IntArray, Predictive
 
 
@@ -67,8 +71,12 @@ def write_predictions(
     predictive: Predictive,
     at_passes: Mapping[int, FloatArray] | None = None,
     sets: Mapping[str, NDArray[np.bool_]] | None = None,
-) -> str:
-    """Store per-example predictions; returns the file's path relative to `folder`."""
+) -> dict[str, str]:
+    """Store per-example predictions; returns the fields by which a record names them.
+
+    Raises:
+        WriteError: there is no room; what was there is there still.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -93,29 +101,80 @@ def write_predictions(
         columns[name] = [np.flatnonzero(row) for row in included]
     sink = pa.BufferOutputStream()
     pq.write_table(pa.table(columns), sink, compression="zstd")
+    content = sink.getvalue().to_pybytes()
+    digest = sha256(content)
     relative = f"predictions/{cell}.parquet"
-    write_whole(folder / relative, sink.getvalue().to_pybytes())
-    return relative
+    file = folder / relative
+    if file.exists() and sha256(file.read_bytes()) != digest:
+        relative = f"predictions/{cell}-{digest[:12]}.parquet"
+    write_whole(folder / relative, content)
+    return {"predictions": relative, "predictions_sha256": digest}
+
+
+def predictions_file(folder: Path, record: Mapping[str, Any]) -> Path:
+    """The file that a record names.
+
+    Raises:
+        UsageError: it would lie outside the folder.
+    """
+    named = PurePosixPath(str(record["predictions"]).replace("\\", "/"))
+    if named.is_absolute() or ".." in named.parts or ":" in str(named) or not named.name:
+        raise UsageError(
+            f"The record of {record['method']['name']} in {folder} names the predictions {str(named)!r}; "
+            "expected a path inside the run folder."
+        )
+    return folder / named
+
+
+def checked_content(folder: Path, record: Mapping[str, Any]) -> bytes:
+    """The file of a record's predictions, which is the one that the record was made from.
+
+    Raises:
+        UsageError: it is missing, or another; records older than these hashes name none, and nothing is told.
+    """
+    file = predictions_file(folder, record)
+    name = record["method"]["name"]
+    try:
+        content = file.read_bytes()
+    except FileNotFoundError:
+        raise UsageError(
+            f"{file} is missing; the record of {name} names it; copy the whole folder."
+        ) from None
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read ({error.strerror}); copy the whole folder again.") from error
+    expected = record.get("predictions_sha256")
+    if expected is not None and sha256(content) != expected:
+        raise UsageError(
+            f"{file} is not the file that the record of {name} was made from; run the suite again with the "
+            "same -o to measure that row anew, or copy the whole folder again."
+        )
+    return content
+
+
+def has_its_predictions(folder: Path, record: Mapping[str, Any]) -> bool:
+    """Whether the file that a record names is there and its own."""
+    try:
+        checked_content(folder, record)
+    except UsageError:
+        return False
+    return True
 
 
 def load_predictions(folder: Path, record: Mapping[str, Any]) -> Predictions:
     """Read the predictions that a record names.
 
     Raises:
-        UsageError: the file is missing or not what a run writes.
+        UsageError: the file is missing, another than the record was made from, or not what a run writes.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     folder = folder if folder.is_dir() else folder.parent
-    file = folder / str(record["predictions"])
+    content = checked_content(folder, record)
+    file = predictions_file(folder, record)
     try:
-        table = pq.read_table(file)
-    except FileNotFoundError:
-        raise UsageError(
-            f"{file} is missing; the record of {record['method']['name']} names it; copy the whole folder."
-        ) from None
-    except (pa.ArrowInvalid, OSError) as error:
+        table = pq.read_table(pa.BufferReader(content))
+    except (pa.ArrowException, OSError) as error:
         raise UsageError(f"{file} is not a readable parquet file: {error}.") from error
     names = table.column_names
 

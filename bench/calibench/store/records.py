@@ -58,39 +58,51 @@ def records_file(path: Path) -> Path:
 
 
 def load_records(path: Path) -> list[Record]:
-    """Read a run folder or a records file.
+    """Read a run folder or a records file; a line that is there twice counts once.
 
     Raises:
         UsageError: nothing there, a line that is not a record, or a schema this version does not know.
     """
     file = records_file(path)
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        content = file.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         raise UsageError(
             f"There are no records at {path}; expected a run folder with {RECORDS}, or such a file."
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"Could not read {file}: {error}.") from error
-    records: list[Record] = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UsageError(
-                f"Line {number} of {file} is not JSON ({error.msg}); expected one record per line."
-            ) from error
-        schema = record.get("schema") if isinstance(record, dict) else None
-        if schema != SCHEMA:
-            raise UsageError(
-                f"Line {number} of {file} has schema {schema!r}; this version of calibench reads {SCHEMA!r}."
-            )
-        records.append(record)
+    except OSError as error:
+        raise UsageError(
+            f"{file} cannot be read ({error.strerror}); expected a file with one record per line."
+        ) from error
+    # Only a newline ends a line: a label may hold what else Unicode takes for a line's end.
+    lines = content.split(b"\n")
+    first = {line: number for number, line in reversed(list(enumerate(lines, start=1))) if line.strip()}
+    records = [_record(line, first[line], file) for line in dict.fromkeys(lines) if line in first]
     if not records:
         raise UsageError(f"{file} holds no records; run `calibench run -o FOLDER` to make some.")
     return records
+
+
+def _record(line: bytes, number: int, file: Path) -> Record:
+    """The record on a line of a file; `number` is the line's."""
+    try:
+        record: Record = json.loads(line)
+    except ValueError as error:
+        reason = error.msg if isinstance(error, json.JSONDecodeError) else "not UTF-8 text"
+        raise UsageError(
+            f"Line {number} of {file} is not JSON ({reason}); expected one record per line."
+        ) from error
+    schema = record.get("schema") if isinstance(record, dict) else None
+    if schema != SCHEMA:
+        raise UsageError(
+            f"Line {number} of {file} has schema {schema!r}; this version of calibench reads {SCHEMA!r}."
+        )
+    return record
+
+
+def is_older(record: Record) -> bool:
+    """Whether a record is older than keys that tell a model's config and tokenizer from another's."""
+    return dig(record, "model", "config_sha256") is None
 
 
 def dig(record: Record, *path: str) -> Any:

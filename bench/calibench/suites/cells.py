@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from calibench.method import Method, bind, parameters
-from calibench.registry import METHODS, POSTHOC
+from calibench.registry import METHODS, POSTHOC, distribution
 from calibench.store.paths import without_paths
 from calibench.suites.spec import MethodSpec, Suite
 from calibench.types import Member
@@ -29,6 +29,7 @@ class Cell:
         posthoc: a post-hoc step added to the method, whose measurement the cell then shares; or None.
         replicates: of a suite with a yardstick, those the cell takes part in; None for all.
         members: what `Method.members` names, identified; see `identified`.
+        distribution: name and version of what registers the method.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Cell:
     posthoc: str | None = None
     replicates: int | None = None
     members: tuple[Member, ...] = ()
+    distribution: str = ""
 
     @property
     def label(self) -> str:
@@ -59,9 +61,15 @@ class Cell:
     def key(self, context: Mapping[str, Any]) -> str:
         """Twelve hex digits that change when the measurement would: `context` is data, model and plan."""
         params = without_paths(self.params)
-        content = {"method": self.name, "params": params, "seed": self.seed, **context}
+        content = {
+            "method": self.name,
+            "distribution": self.distribution,
+            "params": params,
+            "seed": self.seed,
+            **context,
+        }
         if self.members:
-            content["members"] = [member.sha256 for member in self.members]
+            content["members"] = [(member.sha256, member.config_sha256) for member in self.members]
         if self.replicates is not None:
             content["replicates"] = self.replicates
         if not self.factory.needs_train:
@@ -70,6 +78,8 @@ class Cell:
             content.pop("calibration", None)
         else:
             content["posthoc"] = self.posthoc
+        if self.step is not None:
+            content["step"] = distribution(POSTHOC.entry_point(self.step))
         return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 
@@ -143,7 +153,15 @@ def cells_of(suite: Suite, device: str = "auto") -> list[Cell]:
             reference = spec.name == suite.reference and not has_reference
             has_reference |= reference
             bound = bind(spec.name, factory, given)
-            cell = Cell(spec.name, factory, bound, seed, reference, replicates=spec.replicates)
+            cell = Cell(
+                spec.name,
+                factory,
+                bound,
+                seed,
+                reference,
+                replicates=spec.replicates,
+                distribution=distribution(METHODS.entry_point(spec.name)),
+            )
             cells += [cell, *_calibrated(cell, suite.posthoc)]
     return cells
 

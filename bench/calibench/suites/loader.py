@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from importlib.resources import files
 from pathlib import Path
@@ -55,18 +56,35 @@ def parse_suite(text: str, name: str) -> Suite:
     suite: Suite = _build(Suite, {"name": name} | table, f"the suite {name!r}")
     if not suite.method:
         raise UsageError(f"The suite {name!r} names no method; add a [[method]] table with a name.")
-    for label, value in (("passes", suite.passes), ("timing.runs", suite.timing.runs)):
-        if value < 1:
-            raise UsageError(f"{label} is {value} in the suite {name!r}; expected 1 or more.")
-    if suite.calibration.folds < 2:
-        raise UsageError(
-            f"calibration.folds is {suite.calibration.folds} in the suite {name!r}; expected 2 or more."
-        )
+    for label, value, least in _numbers(suite):
+        if value is not None and not least <= value < math.inf:
+            raise UsageError(f"{label} is {value} in the suite {name!r}; expected {least} or more.")
     if suite.yardstick is not None:
         _check_yardstick(suite.yardstick, f"the suite {name!r}")
     if not suite.seeds:
         raise UsageError(f"seeds is empty in the suite {name!r}; expected at least one integer.")
     return suite
+
+
+def _numbers(suite: Suite) -> Iterator[tuple[str, float | None, int]]:
+    """What a number is called, the number, and the least it may be."""
+    timing = suite.timing
+    yield from (
+        ("passes", suite.passes, 1),
+        ("data.limit", suite.data.limit, 1),
+        ("train.limit", suite.train.limit, 1),
+        ("calibration.limit", suite.calibration.limit, 1),
+        ("calibration.folds", suite.calibration.folds, 2),
+        ("timing.runs", timing.runs, 1),
+        ("timing.min_time", timing.min_time, 0),
+        ("timing.blocks", timing.blocks, 1),
+        ("timing.warmup", timing.warmup, 0),
+        ("timing.latency", timing.latency, 0),
+        ("timing.token_budget", timing.token_budget, 1),
+        ("timing.batch_size", timing.batch_size, 1),
+    )
+    yield from (("One of seeds", seed, 0) for seed in suite.seeds)
+    yield from (("One of curve", count, 1) for count in suite.curve)
 
 
 def _check_yardstick(spec: YardstickSpec, where: str) -> None:

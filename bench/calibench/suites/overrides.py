@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -212,6 +213,8 @@ def _conformal(conformal: ConformalSpec, given: Overrides) -> ConformalSpec:
 
 
 def _timing(timing: TimingSpec, given: Overrides) -> TimingSpec:
+    if given.min_time is not None and not math.isfinite(given.min_time):
+        raise UsageError(f"--min-time is {given.min_time}; expected a number of seconds.")
     if given.effort == "fast":
         timing = replace(timing, runs=1, latency=min(timing.latency, 10))
     elif given.effort == "rigorous":

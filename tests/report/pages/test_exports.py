@@ -69,6 +69,19 @@ def test_csv_says_why_a_number_is_missing(tmp_path: Path) -> None:
     assert (row["value"], row["reason"]) == ("", "not timed, alas")
 
 
+def test_csv_holds_no_formula(tmp_path: Path) -> None:
+    """Words that a spreadsheet would run have an apostrophe before them; a negative number is a number."""
+    made = example.build(tmp_path, example.METHODS[:1])
+    made[0]["cost_ratio"] = example.missing("=1+1") | {"low": -0.5}
+    for key, value in (("name", "@SUM(A1)"), ("config", "-2+3"), ("split", "+1")):
+        made[0]["data"][key] = value
+    write_records(tmp_path, made)
+    with write_csv(tmp_path).open(newline="", encoding="utf-8") as file:
+        (row,) = [row for row in csv.DictReader(file) if row["metric"] == "cost_ratio"]
+    assert (row["reason"], row["low"]) == ("'=1+1", "-0.5")
+    assert (row["dataset"], row["config"], row["split"]) == ("'@SUM(A1)", "'-2+3", "'+1")
+
+
 def test_json_is_one_flat_object_per_cell(folder: Path, records: list[Record]) -> None:
     """Every scalar of a record is found under its path, and nothing is nested."""
     cells = json.loads(write_json(folder).read_text(encoding="utf-8"))

@@ -12,8 +12,9 @@ from typing import Any
 from calibench.errors import UsageError
 from calibench.report.parts.against import against
 from calibench.report.sections import Entry, Section, is_copy, sections
+from calibench.report.stored import records_of
 from calibench.store.files import write_whole
-from calibench.store.records import Record, dig, load_records, records_file
+from calibench.store.records import Record, dig, records_file
 
 CSV = "report.csv"
 JSON = "report.json"
@@ -62,6 +63,8 @@ _COSTS: dict[str, tuple[str, ...]] = {
 }
 #: Metric types as the Hugging Face hub knows them; others go by their own names.
 _TYPES = {"brier": "brier_score"}
+#: What a spreadsheet would run as a formula.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def write_csv(folder: Path) -> Path:
@@ -69,13 +72,13 @@ def write_csv(folder: Path) -> Path:
 
     Columns: the cell's label and what identifies it, metric, value, low, high, reason, the difference from
     the reference with its verdict where predictions are stored, error. Numbers are written so that they read
-    back exactly; what could not be had is empty.
+    back exactly; what could not be had is empty. Words that begin like a formula have an apostrophe before.
     """
     columns = ["label", *_IDENTITY, "metric", *_ESTIMATE, *_DIFFERENCE, "error"]
     target = records_file(folder).parent
     differences = {
         key: found
-        for section in sections(load_records(folder))
+        for section in sections(records_of(folder))
         for key, found in _differences(section.distinct(), target)
     }
     buffer = io.StringIO()
@@ -87,11 +90,11 @@ def write_csv(folder: Path) -> Path:
             **{name: _plain(dig(entry.record, *path)) for name, path in _IDENTITY.items()},
         }
         if entry.failure is not None:
-            writer.writerow(common | {"error": entry.failure})
+            writer.writerow(_as_text(common | {"error": entry.failure}))
             continue
         for name, estimate in _estimates(entry.record):
             own = {"metric": name} | {key: estimate.get(key) for key in _ESTIMATE}
-            writer.writerow(common | own | differences.get((entry.record["cell"], name), {}))
+            writer.writerow(_as_text(common | own | differences.get((entry.record["cell"], name), {})))
     return _write(folder, CSV, buffer.getvalue())
 
 
@@ -118,6 +121,14 @@ def _estimates(record: Record) -> Iterator[tuple[str, dict[str, Any]]]:
         estimate = dig(record, *path)
         if estimate is not None:
             yield name, estimate
+
+
+def _as_text(row: dict[str, Any]) -> dict[str, Any]:
+    """A row whose words a spreadsheet takes for words, by the apostrophe it knows for that; numbers stay."""
+    return {
+        name: f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+        for name, value in row.items()
+    }
 
 
 def _plain(value: Any) -> Any:
@@ -155,7 +166,7 @@ def write_model_card(folder: Path) -> Path:
     """
     from huggingface_hub import EvalResult, ModelCardData
 
-    found = [section for section in sections(load_records(folder)) if section.measured]
+    found = [section for section in sections(records_of(folder)) if section.measured]
     names = list(dict.fromkeys(str(section.common("model").get("name")) for section in found))
     if len(names) != 1:
         raise UsageError(
@@ -207,7 +218,7 @@ def _card_metrics(entry: Entry) -> Iterator[dict[str, Any]]:
 
 
 def _entries(folder: Path) -> Sequence[Entry]:
-    return [entry for section in sections(load_records(folder)) for entry in section.entries]
+    return [entry for section in sections(records_of(folder)) for entry in section.entries]
 
 
 def _write(folder: Path, name: str, text: str) -> Path:

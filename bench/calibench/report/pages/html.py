@@ -16,9 +16,10 @@ from calibench.report.pages.grid import Box, Head, grid, records_table
 from calibench.report.pages.html_examples import examples_part
 from calibench.report.pages.texts import texts_of
 from calibench.report.sections import Section, sections
+from calibench.report.stored import records_of
 from calibench.report.writing import reproduce, words
 from calibench.store.files import write_whole
-from calibench.store.records import Record, load_records
+from calibench.store.records import Record
 
 PAGE = "report.html"
 _UNUSED_ID = re.compile(r' id="[a-zA-Z0-9.]+_\d+"')
@@ -43,7 +44,7 @@ def write_html(folder: Path, include_text: bool = False, dataset: str | None = N
     Raises:
         UsageError: no records there, records this version does not read, or sentences that cannot be found.
     """
-    records = load_records(folder)
+    records = records_of(folder)
     target = folder if folder.is_dir() else folder.parent
     found = sections(records)
     title = f"calibench: {', '.join(dict.fromkeys(str(record['suite']) for record in records))}"

@@ -12,10 +12,11 @@ from calibench.report.content import Part, parts
 from calibench.report.drawing import style
 from calibench.report.drawing.drawing import Drawing
 from calibench.report.sections import Section, sections
+from calibench.report.stored import records_of
 from calibench.report.writing import reproduce, words
 from calibench.report.writing.tables import Table, note_letter, passes
 from calibench.store.files import write_whole
-from calibench.store.records import Record, load_records
+from calibench.store.records import Record
 
 REPORT = "report.md"
 FIGURES = "figures"
@@ -35,7 +36,7 @@ def write_report(folder: Path) -> Path:
     Raises:
         UsageError: no records there, or records this version does not read.
     """
-    records = load_records(folder)
+    records = records_of(folder)
     target = folder if folder.is_dir() else folder.parent
     found = sections(records)
     suites = dict.fromkeys(str(record["suite"]) for record in records)
@@ -117,8 +118,14 @@ def _environment(records: Sequence[Record]) -> str:
     return tabulate(rows, headers=["What", "Value"], tablefmt="pipe", disable_numparse=True)
 
 
+def _fenced(commands: str) -> str:
+    """Commands as a block of code, which no name in them can end."""
+    fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", commands)), default=0))
+    return f"{fence}sh\n{commands}\n{fence}"
+
+
 def _reproduce(found: Sequence[Section], records: Sequence[Record]) -> list[str]:
     commands = [reproduce.install(records), *(reproduce.command(section) for section in found)]
-    lines = ["```sh\n" + "\n".join(dict.fromkeys(commands)) + "\n```"]
+    lines = [_fenced("\n".join(dict.fromkeys(commands)))]
     facts = dict.fromkeys(fact for section in found for fact in reproduce.provenance(section))
     return [*lines, "\n".join(f"- {fact}" for fact in facts)]
