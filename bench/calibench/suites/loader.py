@@ -58,6 +58,11 @@ def parse_suite(text: str, name: str) -> Suite:
     for label, value in (("passes", suite.passes), ("timing.runs", suite.timing.runs)):
         if value < 1:
             raise UsageError(f"{label} is {value} in the suite {name!r}; expected 1 or more.")
+    limit = suite.timing.timeout_per_block
+    if limit is not None and limit <= 0:
+        raise UsageError(
+            f"timing.timeout_per_block is {limit:g} in the suite {name!r}; expected seconds above 0."
+        )
     if suite.calibration.folds < 2:
         raise UsageError(
             f"calibration.folds is {suite.calibration.folds} in the suite {name!r}; expected 2 or more."
