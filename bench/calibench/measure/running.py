@@ -12,7 +12,7 @@ from calibench.suites.cells import Cell
 from calibench.types import Predictive
 
 #: Characters of an error's message that are kept.
-LONGEST_MESSAGE = 2000
+LONGEST_MESSAGE = 1000
 
 
 @dataclass(eq=False)
