@@ -2,7 +2,7 @@
 
 A process's high-water mark never falls, so methods that share one process would hide behind the largest. Run
 as a module, this file reads tasks from standard input and forks once for each, after the libraries have been
-imported once. It answers on a descriptor of its own, whose number it is given: anybody prints to standard output.
+imported once. It answers on a descriptor of its own, whose number it is given: a method may print.
 
 On a host what counts is what is resident. Weights that are stored in the dtype they run in stay mapped to
 their file, and of those only the pages that were used: of an embedding the rows of the batch's words.

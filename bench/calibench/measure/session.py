@@ -23,6 +23,7 @@ from calibench.method import Method
 from calibench.models.checkpoint import Checkpoint
 from calibench.models.loading import load_checkpoint
 from calibench.models.plan import positions
+from calibench.models.sharing import forget_written
 from calibench.store.journal import Journal
 from calibench.types import IntArray, Plan, Predictive
 
@@ -94,13 +95,18 @@ class Session:
         except Exception as error:
             failure = error
         finally:
-            changed = self.watch.put_back()
+            changed = self._put_back()
         if changed is not None and failure is None:
             failure = CalibenchError(
                 f"{name} changed {changed}, which all methods share; expected a method to work on a "
                 "checkpoint.twin(), or to restore what it changes."
             )
         return (result, None) if failure is None else (None, failure)
+
+    def _put_back(self) -> str | None:
+        """What is not as it was, put back; None where all is."""
+        changed = self.watch.put_back()
+        return "the values of a shared pass" if forget_written() and changed is None else changed
 
     def verify_weights(self) -> None:
         """Look at every weight, once, in the end; where one has changed, nothing is kept.
