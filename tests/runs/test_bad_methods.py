@@ -35,7 +35,7 @@ from limited_suites import limited
 
 #: What two runs may differ in: when they were made, how fast, where.
 UNLIKE = {"created", "timing", "cost_ratio", "latency_ratio", "memory", "environment"}
-GOOD = ("softmax", "energy", "laplace-last", "mc-dropout", "frequentist")
+GOOD = ("softmax", "energy", "mahalanobis", "mc-dropout", "frequentist")
 TIMING = TimingSpec(blocks=4, latency=2, memory=False, token_budget=128)
 
 
@@ -190,10 +190,18 @@ says_of_itself("Coverage", "coverage of bad-coverage is a dict", coverage={})
 says_of_itself("Encodes", "encoder of bad-encodes is a function", encoder=staticmethod(lambda batch: batch))
 says_of_itself("Tokenises", "tokenises of bad-tokenises is 'no'", tokenises="no")
 says_of_itself("Ranks", "scores of bad-ranks are none; expected 'x' among them", score="x")
-says_of_itself("Unlearnt", "learnt of bad-unlearnt is 3", learnt=3)
-says_of_itself("LearntNaN", "bad-learntnan has no record for what it has learnt", learnt={"x": float("nan")})
+says_of_itself("Unlearnt", "learnt of bad-unlearnt is 3", needs_train=True, learnt=3)
 says_of_itself(
-    "LearntArray", "bad-learntarray has no record for what it has learnt", learnt={"x": np.ones(2)}
+    "LearntNaN",
+    "bad-learntnan has no record for what it has learnt",
+    needs_train=True,
+    learnt={"x": float("nan")},
+)
+says_of_itself(
+    "LearntArray",
+    "bad-learntarray has no record for what it has learnt",
+    needs_train=True,
+    learnt={"x": np.ones(2)},
 )
 
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
+import pytest
+
+from calibench.errors import CalibenchError
+from calibench.registry import METHODS
 from calibench.suites.cells import Cell, cells_of
 from calibench.suites.loader import load_suite
 from calibench.suites.overrides import Overrides, override
@@ -29,3 +34,12 @@ def test_cell_keys_change_with_what_is_measured() -> None:
     keys = {first.key(context), second.key(context), third.key(context), second.key({"data": "b"})}
     assert len(keys) == 4
     assert second.key(context) == second.key(dict(context))
+
+
+def test_what_is_no_method_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An entry point may name anything; the sentence says what, and whose."""
+    monkeypatch.setattr(METHODS, "load", lambda _: np)
+    with pytest.raises(
+        CalibenchError, match="'frequentist' from calibench .* is a module; expected a subclass"
+    ):
+        cells_of(load_suite("embedded"))

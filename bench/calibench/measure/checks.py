@@ -30,7 +30,6 @@ class Described:
     coverage: Coverage | None
     conformal: Recipe | None
     tokenises: bool
-    learnt: Mapping[str, Any]
 
 
 def described(name: str, method: Any) -> Described:
@@ -49,7 +48,6 @@ def described(name: str, method: Any) -> Described:
         ("tokenises", (bool,), "True or False"),
         ("modules", (Sequence,), "a sequence of modules"),
         ("score", (str, type(None)), "the name of a score, or None"),
-        ("learnt", (Mapping,), "a mapping of numbers by name"),
     ):
         value = getattr(method, attribute)
         if not isinstance(value, kinds) or (attribute == "passes" and _is_no_count(value)):
@@ -57,9 +55,20 @@ def described(name: str, method: Any) -> Described:
     other = next((module for module in method.modules if not isinstance(module, nn.Module)), None)
     if other is not None:
         raise CalibenchError(f"The modules of {name} hold {_a(other)}; expected modules of torch.")
-    learnt = dict(method.learnt)
+    return Described(int(method.passes), method.coverage, method.conformal, method.tokenises)
+
+
+def learnt_by(name: str, method: Method) -> dict[str, Any]:
+    """What the method called `name` has learnt, once it is fitted.
+
+    Raises:
+        CalibenchError: it is nothing that a record can hold.
+    """
+    learnt = method.learnt
+    if not isinstance(learnt, Mapping):
+        raise CalibenchError(f"The learnt of {name} is {_a(learnt)}; expected a mapping of numbers by name.")
     _check_json(name, "what it has learnt", learnt)
-    return Described(int(method.passes), method.coverage, method.conformal, method.tokenises, learnt)
+    return dict(learnt)
 
 
 def check_parameters(name: str, params: Mapping[str, Any]) -> None:

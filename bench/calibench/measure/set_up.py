@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from calibench.errors import CalibenchError
-from calibench.measure.checks import check_parameters, described
+from calibench.measure.checks import check_parameters, described, learnt_by
 from calibench.measure.running import Running
 from calibench.measure.session import Session
 from calibench.method import Method
@@ -63,7 +63,7 @@ def _fit(session: Session, running: Running, method: Method) -> dict[str, Any]:
         "folds": None,
         "split": train.dataset.split,
         "unseen": None,
-        "parameters": dict(described(running.cell.name, method).learnt),
+        "parameters": learnt_by(running.cell.name, method),
     }
 
 
