@@ -30,10 +30,12 @@ def registry(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Registry:
     """Three distributions: one sound, one that breaks on import, and one that takes a name that is taken."""
     (tmp_path / "sound_plugin.py").write_text('"""Sound in every way."""\nTHING = 1\n')
     (tmp_path / "broken_plugin.py").write_text('"""Would be fine."""\nraise RuntimeError("no such GPU")\n')
+    (tmp_path / "leaving_plugin.py").write_text('print("goodbye")\nraise SystemExit(0)\n')
     monkeypatch.syspath_prepend(tmp_path)
     points = [
         entry("sound", "sound_plugin:THING", "alpha"),
         entry("broken", "broken_plugin:THING", "beta"),
+        entry("leaving", "leaving_plugin:THING", "beta"),
         entry("twice", "sound_plugin:THING", "alpha"),
         entry("twice", "sound_plugin:THING", "gamma"),
     ]
@@ -53,6 +55,16 @@ def test_a_name_registered_twice_names_both_distributions(registry: Registry) ->
     """Two plugins under one name are an error that says whose they are."""
     with pytest.raises(UsageError, match=r"'twice' is registered by both alpha 1\.0 and gamma 1\.0"):
         registry.load("twice")
+
+
+def test_a_plugin_that_exits_on_import_is_reported_too(
+    registry: Registry, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Its SystemExit ends nothing, and what it prints is not on standard output."""
+    with pytest.raises(CalibenchError, match=r"'leaving' from beta 1\.0 failed to import .*SystemExit\(0\)"):
+        registry.load("leaving")
+    captured = capfd.readouterr()
+    assert (captured.out, captured.err) == ("", "goodbye\n")
 
 
 def test_a_plugin_that_fails_to_import_is_reported_by_name(registry: Registry) -> None:

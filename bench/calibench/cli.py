@@ -123,6 +123,11 @@ def main() -> None:
 @option("-w", "--warmup", type=click.IntRange(min=0), help="Untimed blocks per method before the timed ones.")
 @option("-r", "--runs", type=click.IntRange(min=1), help="Timed repetitions of the whole plan.")
 @option("--min-time", type=click.FloatRange(min=0), help="Repeat until the reference ran this many seconds.")
+@option(
+    "--timeout-per-block",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Seconds after which a method that is still at a block fails.  [default: never]",
+)
 @option("--fast", "effort", flag_value="fast", help="Less timing effort; the same examples and passes.")
 @option(
     "--rigorous", "effort", flag_value="rigorous", help="More timing effort; the same examples and passes."

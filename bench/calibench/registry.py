@@ -10,6 +10,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
+from calibench.containment import contained
 from calibench.errors import CalibenchError, UsageError
 
 
@@ -64,7 +65,7 @@ class Registry:
         """
         point = self.entry_point(name)
         try:
-            return point.load()
+            return contained(f"The {self.noun} {name!r}", point.load)
         except Exception as error:
             raise CalibenchError(
                 f"The {self.noun} {name!r} from {distribution(point)} failed to import "

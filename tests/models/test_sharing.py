@@ -128,3 +128,25 @@ def test_charges_count_inside_their_block_only() -> None:
         charge(8.0)
     charge(16.0)
     assert (outer.seconds, inner.seconds) == (10.0, 4.0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_a_result_that_was_written_to_is_forgotten(dtype: torch.dtype) -> None:
+    """In place and behind torch's back, another value or another order; the next one computes it anew."""
+    module, given = nn.Identity(), inputs_of([1, 2])
+
+    def compute() -> dict[str, list[torch.Tensor]]:
+        return {"logits": [torch.arange(6).to(dtype).view(2, 3)]}
+
+    assert not sharing.forget_written()
+    with sharing.sharing():
+        for write in (
+            lambda x: x.mul_(0.5),
+            lambda x: x.data.copy_(x.flip(1)),
+            lambda x: x.data[0, 1:2].zero_(),
+        ):
+            (lent,) = shared(module, given, CPU, compute)["logits"]
+            assert not sharing.forget_written()
+            assert torch.equal(lent, *compute()["logits"])
+            write(lent)
+            assert sharing.forget_written()

@@ -21,7 +21,7 @@ FLOORS = {
         {"models"},
         {"data", "metrics", "posthoc", "store"},
         {"stats", "hashing", "hub", "registry"},
-        {"types", "seeds"},
+        {"types", "seeds", "containment"},
         {"errors"},
     ),
     "calibench_methods": ({"dropout", "ensembles", "one_pass", "peers", "scores"}, {"sampling"}),

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+import pytest
+
+from calibench.errors import CalibenchError
+from calibench.registry import METHODS
 from calibench.suites.cells import Cell, cells_of
 from calibench.suites.loader import load_suite
 from calibench.suites.overrides import Overrides, override
@@ -41,3 +46,12 @@ def test_who_registers_a_method_is_in_its_key() -> None:
     assert cell.key({}) != replace(cell, distribution="calibench 99").key({})
     members = [replace(cell, members=(Member("m", None, "w", config),)) for config in ("one", "two")]
     assert len({item.key({}) for item in (cell, *members)}) == 3
+
+
+def test_what_is_no_method_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An entry point may name anything; the sentence says what, and whose."""
+    monkeypatch.setattr(METHODS, "load", lambda _: np)
+    with pytest.raises(
+        CalibenchError, match=r"'frequentist' from calibench .* is a module; expected a subclass"
+    ):
+        cells_of(load_suite("embedded"))

@@ -39,6 +39,7 @@ def test_built_in_suites_parse_and_bind(name: str) -> None:
         ('passes = "3"\n' + MINIMAL, "passes in the suite 'x' is '3'; expected a whole number"),
         ("passes = true\n" + MINIMAL, "expected a whole number"),
         ("passes = 0\n" + MINIMAL, "passes is 0 .* expected 1 or more"),
+        ("[timing]\ntimeout_per_block = 0\n" + MINIMAL, "timeout_per_block is 0 .* seconds above 0"),
         ("seeds = []\n" + MINIMAL, "seeds is empty"),
         ("seeds = [0.5]\n" + MINIMAL, "seeds in the suite 'x' is 0.5"),
         (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from calibench.errors import UsageError
@@ -61,6 +63,16 @@ def test_bad_method_arguments(argument: str, message: str) -> None:
     """A method argument that reaches nothing is refused."""
     with pytest.raises(UsageError, match=message):
         override(load_suite("embedded"), Overrides(method_args=[argument]))
+
+
+def test_a_limit_for_methods_that_hang_is_none_unless_asked_for() -> None:
+    """--timeout-per-block overrides the suite's, which has none; nothing else of the timing changes."""
+    suite = load_suite("embedded")
+    assert suite.timing.timeout_per_block is None
+    changed = override(suite, Overrides(timeout_per_block=2.5)).timing
+    assert changed == replace(suite.timing, timeout_per_block=2.5)
+    text = '[timing]\ntimeout_per_block = 3\n[[method]]\nname = "frequentist"\n'
+    assert override(parse_suite(text, "x"), Overrides()).timing.timeout_per_block == 3.0
 
 
 def test_effort_changes_timing_only() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,11 +27,17 @@ def time_curve(session: Session) -> None:
         times: dict[str, Any] = {}
         for running in [*reference, *curved]:
             cell = running.cell
+            if not running.alive:
+                continue
             if "passes" not in cell.params:
                 method = running.method
             elif k <= cell.params["passes"]:
-                method = cell.factory(setting.checkpoint, **{**cell.params, "passes": k})
-                if method.draws_once:  # before the clock starts, as for every other prediction
+                make = partial(cell.factory, setting.checkpoint, **{**cell.params, "passes": k})
+                method, error = session.attempt(cell.name, make)
+                if error is not None:
+                    session.failed(running, error)
+                    continue
+                if cell.factory.draws_once:  # before the clock starts, as for every other prediction
                     session.predict(running, [np.array([0])], "block", block, method=method)
             else:
                 continue

@@ -2,7 +2,7 @@
 
 A process's high-water mark never falls, so methods that share one process would hide behind the largest. Run
 as a module, this file reads tasks from standard input and forks once for each, after the libraries have been
-imported once.
+imported once. It answers on a descriptor of its own, whose number it is given: a method may print.
 
 On a host what counts is what is resident. Weights that are stored in the dtype they run in stay mapped to
 their file, and of those only the pages that were used: of an embedding the rows of the batch's words.
@@ -27,6 +27,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import psutil
 
+from calibench.containment import contained
+from calibench.measure.running import failure_of
 from calibench.types import LabelledPlan, Text
 
 if TYPE_CHECKING:
@@ -62,6 +64,7 @@ class MemoryTask:
         threads: as in the measuring process.
         padding: fields of the checkpoint's `Padding`.
         train: of a method that learns from training data; else None.
+        seconds: how long making, fitting and running it may take; None for as long as it likes.
     """
 
     checkpoint: Mapping[str, Any]
@@ -73,6 +76,7 @@ class MemoryTask:
     threads: int
     padding: Mapping[str, Any]
     train: TrainData | None = None
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -106,21 +110,23 @@ def measure(tasks: Sequence[MemoryTask]) -> Iterator[Peak]:
     if not tasks:
         return
     kind = _kind(tasks[0])
+    reader, writer = os.pipe()
     server = subprocess.Popen(
-        [sys.executable, "-m", "calibench.measure.memory"],
+        [sys.executable, "-m", "calibench.measure.memory", str(writer)],
         stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        pass_fds=(writer,),
         text=True,
     )
+    os.close(writer)
     assert server.stdin is not None
-    assert server.stdout is not None
-    with server:
+    with server, os.fdopen(reader, encoding="utf-8") as answers:
         try:
             server.stdin.write(json.dumps([dataclasses.asdict(task) for task in tasks]))
             server.stdin.close()
             for _ in tasks:
-                line = server.stdout.readline()
+                line = answers.readline()
                 if line:
                     yield Peak(**json.loads(line))
                 else:
@@ -133,8 +139,8 @@ def _kind(task: MemoryTask) -> str:
     return "cuda_allocator" if str(task.checkpoint["device"]).startswith("cuda") else "rss"
 
 
-def _serve() -> None:
-    """Fork a child for each task on standard input; print its peak, or why there is none, as JSON."""
+def _serve(answers: int) -> None:
+    """Fork a child for each task on standard input; write its peak, or why there is none, as JSON."""
     import torch  # noqa: F401 - imported once, for all children
     import transformers  # noqa: F401
 
@@ -145,10 +151,12 @@ def _serve() -> None:
         child = os.fork()
         if child == 0:
             os.close(reader)
+            os.close(answers)
             try:
                 peak = _peak(task)
-            except Exception as error:  # the figure is one column; its failure must not cost the row
-                peak = Peak(None, _kind(task), f"{type(error).__name__}: {error}")
+            except BaseException as error:  # the figure is one column; its failure must not cost the row
+                failure = failure_of(error)
+                peak = Peak(None, _kind(task), f"{failure['type']}: {failure['message']}")
             os.write(writer, json.dumps(dataclasses.asdict(peak)).encode())
             os._exit(0)
         os.close(writer)
@@ -158,7 +166,7 @@ def _serve() -> None:
         if not answer:
             killed = Peak(None, _kind(task), "the process was killed, most likely for lack of memory")
             answer = json.dumps(dataclasses.asdict(killed))
-        print(answer, flush=True)
+        os.write(answers, f"{answer}\n".encode())
 
 
 def _peak(task: MemoryTask) -> Peak:
@@ -177,19 +185,23 @@ def _peak(task: MemoryTask) -> Peak:
     one_batch = [np.arange(len(rows), dtype=np.int64)]
     train = None if task.train is None else _labelled(checkpoint, task.train)
     factory = METHODS.load(task.method)
-    # A method made and thrown away brings in the libraries that it imports, which are not its own memory.
-    factory(checkpoint, **task.params)
-    gc.collect()
-    _give_back_freed_memory()
-    meter = _Meter(checkpoint.device)
-    method = factory(checkpoint, **task.params)
-    fit_bytes = None
-    if train is not None:
-        method.fit(train)
-        fit_bytes = meter.peak()
-        meter.restart()
-    method.predict(planner.assemble(_texts(task.texts), rows, one_batch), seed=task.seed)
-    peak = meter.peak()
+
+    def peaks() -> tuple[int | None, int | None]:
+        # A method made and thrown away brings in the libraries that it imports, which are not its own memory.
+        factory(checkpoint, **task.params)
+        gc.collect()
+        _give_back_freed_memory()
+        meter = _Meter(checkpoint.device)
+        method = factory(checkpoint, **task.params)
+        fit_bytes = None
+        if train is not None:
+            method.fit(train)
+            fit_bytes = meter.peak()
+            meter.restart()
+        method.predict(planner.assemble(_texts(task.texts), rows, one_batch), seed=task.seed)
+        return meter.peak(), fit_bytes
+
+    peak, fit_bytes = contained(task.method, peaks, task.seconds)
     reason = None
     if peak is None:
         reason = "loading the model took more memory than predicting, which hides the peak"
@@ -273,4 +285,4 @@ def _high_water_mark() -> int:
 
 
 if __name__ == "__main__":
-    _serve()
+    _serve(int(sys.argv[1]))

@@ -42,6 +42,7 @@ def _task(session: Session, running: Running) -> memory.MemoryTask:
         threads=torch.get_num_threads(),
         padding=dataclasses.asdict(setting.checkpoint.padding),
         train=_train_data(session, running),
+        seconds=None if session.limit is None else session.limit * len(setting.blocks),
     )
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
+from calibench.measure.checks import described
 from calibench.measure.clocks import frozen_heap
 from calibench.measure.curve import time_curve
 from calibench.measure.latency import time_single_texts
@@ -28,6 +30,7 @@ def measure(session: Session) -> Measured:
         time_single_texts(session)
     predict_calibration(session)
     predict_extra_data(session)
+    session.verify_weights()
     peaks = measure_peaks(session)
     cells = [_measured(session, running, peaks) for running in session.active if not running.self_check]
     derived = [
@@ -37,17 +40,23 @@ def measure(session: Session) -> Measured:
 
 
 def _measured(session: Session, running: Running, peaks: Mapping[str, Peak]) -> MeasuredCell:
-    method = running.method
+    said = None
+    if running.method is not None:
+        said, error = session.attempt(
+            running.cell.name, partial(described, running.cell.name, running.method)
+        )
+        if error is not None:
+            session.failed(running, error)
     return MeasuredCell(
         cell=running.cell,
         key=running.key,
         failure=running.failure,
         setup_s=running.setup_s,
         fit=running.fit,
-        passes=1 if method is None else int(method.passes),
-        coverage=None if method is None else method.coverage,
-        conformal=None if method is None else method.conformal,
-        tokenises=method is not None and method.tokenises,
+        passes=1 if said is None else said.passes,
+        coverage=None if said is None else said.coverage,
+        conformal=None if said is None else said.conformal,
+        tokenises=said is not None and said.tokenises,
         outputs=running.outputs,
         replicates=running.replicates,
         peak=peaks.get(running.key),

@@ -11,6 +11,9 @@ from calibench.seeds import derived_seed
 from calibench.suites.cells import Cell
 from calibench.types import Predictive
 
+#: Characters of an error's message that are kept.
+LONGEST_MESSAGE = 1000
+
 
 @dataclass(eq=False)
 class Running:
@@ -23,6 +26,8 @@ class Running:
         setup_s: seconds from nothing to a method that can predict, fitting included.
         fit: of a method that learns from training data what that took, as in a record; else None.
         failure: why it stopped, once it has.
+        scores: the names of the scores that it gives; None until it has predicted.
+        stored: S of the samples that it gives for a block; None until it has given any.
         outputs: block number -> what it predicted in the first repetition.
         replicates: for each later repetition, the same; of suites with a yardstick.
     """
@@ -35,6 +40,8 @@ class Running:
     setup_s: float = 0.0
     fit: dict[str, Any] | None = None
     failure: dict[str, str] | None = None
+    scores: frozenset[str] | None = None
+    stored: int | None = None
     outputs: dict[int, Predictive] = field(default_factory=dict)
     replicates: dict[int, dict[int, Predictive]] = field(default_factory=dict)
 
@@ -61,8 +68,15 @@ class Running:
 
 
 def failure_of(error: BaseException) -> dict[str, str]:
-    """`error` of a record."""
-    return {"type": type(error).__name__, "message": str(error) or type(error).__name__}
+    """`error` of a record: of a long message its beginning, of one that cannot be had the type."""
+    kind = type(error).__name__
+    try:
+        message = str(error)
+    except Exception:
+        message = ""
+    if len(message) > LONGEST_MESSAGE:
+        message = message[:LONGEST_MESSAGE] + " [...]"
+    return {"type": kind, "message": message.encode(errors="replace").decode() or kind}
 
 
 def self_check_key(key: str) -> str:

@@ -5,18 +5,29 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
+from calibench.containment import can_interrupt, contained
+from calibench.errors import CalibenchError
+from calibench.measure.checks import Expected, checked
 from calibench.measure.clocks import Timed, time_prediction
 from calibench.measure.progress import Progress
 from calibench.measure.running import Running
 from calibench.measure.setting import Setting
+from calibench.measure.watch import Watch
 from calibench.method import Method
+from calibench.models.checkpoint import Checkpoint
+from calibench.models.loading import load_checkpoint
+from calibench.models.plan import positions
+from calibench.models.sharing import forget_written
 from calibench.store.journal import Journal
-from calibench.types import IntArray, Predictive
+from calibench.types import IntArray, Plan, Predictive
+
+T = TypeVar("T")
 
 
 class Session:
@@ -44,6 +55,10 @@ class Session:
         self.replicates = 0 if yardstick is None else yardstick.replicates
         keep = bool(setting.suite.curve)
         self.journal = Journal(folder, session_name(setting, active), keep_samples=keep)
+        self.watch = Watch(setting.checkpoint, lambda: _load_again(setting))
+        self.limit = setting.suite.timing.timeout_per_block
+        if self.limit is not None and not can_interrupt():
+            progress.say("--timeout-per-block is not kept here: only a main thread on a POSIX system can be.")
 
     @property
     def alive(self) -> list[Running]:
@@ -58,7 +73,52 @@ class Session:
     def failed(self, running: Running, error: Exception) -> None:
         """What a method raises is its cell's failure and nobody else's."""
         running.fail(error)
-        self.progress.say(f"{running.label} failed: {error}")
+        assert running.failure is not None
+        self.progress.say(f"{running.label} failed: {running.failure['message']}")
+
+    def attempt(
+        self, name: str, call: Callable[[], T], *, blocks: int = 1
+    ) -> tuple[T | None, Exception | None]:
+        """What `call` returns, which runs a method's code, or else why it failed.
+
+        Args:
+            name: the method's, for messages.
+            blocks: how many blocks' time it may take.
+
+        Raises:
+            CalibenchError: it changed what all methods share, and that could not be put back.
+            KeyboardInterrupt: the user stops the run.
+        """
+        result, failure = None, None
+        try:
+            result = contained(name, call, None if self.limit is None else blocks * self.limit)
+        except Exception as error:
+            failure = error
+        finally:
+            changed = self._put_back()
+        if changed is not None and failure is None:
+            failure = CalibenchError(
+                f"{name} changed {changed}, which all methods share; expected a method to work on a "
+                "checkpoint.twin(), or to restore what it changes."
+            )
+        return (result, None) if failure is None else (None, failure)
+
+    def _put_back(self) -> str | None:
+        """What is not as it was, put back; None where all is."""
+        changed = self.watch.put_back()
+        return "the values of a shared pass" if forget_written() and changed is None else changed
+
+    def verify_weights(self) -> None:
+        """Look at every weight, once, in the end; where one has changed, nothing is kept.
+
+        Raises:
+            CalibenchError: one has, and it was not seen when.
+        """
+        try:
+            self.watch.verify_weights()
+        except CalibenchError:
+            self.journal.remove()
+            raise
 
     def predict(
         self,
@@ -75,14 +135,52 @@ class Session:
             purpose, numbers: what its seed is derived from.
             method: in the place of the cell's own.
         """
+        seed = running.seed(purpose, *numbers)
+        # Single texts, and methods with other parameters, may keep other numbers of passes.
+        stored = running.stored if purpose == "block" and method is None else None
+        found, error = self.predict_apart(
+            running, self.setting.plan, groups, seed, method=method, stored=stored
+        )
+        if error is not None:
+            self.failed(running, error)
+        return found
+
+    def predict_apart(
+        self,
+        running: Running,
+        plan: Plan,
+        groups: Sequence[IntArray],
+        seed: int,
+        *,
+        method: Method | None = None,
+        stored: int | None = None,
+        blocks: int = 1,
+    ) -> tuple[tuple[Predictive, Timed] | None, Exception | None]:
+        """Time one prediction of some batches of any plan; or else why it failed, which is nobody's failure.
+
+        Args:
+            stored: how many passes it has to keep, where it keeps any; None for any number.
+            blocks: how many blocks' time it may take.
+        """
         chosen = method or running.method
         assert chosen is not None
-        seed = running.seed(purpose, *numbers)
-        try:
-            return time_prediction(chosen, self.setting.planner, self.setting.plan, groups, seed=seed)
-        except Exception as error:
-            self.failed(running, error)
-            return None
+        expected = Expected(
+            name=running.cell.name,
+            rows=plan.rows[positions(groups)],
+            classes=len(self.setting.checkpoint.labels),
+            score=running.cell.factory.score,
+            scores=running.scores,
+            stored=stored,
+        )
+
+        def call() -> tuple[Predictive, Timed]:
+            predictive, timed = time_prediction(chosen, self.setting.planner, plan, groups, seed=seed)
+            return checked(predictive, expected), timed
+
+        found, error = self.attempt(running.cell.name, call, blocks=blocks)
+        if found is not None:
+            running.scores = frozenset(found[0].scores)
+        return found, error
 
     def predict_block(
         self, running: Running, block: int, repetition: int = 0, method: Method | None = None
@@ -94,6 +192,12 @@ class Session:
     def predict_one(self, running: Running, position: int) -> tuple[Predictive, Timed] | None:
         """Time one text by itself."""
         return self.predict(running, [np.array([position])], "sentence", position)
+
+
+def _load_again(setting: Setting) -> Checkpoint:
+    """The run's checkpoint as its files have it."""
+    model = dataclasses.asdict(setting.suite.model)
+    return load_checkpoint(device=str(setting.checkpoint.device), **model)
 
 
 def session_name(setting: Setting, active: Sequence[Running]) -> str:

@@ -13,7 +13,6 @@ import numpy as np
 from calibench.measure.clocks import Timed
 from calibench.measure.running import Running
 from calibench.measure.session import Session
-from calibench.models.encoder import Encoder
 from calibench.models.sharing import alone, sharing
 from calibench.seeds import derived_seed
 from calibench.types import Predictive
@@ -60,9 +59,7 @@ def _one_block(session: Session, repetition: int, block: int, draw: random.Rando
     with sharing():
         made = False
         for running in turn:
-            if not made and running.method is not None and running.method.encoder is not None:
-                _make_shared_pass(session, running.method.encoder, block)
-                made = True
+            made = made or _make_shared_pass(session, running, block)
             result = _predict_in_turn(session, running, block, repetition)
             if result is not None:
                 predictive, timed = result
@@ -88,15 +85,27 @@ def _one_block(session: Session, repetition: int, block: int, draw: random.Rando
     )
 
 
-def _make_shared_pass(session: Session, encoder: Encoder, block: int) -> None:
-    """Make the pass that methods share, before the first of them: its own work would slow it for all."""
-    setting = session.setting
+def _make_shared_pass(session: Session, running: Running, block: int) -> bool:
+    """Make the pass that methods share, before the first of them: its own work would slow it for all.
+
+    Returns:
+        Whether the cell's method reads such a pass.
+    """
+    setting, method = session.setting, running.method
     plan, groups = setting.plan, setting.blocks[block]
-    try:
+
+    def make() -> bool:
+        encoder = None if method is None else method.encoder
+        if encoder is None:
+            return False
         for batch in setting.planner.assemble(plan.texts, plan.rows, groups).batches:
             encoder(batch)
-    except Exception as error:  # each method then makes the pass for itself, and fails for itself
+        return True
+
+    made, error = session.attempt(running.cell.name, make)
+    if error is not None:  # each method then makes the pass for itself, and fails for itself
         session.progress.say(f"The pass that methods share failed: {error}")
+    return error is not None or bool(made)
 
 
 def _predict_in_turn(
@@ -120,7 +129,9 @@ def _keep(session: Session, repetition: int, block: int, outputs: Mapping[str, P
     for running in session.active:
         if running.key in outputs:
             kept = running.replicates.setdefault(repetition, {}) if repetition else running.outputs
-            kept[block] = outputs[running.key]
+            kept[block] = found = outputs[running.key]
+            running.scores = frozenset(found.scores)
+            running.stored = running.stored if found.samples is None else len(found.samples)
 
 
 def _counts(session: Session, repetition: int) -> bool:

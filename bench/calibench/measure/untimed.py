@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from calibench.errors import CalibenchError
-from calibench.measure.clocks import time_prediction
-from calibench.measure.running import Running
+from calibench.measure.running import Running, failure_of
 from calibench.measure.session import Session
 from calibench.measure.splits import CalibrationSplit, ExtraData
 from calibench.method import bind
@@ -17,6 +17,7 @@ from calibench.models.sharing import sharing
 from calibench.registry import METHODS
 from calibench.seeds import derived_seed
 from calibench.store.journal import Journal
+from calibench.suites.cells import Cell
 from calibench.types import FloatArray, Plan, Predictive
 
 
@@ -36,13 +37,25 @@ def predict_references(session: Session) -> FloatArray | None:
     session.progress.stage("Long references", len(left))
     name = spec.reference or spec.method
     factory = METHODS.load(name)
-    method = factory(setting.checkpoint, **bind(name, factory, {"passes": spec.passes}))
-    for run in left:
-        predictive = method.predict(setting.plan, seed=derived_seed(seed, "reference", run))
-        kept = dataclasses.replace(predictive, samples=None)
+    params = bind(name, factory, {"passes": spec.passes})
+    running = Running(Cell(name, factory, params, seed, reference=False), "reference")
+    groups, blocks = [batch.index for batch in setting.plan.batches], len(setting.blocks)
+    running.method, error = session.attempt(
+        name, partial(factory, setting.checkpoint, **params), blocks=blocks
+    )
+    for run in left if error is None else ():
+        drawn = derived_seed(seed, "reference", run)
+        found, error = session.predict_apart(running, setting.plan, groups, drawn, blocks=blocks)
+        if found is None:
+            break
+        kept = dataclasses.replace(found[0], samples=None)
         journal.save_outputs(f"reference-{run}", {"reference": kept})
         journal.append({"kind": "reference", "run": run})
         session.progress.step(f"{spec.passes} passes of {name}")
+    if error is not None:
+        raise CalibenchError(
+            f"{name}, the reference of the yardstick, failed: {failure_of(error)['message']}"
+        ) from error
     probs = np.stack([journal.load_outputs(f"reference-{run}")["reference"].probs for run in range(2 * each)])
     mean: FloatArray = probs.reshape(2, each, *probs.shape[1:]).mean(axis=1)
     return mean
@@ -88,13 +101,13 @@ def predict_extra_data(session: Session) -> None:
 
 def _predict_once(session: Session, running: Running, plan: Plan, purpose: str, part: str) -> dict[str, Any]:
     """Predict a plan apart from the scored one, and keep the outputs as `part` of the journal."""
-    assert running.method is not None
     groups = [batch.index for batch in plan.batches]
-    seed = running.seed(purpose)
-    try:
-        predictive, timed = time_prediction(running.method, session.setting.planner, plan, groups, seed=seed)
-    except Exception as error:
-        return {"failure": str(error) or type(error).__name__}
+    blocks = len(session.setting.blocks)
+    found, error = session.predict_apart(running, plan, groups, running.seed(purpose), blocks=blocks)
+    if found is None:
+        assert error is not None
+        return {"failure": failure_of(error)["message"]}
+    predictive, timed = found
     kept = dataclasses.replace(predictive, samples=None)
     session.journal.save_outputs(part, {running.key: kept})
     return {"failure": None, "seconds": timed.end_to_end_s}

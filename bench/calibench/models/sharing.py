@@ -24,12 +24,17 @@ from calibench.models.devices import synchronise
 #: Bytes of results that are kept; what comes after is computed by every method for itself.
 MOST_BYTES = 512 * 2**20
 
+#: By the size of an element, the integers that its bits are.
+_BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
 
 @dataclass(eq=False)
 class _Kept:
     results: dict[bytes, tuple[Any, float]] = field(default_factory=dict)
     #: Held, so that no later module has the identity of one that is gone.
     modules: list[nn.Module] = field(default_factory=list)
+    #: What tells whether a result has been written to.
+    sums: dict[bytes, list[int]] = field(default_factory=dict)
     bytes: int = 0
 
 
@@ -109,9 +114,21 @@ def shared(
     size = _bytes(result)
     if kept.bytes + size <= MOST_BYTES:
         kept.results[key] = (result, seconds)
+        kept.sums[key] = _sums(result)
         kept.modules.append(module)
         kept.bytes += size
     return result
+
+
+def forget_written() -> bool:
+    """Forget the results that whoever took them has written to; whether there were any."""
+    kept = _KEPT.get()
+    if kept is None:
+        return False
+    written = [key for key, (result, _) in kept.results.items() if _sums(result) != kept.sums[key]]
+    for key in written:
+        del kept.results[key]
+    return bool(written)
 
 
 def _key(module: nn.Module, inputs: Mapping[str, Tensor]) -> bytes:
@@ -123,10 +140,26 @@ def _key(module: nn.Module, inputs: Mapping[str, Tensor]) -> bytes:
 
 
 def _bytes(result: Any) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in _tensors(result))
+
+
+def _sums(result: Any) -> list[int]:
+    """Sums of the bits of all values, and of every other one, which another order changes too."""
+    found: list[int] = []
+    for tensor in _tensors(result):
+        bits = tensor.detach().contiguous().view(-1).view(_BITS[tensor.element_size()])
+        found += [int(bits.sum()), int(bits[::2].sum())]
+    return found
+
+
+def _tensors(result: Any) -> Iterator[Tensor]:
     if isinstance(result, Tensor):
-        return result.numel() * result.element_size()
-    if isinstance(result, Mapping):
-        return sum(map(_bytes, result.values()))
-    if isinstance(result, tuple | list):
-        return sum(map(_bytes, result))
-    return sum(map(_bytes, vars(result).values())) if hasattr(result, "__dict__") else 0
+        yield result
+    elif isinstance(result, Mapping):
+        for value in result.values():
+            yield from _tensors(value)
+    elif isinstance(result, tuple | list):
+        for value in result:
+            yield from _tensors(value)
+    elif hasattr(result, "__dict__"):
+        yield from _tensors(vars(result))

@@ -1,4 +1,4 @@
-"""What each row predicts: blocks put together, checked, and sent through the row's post-hoc step."""
+"""What each row predicts: blocks put together, and sent through the row's post-hoc step."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from calibench.errors import CalibenchError
+from calibench.measure.checks import check_probabilities
 from calibench.measure.measured import DerivedCell, Measured, MeasuredCell
 from calibench.measure.running import failure_of
 from calibench.measure.setting import Setting
@@ -19,7 +19,7 @@ from calibench.posthoc.conformal import FittedSets, Recipe
 from calibench.registry import POSTHOC
 from calibench.seeds import derived_seed
 from calibench.store.records import Record
-from calibench.types import BoolArray, Dataset, FloatArray, IntArray, Predictive
+from calibench.types import BoolArray, FloatArray, IntArray, Predictive
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,12 +104,7 @@ def _raw(source: MeasuredCell, setting: Setting) -> Outcome:
     outcome = Outcome(source, source, failure=source.failure)
     if source.failure is not None:
         return outcome
-    try:
-        predictive = joined(source, setting)
-        check_usable(predictive, setting.dataset)
-    except CalibenchError as error:
-        return outcome.failed(error)
-    return replace(outcome, predictive=predictive)
+    return replace(outcome, predictive=joined(source, setting))
 
 
 def _stepped(measured: Measured, raw: Outcome) -> Outcome:
@@ -118,7 +113,7 @@ def _stepped(measured: Measured, raw: Outcome) -> Outcome:
         return raw
     try:
         predictive, fitted = calibrated(measured, raw.row.cell.step, raw.source, raw.predictive)
-        check_usable(predictive, measured.setting.dataset)
+        check_probabilities(predictive.probs, measured.setting.dataset.rows, raw.row.cell.label)
     except Exception as error:  # a post-hoc step may come from a plugin and break in any way
         return raw.failed(error)
     return replace(raw, predictive=predictive, fitted=fitted)
@@ -154,31 +149,9 @@ def on_extra(measured: Measured, outcome: Outcome, extra: ExtraData) -> Predicti
         CalibenchError: it failed there.
     """
     predictive = measured.on_extra(outcome.source, extra)
-    check_usable(predictive, extra.dataset)
     if outcome.fitted is None:
         return predictive
     return replace(predictive, probs=outcome.fitted.on_other(predictive.probs, extra.of))
-
-
-def check_usable(predictive: Predictive, dataset: Dataset) -> None:
-    """Refuse to score what is not a probability.
-
-    Raises:
-        CalibenchError: values that are not finite, or rows that do not sum to 1, naming the first such row.
-    """
-    rows = dataset.rows
-    bad = np.flatnonzero(~np.isfinite(predictive.probs).all(axis=1))
-    if len(bad):
-        raise CalibenchError(
-            f"{len(bad)} of {len(rows)} examples got probabilities that are not finite, the first in row "
-            f"{rows[bad[0]]}; expected finite logits: try --dtype float32, or another checkpoint."
-        )
-    off = np.flatnonzero(np.abs(predictive.probs.sum(axis=1) - 1) > 1e-4)
-    if len(off):
-        raise CalibenchError(
-            f"The probabilities of row {rows[off[0]]} sum to {predictive.probs[off[0]].sum():.6f}; expected "
-            "1: repair the method, which may have returned logits."
-        )
 
 
 def calibrated(

@@ -17,7 +17,7 @@ from calibench.posthoc import cross_fit
 from calibench.posthoc.conformal import FittedSets, Recipe, fit_apart, fit_crossed, uniforms
 from calibench.posthoc.folds import stratified_folds
 from calibench.registry import POSTHOC
-from calibench.score.outcomes import Outcome, Sets, check_usable
+from calibench.score.outcomes import Outcome, Sets
 from calibench.score.set_coverage import set_values
 from calibench.seeds import derived_seed
 from calibench.store.records import Record
@@ -133,7 +133,6 @@ def _fit(
         fitted = fit_crossed(recipe, predictive.probs, dataset.labels, uniform, fold, folds)
         return fitted, time.perf_counter() - start
     raw, _ = measured.on_calibration(outcome.source, split)
-    check_usable(raw, split.dataset)
     probs = _as_scored(measured, outcome, raw.probs, split)
     uniform = uniforms(split.dataset.rows, _seed(outcome, split.dataset.split))
     start = time.perf_counter()

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from calibench.errors import CalibenchError
 from calibench.method import Method, bind, parameters
 from calibench.registry import METHODS, POSTHOC, distribution
 from calibench.store.paths import without_paths
@@ -146,7 +147,7 @@ def cells_of(suite: Suite, device: str = "auto") -> list[Cell]:
     for seed in suite.seeds:
         has_reference = False
         for spec in methods:
-            factory = METHODS.load(spec.name)
+            factory = _factory(spec.name)
             given = dict(spec.params)
             if "passes" in parameters(factory):
                 given.setdefault("passes", suite.passes)
@@ -164,6 +165,16 @@ def cells_of(suite: Suite, device: str = "auto") -> list[Cell]:
             )
             cells += [cell, *_calibrated(cell, suite.posthoc)]
     return cells
+
+
+def _factory(name: str) -> type[Method]:
+    found = METHODS.load(name)
+    if isinstance(found, type) and issubclass(found, Method):
+        return found
+    raise CalibenchError(
+        f"The method {name!r} from {distribution(METHODS.entry_point(name))} is a {type(found).__name__}; "
+        "expected a subclass of calibench.Method: repair or uninstall that package."
+    )
 
 
 def _calibrated(cell: Cell, steps: Sequence[str]) -> list[Cell]:

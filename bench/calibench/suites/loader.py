@@ -59,6 +59,11 @@ def parse_suite(text: str, name: str) -> Suite:
     for label, value, least in _numbers(suite):
         if value is not None and not least <= value < math.inf:
             raise UsageError(f"{label} is {value} in the suite {name!r}; expected {least} or more.")
+    limit = suite.timing.timeout_per_block
+    if limit is not None and limit <= 0:
+        raise UsageError(
+            f"timing.timeout_per_block is {limit:g} in the suite {name!r}; expected seconds above 0."
+        )
     if suite.yardstick is not None:
         _check_yardstick(suite.yardstick, f"the suite {name!r}")
     if not suite.seeds:

@@ -33,7 +33,7 @@ class Overrides:
         methods: these instead of the suite's, with the suite's parameters where it has them.
         method_args: "METHOD.key=value", or "key=value" where one method is chosen.
         passes, seed: for all methods.
-        token_budget, batch_size, warmup, runs, min_time: see `TimingSpec`.
+        token_budget, batch_size, warmup, runs, min_time, timeout_per_block: see `TimingSpec`.
         effort: "fast" or "rigorous": fewer or more timing repetitions, never other examples or passes.
         memory_budget_mb: for methods with that parameter.
         posthoc: these post-hoc steps instead of the suite's.
@@ -69,6 +69,7 @@ class Overrides:
     warmup: int | None = None
     runs: int | None = None
     min_time: float | None = None
+    timeout_per_block: float | None = None
     effort: str | None = None
     memory_budget_mb: int | None = None
     posthoc: Sequence[str] = ()
@@ -227,6 +228,7 @@ def _timing(timing: TimingSpec, given: Overrides) -> TimingSpec:
             warmup=given.warmup,
             runs=given.runs,
             min_time=given.min_time,
+            timeout_per_block=given.timeout_per_block,
         ),
     )
 

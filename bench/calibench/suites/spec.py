@@ -137,6 +137,9 @@ class TimingSpec:
         memory: whether to measure peak memory, in a process per method.
         token_budget: padded tokens per batch at most; None for the device's default.
         batch_size: sentences per batch at most, inside the token budget.
+        timeout_per_block: seconds that a method may take for a block, or for a single text, before it fails;
+            for all that it does at once, as setting up, as many times that as there are blocks. None for as
+            long as it takes.
     """
 
     runs: int = 1
@@ -147,6 +150,7 @@ class TimingSpec:
     memory: bool = True
     token_budget: int | None = None
     batch_size: int | None = None
+    timeout_per_block: float | None = None
 
 
 @dataclass(frozen=True)
