@@ -17,6 +17,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrai
 
 from calibench.hub import quiet
 from calibench.models.checkpoint import Checkpoint
+from calibench.models.padding import stated
 from calibench.models.plan import Planner
 from calibench.types import Plan
 
@@ -342,9 +343,10 @@ def _config(name: str) -> Any:
 
 def checkpoint(name: str, attention: str = "eager", **settings: Any) -> Checkpoint:
     """A classifier in eval mode, always the same for the same arguments, with its tokenizer."""
+    module, made = raw(name, attention, **settings), tokenizer(ZOO[name])
     return Checkpoint(
-        module=raw(name, attention, **settings),
-        tokenizer=tokenizer(ZOO[name]),
+        module=module,
+        tokenizer=made,
         labels=tuple(f"class {k}" for k in range(CLASSES)),
         name=name,
         revision=None,
@@ -354,6 +356,7 @@ def checkpoint(name: str, attention: str = "eager", **settings: Any) -> Checkpoi
         dtype=torch.float32,
         attention=attention,
         load_s=0.0,
+        padding=stated(module, made),
     )
 
 
