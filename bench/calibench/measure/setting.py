@@ -200,7 +200,8 @@ def _context(
 
 def _settings(checkpoint: Checkpoint) -> dict[str, Any]:
     """The model's config, which says what the weights do not: dropout, heads, names of outputs."""
-    settings: dict[str, Any] = checkpoint.module.config.to_dict()
+    config: Any = checkpoint.module.config
+    settings: dict[str, Any] = config.to_dict()
     # Where it was and what wrote it change no answer.
     return {key: settings[key] for key in settings.keys() - {"_name_or_path", "transformers_version"}}
 
