@@ -18,6 +18,7 @@ import transformers
 
 from calibench.errors import RefusedError
 from calibench.models.checkpoint import example_inputs
+from calibench.models.padding import padded, settle_padding
 from calibench_methods.dropout.mc_dropout import McDropout
 from calibench_methods.dropout.mc_dropout_stratified import McDropoutStratified
 from calibench_methods.sampling.live import seeded
@@ -33,14 +34,17 @@ TEXT = """# Architectures
 
 Tiny models of many architectures, with random weights and every dropout probability that their
 configurations have, as `scripts/architectures.py` finds them with transformers {version}.
-`tests/methods/sampling/test_zoo.py` tests what the table says. What is found is found by running the model:
-an architecture that is not listed is tried in the same way, and is refused in a sentence where a method
-cannot be right on it.
+`tests/methods/sampling/test_zoo.py` and `tests/models/test_padding.py` test what the table says. What is
+found is found by running the model: an architecture that is not listed is tried in the same way, and is
+refused in a sentence where a method cannot be right on it.
 
 - **Sites** are the places where a training pass draws random numbers, by kind: `hidden` for a dropout
   module, `attention` for dropout inside an attention function, `layerdrop` for one that skips whole layers,
   else the class that draws. Attention dropout that is a module of its own counts as hidden.
 - **train()**: the logits of `mc-dropout` have the bits of `train()` over the same batches after one seed.
+- **Padding**: the side on which texts are padded, as `settle_padding` finds it, or none where batches hold
+  texts of one length because the model sees padding; and the largest difference between a text in a plan's
+  batch and alone, in float32.
 - **Keyed masks**: what `mc-dropout-batch`, `-stratified`, `-adaptive` and `MCDropout` need, in each
   attention that the architecture has on a CPU. Where they are refused, `mc-dropout` and `patch_module`
   work, unless it says otherwise.
@@ -88,6 +92,18 @@ def _equals_train(name: str, attention: str) -> bool:
     return np.array_equal(predicted, samples.mean(axis=0))
 
 
+def padding(name: str) -> str:
+    """Where texts are padded, and what a batch changes."""
+    checkpoint = zoo.checkpoint(name)
+    settled = settle_padding(checkpoint, zoo.TEXTS)
+    found = zoo.beside_alone(padded(checkpoint, settled.padding))
+    if np.isnan(found):
+        return f"{settled.padding.side}; fails on the shortest texts"
+    # To a power of ten: the last bits are those of the machine.
+    most = "below 1e-6" if found < 1e-6 else f"{found:.0e}" if found < 1e-3 else "no two answers are alike"
+    return f"{settled.padding.side}, {most}"
+
+
 def keyed(name: str) -> str:
     """In which attentions masks are keyed, or why not."""
     refusals: dict[str, str] = {}
@@ -116,6 +132,7 @@ COLUMNS: dict[str, Callable[[str], str]] = {
     "Class": made_by,
     "Sites": sites,
     "train()": equals_train,
+    "Padding": padding,
     "Keyed masks": keyed,
 }
 

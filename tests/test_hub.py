@@ -27,6 +27,7 @@ for key, (kind, name, options) in json.loads(sys.argv[1]).items():
     try:
         got = (load_checkpoint if kind == "model" else load)(name, **options)
         answers[key] = {field: getattr(got, field) for field in ("name", "revision", "source", "sha256")}
+        answers[key]["texts"] = getattr(got, "texts", ())[:4]
     except CalibenchError as error:
         answers[key] = {"error": type(error).__name__, "message": str(error)}
     answers[key]["seconds"] = time.perf_counter() - start
@@ -34,6 +35,8 @@ print(json.dumps(answers))
 """
 SST2 = {"config": "sst2"}
 UNKNOWN = "f" * 40
+#: With quotes that are characters, one of them never closed.
+QUOTES = 'text\tlabel\n"a b\t1\nNone\t0\n"c"\t1\nx "y"\t0\n'
 Answers = dict[str, dict[str, Any]]
 
 
@@ -59,7 +62,10 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> StubHub:
     pickle_weights(home / "tiny", home / "pickled" / "pytorch_model.bin")
     write_data(home / "data", "sst2", 20)
     models = {f"org/{name}": Repository(home / name) for name in ("tiny", "pickled")}
-    return StubHub(home / "cache", models, {"org/data": Repository(home / "data")})
+    (home / "quotes").mkdir()
+    (home / "quotes" / "test.tsv").write_text(QUOTES)
+    data = {f"org/{name}": Repository(home / name) for name in ("data", "quotes")}
+    return StubHub(home / "cache", models, data)
 
 
 def pickle_weights(folder: Path, file: Path) -> None:
@@ -90,6 +96,7 @@ def reached(hub: StubHub, commits: dict[str, str]) -> Answers:
                 "model revision": ("model", "org/tiny", {"revision": UNKNOWN}),
                 "dataset": ("dataset", "org/data", SST2),
                 "dataset pinned": ("dataset", "org/data", {**SST2, "revision": commits["dataset"]}),
+                "dataset quotes": ("dataset", "org/quotes", {}),
                 "dataset unknown": ("dataset", "org/none", {}),
                 "dataset revision": ("dataset", "org/data", {**SST2, "revision": "no-branch"}),
                 "dataset config": ("dataset", "org/data", {}),
@@ -131,6 +138,11 @@ def test_the_commit_is_recorded_whether_pinned_or_not(
 def test_weights_in_the_older_format_are_fetched_where_there_are_no_others(reached: Answers) -> None:
     """The same tensors have the same hash in either."""
     assert reached["model pickled"]["sha256"] == reached["model"]["sha256"]
+
+
+def test_a_tsv_is_read_as_a_local_one(reached: Answers) -> None:
+    """A quote is a character, and None a word."""
+    assert reached["dataset quotes"]["texts"] == ['"a b', "None", '"c"', 'x "y"']
 
 
 def test_only_what_is_needed_is_fetched(hub: StubHub, reached: Answers) -> None:

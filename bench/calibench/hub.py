@@ -32,8 +32,12 @@ def local_path(name: str, kind: Kind) -> Path | None:
     if path.exists():
         # Absolute, so that "." has a name, but not resolved: a cached file may be a link named for its hash.
         return Path(os.path.abspath(path))
-    if kind == "dataset" and path.suffix.lower() in DATA_SUFFIXES:
+    if kind == "dataset" and any(suffix.lower() in DATA_SUFFIXES for suffix in path.suffixes[-2:]):
         there = [file.name for file in path.parent.glob("*")] if path.parent.is_dir() else []
+        if path.is_symlink():
+            raise UsageError(
+                f"{name!r} is a link to {os.readlink(path)!r}, which is not there: mend the link."
+            )
         near = difflib.get_close_matches(path.name, there, n=1)
         hint = f"did you mean {str(path.with_name(near[0]))!r}?" if near else "check the path."
         raise UsageError(f"There is no file {name!r}: {hint}")

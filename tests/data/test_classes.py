@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ TEXT, WHOLE, REAL, TRUTH = Value("string"), Value("int64"), Value("float64"), Va
     [
         (WHOLE, [2, 0, 1, 2]),
         (REAL, [2.0, 0.0, 1.0, 2.0]),
+        (Value("decimal128(5, 1)"), [Decimal("2.0"), Decimal(0), Decimal(1), Decimal("2.0")]),
         (TEXT, ["2", "0", "1", "2"]),
         (TEXT, ["2.0", "0.0", "1.0", "2.0"]),
         (TEXT, ["LABEL_2", "label_0", "LABEL_1", "LABEL_2"]),
@@ -69,6 +71,8 @@ def test_missing_values_are_left_out() -> None:
     """Null, and what a real number says in its place."""
     found = classes_of(REAL, [1.0, None, float("nan"), 0.0], "label")
     assert (found.rows.tolist(), found.labels.tolist()) == ([0, 3], [1, 0])
+    blank = classes_of(TEXT, ["pos", "", "  ", "neg"], "label")
+    assert (blank.rows.tolist(), blank.names) == ([0, 3], ("neg", "pos"))
 
 
 def test_negative_ids_come_last_under_their_own_names() -> None:

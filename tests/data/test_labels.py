@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from calibench.data.classes import classes_of
-from calibench.data.labels import OUT_OF_SCOPE, align, labelled, match_labels, matching, shorten
-from calibench.data.subset import in_scope
+from calibench.data.labels import OUT_OF_SCOPE, align, ids_of, labelled, match_labels, matching, shorten
+from calibench.data.subset import in_scope, take
 from calibench.errors import UsageError
 from calibench.hashing import dataset_sha256
 from calibench.types import Dataset
@@ -251,3 +251,112 @@ def test_a_posterior_goes_where_its_class_goes() -> None:
     dataset = replace(data([0, 2]), label_names=("a", "b", "c"), order="declared", posterior=posterior)
     aligned = align(dataset, MODEL, label_map={"a": 0, "b": 1, "c": 1})
     np.testing.assert_allclose(aligned.posterior, [[0.1, 0.9], [0.5, 0.5]])
+
+
+STARS = ["1 star", "2 stars", "3 stars", "4 stars", "5 stars"]
+
+
+@pytest.mark.parametrize(
+    ("values", "model"),
+    [
+        ([1, 2, 3, 4], STARS),
+        (["0", "1"], ["LABEL_1", "LABEL_0"]),
+        ([0, 1], ["True", "False"]),
+        ([1, 2], ["class 1", "class 2", "class 3"]),
+    ],
+)
+def test_ids_that_may_be_places_or_the_numbers_in_names_are_refused(
+    values: list[Any], model: list[str]
+) -> None:
+    """Both readings name outputs for all of them, and other ones; a map settles it."""
+    with pytest.raises(UsageError, match=r"may be the output .* or, counted from 0, .*--label-map"):
+        align(data(values), model)
+    label_map = {str(value): model[0] for value in values}
+    assert set(align(data(values), model, label_map=label_map).labels) == {0}
+
+
+def test_ids_beside_them_say_which_reading_is_right() -> None:
+    """0 is no star, so that 1 to 4 are places; also of a split that lacks 0."""
+    whole = data([0, 1, 2, 3, 4])
+    assert align(whole, STARS).labels.tolist() == [0, 1, 2, 3, 4]
+    part = take(whole, np.array([2, 4, 1, 3]))
+    assert align(part, STARS, seen=ids_of(whole)).labels.tolist() == [2, 4, 1, 3]
+    with pytest.raises(UsageError, match="lacks 0"):
+        align(take(whole, np.array([1, 2])), ["1", "2", "3", "4", "5"], seen=ids_of(whole))
+    assert ids_of(data(["a", "b"])) == ()
+
+
+def test_outputs_called_by_other_numbers_than_their_places_are_noted() -> None:
+    """1 is the output called 1, and the record says that this was not the place."""
+    (note, *_) = matching(data([1, 2, 3]), ["1", "2", "3"]).notes
+    assert note.startswith("Labels are the numbers that outputs are called, not their places: output 0 = 1,")
+
+
+def test_one_of_two_outputs_of_one_name_is_meant_by_its_number() -> None:
+    """Neither the first nor the last is a guess worth making."""
+    model = ["neg", "neg", "pos"]
+    for label_map in ({}, {"neg": "neg"}):
+        with pytest.raises(UsageError, match=r"several outputs 'neg' \(0, 1\).*by its number"):
+            align(data(["neg", "pos"]), model, label_map=label_map)
+    assert align(data(["neg", "pos"]), model, label_map={"neg": 1}).labels.tolist() == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("values", "label_map"),
+    [(["Pos", "neg"], {"pos": 1, "POS": 0}), ([0, 1], {"1": 0, "LABEL_1": 1}), ([0, 1], {"1": 0, "True": 1})],
+)
+def test_a_map_that_contradicts_itself_is_refused(values: list[Any], label_map: dict[str, int]) -> None:
+    """Two spellings of one label."""
+    with pytest.raises(UsageError, match=r"says '\w+' and '\w+' for one label"):
+        align(labelled(data(values), label_map), MODEL, label_map=label_map)
+    exact = align(data(["pos", "POS"]), MODEL, label_map={"pos": 1, "POS": 0})
+    assert exact.labels.tolist() == [1, 0]
+
+
+def test_a_key_that_no_label_is_is_named() -> None:
+    """A typing error for a label that is left unmapped is refused; else the split may lack it: a note."""
+    with pytest.raises(UsageError, match=r"says 'negativ', which no label .* did you mean 'negative'"):
+        match_labels(["negative", "positive"], MODEL, order="none", label_map={"negativ": 1, "positive": 0})
+    with pytest.raises(UsageError, match=r"\(the label map says anger, which no label of the data set is\)"):
+        match_labels(["fear", "joy"], MODEL, order="none", label_map={"anger": 1, "joy": 0})
+    labels = match_labels(["1 star", "4 stars"], STARS, order="none", label_map={"3 stars": "", "1 star": 0})
+    assert labels.index.tolist() == [0, 3]
+    assert "The label map also says 3 stars, which no label of the data set is." in labels.notes
+    known = match_labels(["neg", "pos"], MODEL, order="none", label_map={"neg": 0, "pos": 1})
+    assert len(known.notes) == 1
+
+
+def test_numbers_out_of_scope_are_declared_in_any_spelling() -> None:
+    """Also -1, which otherwise is no label; a map wins over the declaration."""
+    for values, name in (([0, 1, 2], "2"), ([0, 1, 2], "LABEL_2"), ([0, 1, -2], "-2"), ([0, 1, -1], "-1")):
+        dataset = labelled(data(values), None, (name,))
+        assert align(dataset, MODEL, out_of_scope=(name,)).labels.tolist() == [0, 1, OUT_OF_SCOPE]
+    mapped = align(data([0, 1, 2]), MODEL, out_of_scope=("2",), label_map={"0": 0, "1": 1, "2": 0})
+    assert mapped.labels.tolist() == [0, 1, 0]
+
+
+def test_declared_numbers_keep_their_places() -> None:
+    """Where one of them is left out; names are counted."""
+    labels = match_labels(["0", "1", "2"], ["a", "b", "c"], label_map={"1": ""})
+    assert labels.index.tolist() == [0, OUT_OF_SCOPE, 2]
+    with pytest.raises(UsageError, match="which lacks 0, 2"):
+        match_labels(["0", "1", "2"], ["a", "b"], out_of_scope=["1"])
+    named = match_labels(["x", "oos", "y"], ["LABEL_0", "LABEL_1"], out_of_scope=["oos"])
+    assert named.index.tolist() == [0, OUT_OF_SCOPE, 1]
+
+
+@pytest.mark.parametrize("model", [["neg", "neutral", "pos"], ["LABEL_0", "LABEL_1", "LABEL_2"]])
+def test_minus_one_is_no_missing_label_where_a_class_would_be_lost(model: list[str]) -> None:
+    """-1, 0 and 1 for three outputs; SNLI's -1 beside 0, 1 and 2 is none."""
+    with pytest.raises(UsageError, match="-1 may be a class, or say that there is no label"):
+        align(labelled(data([-1, 0, 1])), model)
+    label_map = {"-1": "", "0": 0}
+    assert align(labelled(data([-1, 0, 1]), {"-1": 0, "0": 1, "1": 2}), model,
+                 label_map={"-1": 0, "0": 1, "1": 2}).labels.tolist() == [0, 1, 2]  # fmt: skip
+    assert align(labelled(data([-1, 0, 1, 2])), model).labels.tolist() == [0, 1, 2]
+    assert len(labelled(data([-1, 0, 1]), label_map)) == 2
+
+
+def test_letters_are_the_same_however_they_are_composed() -> None:
+    """An accent of its own, or within the letter."""
+    assert match_labels(["cafe\u0301", "x"], ["x", "caf\u00e9"], order="none").index.tolist() == [1, 0]

@@ -246,3 +246,78 @@ def test_parts_of_a_split_are_put_together(tmp_path: Path) -> None:
     written(tmp_path, "train-00001-of-00002.csv", "text,label\nb,0\n")
     written(tmp_path, "notes.txt", "not data")
     assert load(str(tmp_path)).texts == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("x.csv", "text;label\na, b;1\n", r"one column, 'text;label'; pass --delimiter ';'"),
+        ("x.csv", "text\tlabel\na\t1\n", r"pass --delimiter \$'\\t'"),
+        ("x.tsv", "text,label\na,1\n", r"pass --delimiter ','"),
+        ("x.tsv", '"text"\t"label"\n"a"\t"1"\n', r"stand in quotes .*pass --quoting double"),
+        ("x.csv", "text,label\ra,1\rb,0\r", "end in carriage returns alone"),
+        ("x.tsv", "text\tlabel\ra\t1\rb\t0\r", "end in carriage returns alone"),
+        ("x.csv", "text,label\na,1\n".encode("utf-16"), "with --encoding, such as utf-16"),
+        ("x.csv", "text,label\n\n", r"The split 'train' of 'x.csv' is empty: put rows into it\."),
+        ("x.json", '{"data": [{"text": "a", "label": 1}]}', "holds its rows under 'data'"),
+        ("x.json", '{"train": [["a", "x"]], "test": [["b", "y"]]}', "under 'train' and 'test'"),
+        ("x.json", '{"version": 2, "data": [{"text": "a", "label": 1}]}', "holds its rows under 'data'"),
+        ("x.json", '{"text": {"0": "a"}, "label": {"0": 1}}', "columns that are objects.*orient='records'"),
+        ("x.json", "3", "holds 3; expected a list of objects"),
+        ("x.csv.gz", b"\x1f\x8b", "is not a data file: unpack it, and pass"),
+        ("x.parquet", "PAR", "'x.parquet' cannot be read: "),
+    ],
+)
+def test_what_another_option_or_another_file_would_mend_is_said(
+    tmp_path: Path, name: str, content: str | bytes, message: str
+) -> None:
+    """In place of a column that is not found, or a quote that nobody wrote; and no path is told."""
+    with pytest.raises(CalibenchError, match=message) as caught:
+        load(str(written(tmp_path, name, content)))
+    assert str(tmp_path) not in str(caught.value)
+
+
+def test_objects_within_columns_and_records_are_no_hindrance(tmp_path: Path) -> None:
+    """Tokens beside texts, and what else there is of one text."""
+    both = '{"text": ["a", "b"], "label": [1, 0], "tokens": [["a"], ["b"]]}'
+    assert load(str(written(tmp_path, "x.json", both))).texts == ("a", "b")
+    assert load(str(written(tmp_path, "y.json", '{"text": "a", "label": 1, "meta": {}}'))).texts == ("a",)
+    tabs = written(tmp_path, "z.csv", "text\tlabel\na\t1\n")
+    assert load(str(tabs), delimiter="\t").texts == ("a",)
+
+
+def test_two_formats_of_one_file_are_not_chosen_between(tmp_path: Path) -> None:
+    """One may be older; a file by its own name is read."""
+    written(tmp_path, "test.csv", "text,label\na,1\nb,0\n")
+    pq.write_table(pa.table({"text": ["c"], "label": [1]}), tmp_path / "test.parquet")
+    with pytest.raises(
+        UsageError, match=r"holds 'test.\w+' and 'test.\w+', which may or may not be the same"
+    ):
+        load(str(tmp_path))
+    assert load(str(tmp_path / "test.csv")).texts == ("a", "b")
+
+
+def test_parts_that_do_not_fit_together_are_named(tmp_path: Path) -> None:
+    """Numbers in one and text in another, or a word that the README does not declare."""
+    written(tmp_path, "test-0.jsonl", '{"text": "a", "label": 1}\n')
+    written(tmp_path, "test-1.jsonl", '{"text": "b", "label": "x"}\n')
+    with pytest.raises(CalibenchError, match=r"\(test-0.jsonl, test-1.jsonl\) do not fit together"):
+        load(str(tmp_path))
+    (tmp_path / "test-1.jsonl").unlink()
+    written(tmp_path, "test-0.jsonl", '{"text": "a", "label": "glum"}\n')
+    (tmp_path / "README.md").write_text(
+        "---\ndataset_info:\n  features:\n  - name: text\n    dtype: string\n  - name: label\n    dtype:\n"
+        "      class_label:\n        names:\n          '0': sad\n          '1': glad\n---\n"
+    )
+    with pytest.raises(CalibenchError, match=r"features that its README declares: .*glum"):
+        load(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["gone.csv", "gone.csv.gz"])
+def test_a_link_to_nothing_and_a_packed_file_are_no_hub_ids(tmp_path: Path, name: str) -> None:
+    """The network has nothing to do with them."""
+    with pytest.raises(UsageError, match="There is no file"):
+        load(str(tmp_path / name))
+    (tmp_path / name).symlink_to("nowhere.csv")
+    with pytest.raises(UsageError, match=r"is a link to 'nowhere.csv', which is not there"):
+        load(str(tmp_path / name))

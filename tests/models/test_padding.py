@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 import transformers
 
+import zoo
 from calibench.errors import UsageError
 from calibench.models.checkpoint import Checkpoint, Padding
 from calibench.models.loading import load_checkpoint
@@ -21,6 +23,10 @@ from calibench_methods.dropout.mc_dropout_adaptive import McDropoutAdaptive
 from calibench_methods.one_pass.frequentist import Frequentist
 from tiny_models import SPECIAL, WORDS, sentences, tiny_checkpoint, tiny_model, tiny_tokenizer
 
+#: Architectures of the zoo whose answer depends on padding on either side.
+SEES_PADDING = {"canine", "convbert", "fnet", "nystromformer", "yoso"}
+#: Those that draw random numbers in eval mode, and those that fail on the short texts there.
+DRAWS, FAILS_ALONE = {"reformer"}, {"canine"}
 VOCABULARY = len(SPECIAL) + len(WORDS)
 SMALL = {
     "hidden_size": 16,
@@ -155,6 +161,84 @@ def test_pad_ids_that_do_not_agree_are_no_matter(
         assert settled.padding.side == "none"
         assert settled.note is not None
         assert "no padding token" in settled.note
+
+
+@pytest.mark.parametrize("pad_id", [None, 1])
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_a_text_that_ends_in_a_padding_token_is_tried(tmp_path: Path, name: str, pad_id: int | None) -> None:
+    """One in a hundred, whose last words are unknown where [UNK] pads; its own answer reads them or not."""
+    checkpoint = load_checkpoint(saved(tmp_path, name, pad="[UNK]", pad_id=pad_id))
+    texts = [*sentences(99, seed=5, longest=14), "the film was zzz"]
+    truth = alone(checkpoint, texts)
+    mended = padded(checkpoint, settle_padding(checkpoint, texts).padding)
+    np.testing.assert_allclose(predicted(mended, texts), truth, atol=1e-5)
+    assert (mended.padding.side == "none") == (pad_id is None)
+
+
+@pytest.mark.parametrize("name", zoo.ZOO)
+def test_batched_is_alone_for_every_architecture(name: str) -> None:
+    """In the batches of a plan, in float32, whatever had to be done about padding."""
+    checkpoint = zoo.checkpoint(name)
+    settled = settle_padding(checkpoint, zoo.TEXTS)
+    found = zoo.beside_alone(padded(checkpoint, settled.padding))
+    if name in DRAWS:
+        assert settled.note is not None
+        assert settled.note.startswith("This model draws random numbers whenever it runs")
+    elif name in FAILS_ALONE:
+        assert np.isnan(found)
+    else:
+        assert found < 2e-6
+    assert (settled.padding.side == "none") == (name in SEES_PADDING)
+
+
+def test_batched_is_not_alone_unless_it_is_settled() -> None:
+    """So that the test above can fail."""
+    for name in SEES_PADDING - FAILS_ALONE:
+        assert zoo.beside_alone(zoo.checkpoint(name)) > 1e-3
+
+
+def test_the_batches_of_others_allow_one_side(tmp_path: Path) -> None:
+    """With either pad id; where the side does not do, none is taken, and where there is none, any id does."""
+    checkpoint = load_checkpoint(saved(tmp_path, "gpt2", pad_id=3))
+    assert settle_padding(checkpoint, TEXTS, side="right").padding == Padding("right", 0)
+    assert settle_padding(checkpoint, TEXTS, side="left").padding.side == "none"
+    assert settle_padding(checkpoint, TEXTS, side="none").padding == Padding("none", 3)
+
+
+class Crowd(torch.nn.Module):
+    """A model whose answer depends on how many texts are in the batch, or on padding a little."""
+
+    def __init__(self, inner: Any, amount: float, *, by_padding: bool) -> None:
+        super().__init__()
+        self.inner, self.amount, self.by_padding = inner, amount, by_padding
+        self.config = inner.config
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Any:
+        found = self.inner(input_ids, attention_mask)
+        lacking = (1 - attention_mask).sum(1, keepdim=True) if self.by_padding else len(input_ids) - 1
+        found.logits[:, :1] += self.amount * lacking
+        return found
+
+
+def test_an_answer_that_depends_on_the_batch_is_noted() -> None:
+    """Copies of a text change it, which no padding mends."""
+    checkpoint = tiny_checkpoint("distilbert")
+    crowd = replace(checkpoint, module=Crowd(checkpoint.module, 0.5, by_padding=False))
+    note = settle_padding(crowd, TEXTS).note
+    assert note is not None
+    assert note.startswith("Beside copies of itself a text's answer changes by up to 0.")
+    assert note.endswith(": pass -b 1.")
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_what_rounding_would_hide_is_seen_in_float32(dtype: str) -> None:
+    """A change by padding that is as small as rounding in the checkpoint's own dtype."""
+    checkpoint = tiny_checkpoint("distilbert")
+    module = Crowd(checkpoint.twin(dtype), 0.0002, by_padding=True)
+    narrow = replace(checkpoint, module=module, dtype=getattr(torch, dtype))
+    assert settle_padding(narrow, TEXTS).padding.side == "none"
+    plain = replace(checkpoint, module=checkpoint.twin(dtype), dtype=getattr(torch, dtype))
+    assert settle_padding(plain, TEXTS).padding.side == "right"
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float64"])

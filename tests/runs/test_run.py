@@ -20,7 +20,7 @@ from calibench.store.predictions import load_predictions
 from calibench.store.records import RECORDS, Record, load_records
 from calibench.suites.loader import load_suite
 from calibench.suites.overrides import Overrides, override
-from calibench.suites.spec import MethodSpec, Suite, TimingSpec
+from calibench.suites.spec import MethodSpec, ModelSpec, Suite, TimingSpec
 from calibench.types import Plan, Predictive
 from limited_suites import limited
 from tiny_models import tiny_model, tiny_tokenizer
@@ -309,6 +309,31 @@ def test_seeds_are_cells_of_their_own(tmp_path: Path) -> None:
     probs = [load_predictions(tmp_path, record).probs for record in found]
     np.testing.assert_array_equal(probs[0], probs[2])
     assert not np.array_equal(probs[1], probs[3])
+
+
+def test_a_config_that_changed_makes_other_cells(tmp_path: Path) -> None:
+    """The weights say neither which output is which class nor how much is dropped; nothing old is kept."""
+    model = load_checkpoint("embedded")
+    folder = tmp_path / "model"
+
+    def measured(**changes: Any) -> Record:
+        for key, value in changes.items():
+            setattr(model.module.config, key, value)
+        model.module.save_pretrained(folder)
+        model.tokenizer.save_pretrained(folder)
+        found = run(small("mc-dropout", model=ModelSpec(str(folder))), tmp_path / "run")
+        return next(record for record in found if record["method"]["name"] == "mc-dropout")
+
+    names = dict(model.module.config.id2label)
+    first = measured()
+    turned = measured(id2label={0: names[1], 1: names[0]})
+    assert turned["model"]["sha256"] == first["model"]["sha256"]
+    assert turned["data"]["sha256"] == first["data"]["sha256"]
+    accuracy = [record["metrics"]["accuracy"]["value"] for record in (first, turned)]
+    assert sum(accuracy) == pytest.approx(1.0)
+    wilder = measured(id2label=names, dropout=0.5)
+    assert wilder["metrics"]["nll"]["value"] != first["metrics"]["nll"]["value"]
+    assert measured(dropout=0.1)["cell"] == first["cell"]
 
 
 @pytest.fixture(scope="module")

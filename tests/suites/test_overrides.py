@@ -96,3 +96,28 @@ def test_another_data_set_drops_what_belongs_to_the_suites_own() -> None:
     )
     assert data.split == "validation"
     assert override(load_suite("embedded"), Overrides(dataset="somewhere")).data.loader == "huggingface"
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        (["a=0,b=1"], {"a": "0", "b": "1"}),
+        (["a=0", "b=1"], {"a": "0", "b": "1"}),
+        (["a,b=0,c=1"], {"a,b": "0", "c": "1"}),
+        (["c=x,y,b=1"], {"c": "x,y", "b": "1"}),
+        (["a=b=0"], {"a=b": "0"}),
+        (["-1=0, 1 = pos"], {"-1": "0", " 1 ": "pos"}),
+        (["3="], {"3": ""}),
+    ],
+)
+def test_a_label_map_is_pairs(given: list[str], found: dict[str, str]) -> None:
+    """A comma is part of a value or an output where no pair ends, an equals sign of a value."""
+    data = override(load_suite("embedded"), Overrides(dataset="x", label_map=given)).data
+    assert data.label_map == found
+
+
+@pytest.mark.parametrize("given", [["a"], ["=1"], ["a=0,=1"], ["a=0", "a=1"], ["a,b"]])
+def test_what_is_no_pair_is_refused(given: list[str]) -> None:
+    """And one value for two outputs."""
+    with pytest.raises(UsageError, match=r"^--label-map "):
+        override(load_suite("embedded"), Overrides(dataset="x", label_map=given))

@@ -18,8 +18,8 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrai
 from calibench.hub import quiet
 from calibench.models.checkpoint import Checkpoint
 from calibench.models.padding import stated
-from calibench.models.plan import Planner
-from calibench.types import Plan
+from calibench.models.plan import Planner, map_batches
+from calibench.types import Batch, Plan
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 WORDS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
@@ -402,6 +402,29 @@ def tokenizer(species: Species) -> PreTrainedTokenizerFast:
         model_input_names=names,
         padding_side="left" if species.left else "right",
     )
+
+
+#: Texts of 1 to 20 words.
+TEXTS = tuple(
+    " ".join(np.random.default_rng(size).choice(WORDS, size=size)) for size in (*range(1, 21), 2, 3, 5, 8)
+)
+
+
+def beside_alone(made: Checkpoint) -> float:
+    """The largest change of a probability between a text in a plan's batch and alone; NaN where it fails."""
+    planner = [Planner.of(made, token_budget=128, batch_size=size) for size in (None, 1)]
+    plans = [one.plan(TEXTS, np.arange(len(TEXTS), dtype=np.int64)) for one in planner]
+    try:
+        together, alone = (map_batches(one, lambda batch: _softmax(made, batch)) for one in plans)
+    except RuntimeError:
+        return float("nan")
+    return float(np.abs(together - alone).max())
+
+
+def _softmax(made: Checkpoint, batch: Batch) -> torch.Tensor:
+    with torch.inference_mode():
+        found: torch.Tensor = made.module(**batch.inputs).logits.double().softmax(-1)
+    return found
 
 
 def plan(made: Checkpoint, count: int = 5, *, words: int = 8, budget: int = 16) -> Plan:

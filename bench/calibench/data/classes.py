@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -86,6 +87,8 @@ def is_text(feature: Any) -> bool:
 
 
 def _missing(value: Any) -> bool:
+    if isinstance(value, str):
+        return not value.strip()
     return value is None or (isinstance(value, float) and np.isnan(value))
 
 
@@ -100,8 +103,8 @@ def number_of(value: Any) -> int | None:
     """The whole number that a value is, also as text, as LABEL_3 or as truth; None where it is none."""
     if isinstance(value, bool | int):
         return int(value)
-    if isinstance(value, float):
-        return int(value) if value.is_integer() else None
+    if isinstance(value, float | Decimal):
+        return int(value) if value == value // 1 else None
     if not isinstance(value, str):
         return None
     text = value.strip().casefold()

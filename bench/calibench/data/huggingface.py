@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import glob
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from calibench.data.classes import classes_of, is_text
+from calibench.data.labels import shorten
 from calibench.data.subset import limit
 from calibench.data.tables import Quoting, Reading, read_table
 from calibench.errors import CalibenchError, UsageError
@@ -86,7 +89,8 @@ def load(
         split = _choose_split(splits, split, label_column)
         table = splits[split]
         if not len(table):
-            raise UsageError(f"The split {split!r} of {name!r} is empty: choose another with --split.")
+            advice = "choose another with --split" if len(splits) > 1 else "put rows into it"
+            raise UsageError(f"The split {split!r} of {name!r} is empty: {advice}.")
         label = _choose_label(table, label_column)
         texts = _texts(table, _choose_texts(table, text_columns, label))
         found = classes_of(table.features[label], _values(table, label), label)
@@ -126,8 +130,11 @@ def _read_hub(name: str, config: str | None, revision: str | None) -> tuple[dict
     with hub_errors(name, revision, "dataset"):
         builder = _builder(name, name, config, revision=commit)
         if isinstance(builder.config, CsvConfig):
-            # Words such as None and NA are words; only an empty cell is missing.
-            builder = _builder(name, name, config, revision=commit, keep_default_na=False, na_values=[""])
+            # Words such as None and NA are words; only an empty cell is missing. A tsv has no quoting.
+            options: dict[str, Any] = {"keep_default_na": False, "na_values": [""]}
+            if builder.config.sep == "\t":
+                options |= {"quoting": csv.QUOTE_NONE, "sep": "\t"}
+            builder = _builder(name, name, config, revision=commit, **options)
         return _splits(name, builder), commit
 
 
@@ -173,17 +180,35 @@ def _read_folder(path: Path, config: str | None, reading: Reading) -> dict[str, 
 
     builder = _builder(path.name, str(path), config)
     splits = {}
-    for split, files in (builder.config.data_files or {}).items():
-        parts = [
-            read_table(Path(file), reading) for file in files if Path(file).suffix.lower() in DATA_SUFFIXES
-        ]
+    for split, found in (builder.config.data_files or {}).items():
+        files = [Path(file) for file in found if Path(file).suffix.lower() in DATA_SUFFIXES]
+        _refuse_doubled(files)
+        parts = [read_table(file, reading) for file in files]
         if parts:
-            whole = datasets.concatenate_datasets(parts)
-            declared = builder.info.features
-            splits[str(split)] = whole if declared is None else whole.cast(declared)
+            try:
+                whole = datasets.concatenate_datasets(parts)
+                declared = builder.info.features
+                splits[str(split)] = whole if declared is None else whole.cast(declared)
+            except (ValueError, TypeError) as error:
+                names = shorten([file.name for file in files])
+                raise CalibenchError(
+                    f"The files of the split {str(split)!r} of {path.name!r} ({names}) do not fit together, "
+                    f"or not the features that its README declares: {one_line(error)}."
+                ) from error
     if not splits:
         raise UsageError(f"{path.name!r} holds no data files: pass a folder of csv, json or parquet files.")
     return splits
+
+
+def _refuse_doubled(files: Sequence[Path]) -> None:
+    """Refuse a file beside which another of its name, in another format, is left unread."""
+    for file in files:
+        for other in sorted(file.parent.glob(f"{glob.escape(file.stem)}.*")):
+            if other.suffix.lower() in DATA_SUFFIXES and other not in files:
+                raise UsageError(
+                    f"{file.parent.name!r} holds {file.name!r} and {other.name!r}, which may or may not be "
+                    "the same: remove one, or pass a file."
+                )
 
 
 def _builder(name: str, source: str, config: str | None, **options: Any) -> Any:

@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from calibench.errors import CalibenchError, UsageError
-from calibench.hub import DATA_SUFFIXES
+from calibench.hub import DATA_SUFFIXES, one_line
 
 Quoting = Literal["double", "none"]
 QUOTING: tuple[Quoting, ...] = ("double", "none")
 _SEPARATED = {".csv": ",", ".tsv": "\t"}
+_DELIMITERS = ";\t,|"
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,8 @@ def read_table(path: Path, reading: Reading | None = None) -> Any:
     """The `datasets.Dataset` of one file.
 
     Raises:
-        UsageError: a kind of file that is not read, or a setting that this kind does not have.
+        UsageError: a kind of file that is not read, a setting that this kind does not have, or one that it
+            needs.
         CalibenchError: the content cannot be read, naming the line.
     """
     import datasets
@@ -68,8 +70,9 @@ def read_table(path: Path, reading: Reading | None = None) -> Any:
     reading = reading or Reading()
     suffix = path.suffix.lower()
     if suffix not in DATA_SUFFIXES:
+        packed = "unpack it, and " if path.with_suffix("").suffix.lower() in DATA_SUFFIXES else ""
         raise UsageError(
-            f"{path.name!r} is not a data file: pass a folder or one of {', '.join(DATA_SUFFIXES)}."
+            f"{path.name!r} is not a data file: {packed}pass a folder or one of {', '.join(DATA_SUFFIXES)}."
         )
     if suffix not in _SEPARATED and (reading.delimiter, reading.quoting) != (None, None):
         raise UsageError(f"{path.name!r} has no delimiter and no quoting: leave these options out.")
@@ -84,7 +87,7 @@ def read_table(path: Path, reading: Reading | None = None) -> Any:
             table = _arrow(path)
         return datasets.Dataset(table)
     except (pa.ArrowException, OSError, ValueError, TypeError) as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
+        reason = one_line(error).replace(str(path), path.name)
         raise CalibenchError(f"The dataset {path.name!r} cannot be read: {reason}.") from error
 
 
@@ -93,9 +96,10 @@ def _text(path: Path, reading: Reading) -> str:
         return path.read_bytes().decode(reading.encoding or "utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
+        wide = error.object.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
         raise CalibenchError(
             f"Line {line} of {path.name!r} is not {error.encoding} text; name another with --encoding, such "
-            "as latin-1."
+            f"as {'utf-16' if wide else 'latin-1'}."
         ) from error
 
 
@@ -106,10 +110,16 @@ def _separated(path: Path, reading: Reading) -> dict[str, Any]:
     suffix = path.suffix.lower()
     delimiter = reading.delimiter or _SEPARATED[suffix]
     quoted = (reading.quoting or ("none" if suffix == ".tsv" else "double")) == "double"
-    rows = _rows(path, _text(path, reading), delimiter, quoted=quoted)
+    text = _text(path, reading)
+    if "\r" in text and "\n" not in text:
+        raise CalibenchError(
+            f"The lines of {path.name!r} end in carriage returns alone; save it with newlines at their ends."
+        )
+    rows = _rows(path, text, delimiter, quoted=quoted)
     _, header = next(rows, (0, []))
     if not header:
         raise CalibenchError(f"{path.name!r} is empty; expected a line of column names, and rows below it.")
+    _refuse_header(path, header, quoted=quoted)
     doubled = {name for name in header if header.count(name) > 1}
     if doubled:
         raise CalibenchError(f"{path.name!r} has two columns called {min(doubled)!r}; rename one.")
@@ -167,6 +177,22 @@ def _advice(delimiter: str, *, quoted: bool) -> str:
     return f"a cell may not hold {delimiter!r}; where cells are quoted, pass --quoting double"
 
 
+def _refuse_header(path: Path, header: list[str], *, quoted: bool) -> None:
+    """Refuse a line of names that another delimiter, or quoting, would cut into names."""
+    other = next((mark for mark in _DELIMITERS if mark in header[0]), None)
+    if len(header) == 1 and other is not None:
+        shown = r"$'\t'" if other == "\t" else repr(other)
+        raise UsageError(
+            f"{path.name!r} has one column, {header[0]!r}; pass --delimiter {shown} if it stands "
+            "between cells."
+        )
+    if not quoted and all(len(name) > 1 and name[0] == name[-1] == '"' for name in header):
+        raise UsageError(
+            f"The column names of {path.name!r} stand in quotes ({header[0]}); pass --quoting double if its "
+            "cells do."
+        )
+
+
 def _refuse_swallowed(
     path: Path, header: list[str], body: list[tuple[int, list[str]]], delimiter: str
 ) -> None:
@@ -212,10 +238,13 @@ def _objects(path: Path, text: str) -> Any:
                     f"Line {error.lineno} of {path.name!r} cannot be read: {error.msg}; expected JSON."
                 ) from error
         else:
-            if isinstance(content, dict) and all(isinstance(column, list) for column in content.values()):
-                return pa.table(content)
             if isinstance(content, dict):
+                _refuse_nested(path, content)
+                if all(isinstance(column, list) for column in content.values()):
+                    return pa.table(content)
                 content = [content]
+            if not isinstance(content, list):
+                raise CalibenchError(f"{path.name!r} holds {content!r}; expected a list of objects.")
             return _records(path, list(enumerate(content, start=1)), "Item")
     rows = []
     for number, line in enumerate(text.split("\n"), start=1):
@@ -228,6 +257,22 @@ def _objects(path: Path, text: str) -> Any:
                     "per line."
                 ) from error
     return _records(path, rows, "Line")
+
+
+def _refuse_nested(path: Path, content: dict[str, Any]) -> None:
+    """Refuse an object that holds tables and no columns, or columns that are objects."""
+    lists = {name: value for name, value in content.items() if isinstance(value, list) and value}
+    tables = [name for name, value in lists.items() if isinstance(value[0], dict | list)]
+    if tables and len(tables) == len(lists):
+        raise CalibenchError(
+            f"{path.name!r} holds its rows under {' and '.join(map(repr, tables))}; expected a list of "
+            "objects: write one such list into a file of its own."
+        )
+    if content and all(isinstance(value, dict) for value in content.values()):
+        raise CalibenchError(
+            f"{path.name!r} holds columns that are objects; expected a list of objects: pandas writes one "
+            "with orient='records'."
+        )
 
 
 def _records(path: Path, rows: list[tuple[int, Any]], noun: str) -> Any:

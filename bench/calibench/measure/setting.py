@@ -10,10 +10,10 @@ from typing import Any
 import torch
 
 import calibench
-from calibench.data.labels import align, matching
+from calibench.data.labels import align, ids_of, matching
 from calibench.data.subset import limit
 from calibench.errors import CalibenchError, UsageError
-from calibench.hashing import plan_sha256
+from calibench.hashing import dataset_sha256, plan_sha256
 from calibench.measure.progress import Progress
 from calibench.measure.splits import (
     CalibrationSplit,
@@ -94,7 +94,7 @@ def load_setting(
         CalibenchError: it could not be loaded.
     """
     refuse_unknown(suite.shift)
-    dataset, checkpoint, notes = _matched(suite, device, progress, post_hoc=post_hoc)
+    dataset, checkpoint, seen, notes = _matched(suite, device, progress, post_hoc=post_hoc)
     timing = suite.timing
     settled = settle_padding(checkpoint, dataset.texts, suite.seeds[0])
     checkpoint = padded(checkpoint, settled.padding)
@@ -104,7 +104,7 @@ def load_setting(
     budget = timing.token_budget or TOKEN_BUDGET[checkpoint.device.type]
     planner = Planner.of(checkpoint, token_budget=budget, batch_size=timing.batch_size)
     plan = planner.plan(dataset.texts, dataset.rows)
-    splits = Splits(suite, dataset, checkpoint.labels, planner)
+    splits = Splits(suite, dataset, checkpoint.labels, planner, seen)
     calibration = splits.calibration() if post_hoc else None
     train, train_missing = None, None
     if learning:
@@ -134,8 +134,8 @@ def load_setting(
 
 def _matched(
     suite: Suite, device: str, progress: Progress, *, post_hoc: bool
-) -> tuple[Dataset, Checkpoint, tuple[str, ...]]:
-    """The scored data and the model, labels matched, with notes on how."""
+) -> tuple[Dataset, Checkpoint, tuple[str, ...], tuple[str, ...]]:
+    """The scored data and the model, labels matched, with the ids of the split and notes on how."""
     data = suite.data
     if suite.model.name is None:
         raise UsageError(
@@ -150,9 +150,14 @@ def _matched(
     progress.step(f"{dataset.name}: {len(dataset)} examples")
     checkpoint = load_checkpoint(device=device, **dataclasses.asdict(suite.model))
     progress.step(checkpoint.name)
+    seen = ids_of(dataset)
     if data.limit is not None:
         dataset = limit(dataset, data.limit, suite.seeds[0])
-    settings: dict[str, Any] = {"out_of_scope": data.out_of_scope, "label_map": data.label_map}
+    settings: dict[str, Any] = {
+        "seen": seen,
+        "out_of_scope": data.out_of_scope,
+        "label_map": data.label_map,
+    }
     notes = matching(dataset, checkpoint.labels, **settings).notes
     if dataset.unlabelled:
         count = dataset.unlabelled
@@ -160,7 +165,7 @@ def _matched(
         notes = (*notes, f"Of the split {dataset.split!r}, {which} left out.")
     for note in notes:
         progress.say(note)
-    return align(dataset, checkpoint.labels, **settings), checkpoint, notes
+    return align(dataset, checkpoint.labels, **settings), checkpoint, seen, notes
 
 
 def _context(
@@ -175,6 +180,8 @@ def _context(
     context: dict[str, Any] = {
         "suite": suite.name,
         "data": dataset.sha256,
+        # Neither the data as loaded nor the weights say which output is which class.
+        "labels": dataset_sha256(dataset.texts, dataset.labels, dataset.label_names, dataset.split),
         "model": checkpoint.sha256,
         "config": config_sha256(checkpoint.module.config),
         "tokenizer": tokenizer_sha256(checkpoint.tokenizer),

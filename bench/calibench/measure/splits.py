@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from calibench.data import shift
-from calibench.data.labels import align, labelled
+from calibench.data.labels import align, ids_of, labelled
 from calibench.data.subset import in_scope, limit, take
 from calibench.errors import UsageError
 from calibench.models.plan import Planner
@@ -98,7 +98,7 @@ def load_split(data: DataSpec, split: str | None) -> Dataset:
         label_column=data.label,
         **given,
     )
-    return labelled(dataset, data.label_map)
+    return labelled(dataset, data.label_map, data.out_of_scope)
 
 
 def refuse_unfit(spec: CalibrationSpec, scored: str) -> None:
@@ -150,12 +150,15 @@ class Splits:
     Attributes:
         scored: the examples that are scored, aligned.
         labels: the model's C outputs.
+        seen: the ids of the scored split, by which those of other splits of the same data are understood;
+            see `calibench.data.labels.match_labels`.
     """
 
     suite: Suite
     scored: Dataset
     labels: tuple[str, ...]
     planner: Planner
+    seen: tuple[str, ...] = ()
 
     def calibration(self) -> CalibrationSplit | None:
         """What post-hoc steps and sets are fitted on, or None where the suite names no such split.
@@ -245,7 +248,14 @@ class Splits:
         for name in dict.fromkeys(self.suite.shift.also):
             dataset = in_scope(
                 self._aligned(
-                    load_split(DataSpec(name=name, label_map=self.suite.data.label_map), None),
+                    load_split(
+                        DataSpec(
+                            name=name,
+                            label_map=self.suite.data.label_map,
+                            out_of_scope=self.suite.data.out_of_scope,
+                        ),
+                        None,
+                    ),
                     self.suite.data.limit,
                 )
             )
@@ -259,19 +269,22 @@ class Splits:
 
     def _unscored(self, split: str, *limits: int | None) -> tuple[Dataset, int]:
         """Another split without the examples whose text is scored too, and the number of these."""
-        dataset = self._aligned(load_split(self.suite.data, split), *limits)
+        dataset = self._aligned(load_split(self.suite.data, split), *limits, seen=self.seen)
         known = set(self.scored.texts)
         fresh = np.array([i for i, text in enumerate(dataset.texts) if text not in known], dtype=np.int64)
         shared = len(dataset) - len(fresh)
         return (take(dataset, fresh) if shared else dataset), shared
 
-    def _aligned(self, dataset: Dataset, *limits: int | None) -> Dataset:
+    def _aligned(self, dataset: Dataset, *limits: int | None, seen: tuple[str, ...] = ()) -> Dataset:
         """A random subset of the smallest of these sizes, its labels those of the model."""
+        seen = (*seen, *ids_of(dataset))
         sizes = [size for size in limits if size is not None]
         if sizes:
             dataset = limit(dataset, min(sizes), self.suite.seeds[0])
         data = self.suite.data
-        return align(dataset, self.labels, out_of_scope=data.out_of_scope, label_map=data.label_map)
+        return align(
+            dataset, self.labels, seen=seen, out_of_scope=data.out_of_scope, label_map=data.label_map
+        )
 
     def _plan(self, dataset: Dataset) -> Plan:
         return self.planner.plan(dataset.texts, dataset.rows)

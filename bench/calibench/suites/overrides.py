@@ -152,7 +152,7 @@ def _label_map(given: Sequence[str]) -> dict[str, str]:
     for text in given:
         pieces: list[str] = []
         for piece in text.split(","):
-            if "=" in piece or not pieces:
+            if not pieces or ("=" in piece and "=" in pieces[-1]):
                 pieces.append(piece)
             else:
                 pieces[-1] += f",{piece}"

@@ -17,7 +17,7 @@ from calibench.hashing import text_sha256
 from calibench.method import Method
 from calibench.models.checkpoint import Checkpoint
 from calibench.models.loading import class_names
-from calibench.models.padding import padded, settle_padding, stated
+from calibench.models.padding import padded, sample_texts, settle_padding, stated
 from calibench.models.plan import Planner
 from calibench.types import FloatArray, IntArray, Text
 from calibench_methods.dropout.mc_dropout_adaptive import McDropoutAdaptive
@@ -81,7 +81,7 @@ class MCDropout:
                 "MCDropout needs the model's fast tokenizer: pass it, or a pipeline that has one."
             )
         checkpoint = _checkpoint(model, tokenizer)
-        checkpoint = padded(checkpoint, settle_padding(checkpoint, _sample(checkpoint)).padding)
+        checkpoint = padded(checkpoint, settle_padding(checkpoint, sample_texts(checkpoint)).padding)
         self._labels = checkpoint.labels
         self._planner = Planner.of(checkpoint)
         self._method: Method
@@ -155,13 +155,3 @@ def _checkpoint(model: Any, tokenizer: Any) -> Checkpoint:
         load_s=0.0,
         padding=stated(module, own),
     )
-
-
-def _sample(checkpoint: Checkpoint) -> list[str]:
-    """Texts of unlike lengths, of tokens at random, to see how the model takes padding."""
-    tokenizer, draw = checkpoint.tokenizer, np.random.default_rng(0)
-    special = set(tokenizer.all_special_ids)
-    words = [number for number in range(min(len(tokenizer), 30_000)) if number not in special]
-    lengths = [min(length, checkpoint.max_length - 8) for length in (1, 3, 5, 9, 15, 24)]
-    texts = [tokenizer.decode(draw.choice(words, size=max(1, length)).tolist()) for length in lengths]
-    return [text if text.strip() else "a" for text in texts]

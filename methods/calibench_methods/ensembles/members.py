@@ -6,9 +6,10 @@ checkpoint's order. A member may have another architecture and another order of 
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,9 @@ from torch import Tensor, nn
 
 from calibench.data.labels import match_labels
 from calibench.errors import RefusedError, UsageError
-from calibench.models.checkpoint import Checkpoint
+from calibench.models.checkpoint import Checkpoint, Padding
 from calibench.models.loading import identify, labels_of, load_checkpoint
+from calibench.models.padding import padded, sample_texts, settle_padding
 from calibench.models.passes import checked_softmax, standard_error
 from calibench.models.plan import map_batches
 from calibench.types import Batch, FloatArray, Plan, Predictive
@@ -89,7 +91,7 @@ def load_networks(names: Sequence[str], checkpoint: Checkpoint, *, tokenizer: An
 
     Raises:
         UsageError: no such checkpoint, or two with the same weights.
-        RefusedError: other labels or another tokenizer than the run's.
+        RefusedError: other labels or another tokenizer than the run's, or another answer in its batches.
         CalibenchError: its files cannot be read.
     """
     found: dict[str, Network] = {}
@@ -134,7 +136,7 @@ def fitted(loaded: Checkpoint, checkpoint: Checkpoint) -> Network:
     """A checkpoint as one that answers in the run's order of classes.
 
     Raises:
-        RefusedError: other labels or another tokenizer than the run's.
+        RefusedError: other labels or another tokenizer than the run's, or another answer in its batches.
     """
     try:
         if len(loaded.labels) != len(checkpoint.labels):
@@ -150,6 +152,10 @@ def fitted(loaded: Checkpoint, checkpoint: Checkpoint) -> Network:
             f"{loaded.name} has another tokenizer than {checkpoint.name}, and texts are tokenised once for "
             "all; pass checkpoints that share one."
         )
+    notes = [f"{loaded.name}: {note}" for note in labels.notes if loaded is not checkpoint]
+    if loaded is not checkpoint:
+        loaded, note = _padded_alike(loaded, checkpoint)
+        notes += [] if note is None else [f"{loaded.name}: {note}"]
     straight = (labels.index == np.arange(len(labels.index))).all()
     return Network(
         module=loaded.module,
@@ -157,8 +163,25 @@ def fitted(loaded: Checkpoint, checkpoint: Checkpoint) -> Network:
         sha256=loaded.sha256,
         order=None if straight else torch.from_numpy(labels.index).to(checkpoint.device),
         most_tokens=loaded.max_length,
-        notes=tuple(f"{loaded.name}: {note}" for note in labels.notes if loaded is not checkpoint),
+        notes=tuple(notes),
     )
+
+
+def _padded_alike(loaded: Checkpoint, checkpoint: Checkpoint) -> tuple[Checkpoint, str | None]:
+    """A checkpoint that gives texts their own answers in the run's batches, and a note on what that took."""
+    side = checkpoint.padding.side
+    # The batches are those of the run's tokenizer, without what only the run's model takes.
+    tokenizer = copy.deepcopy(checkpoint.tokenizer)
+    taken = inspect.signature(loaded.module.forward).parameters
+    tokenizer.model_input_names = [name for name in tokenizer.model_input_names if name in taken]
+    alike = replace(loaded, tokenizer=tokenizer, padding=Padding(side, loaded.padding.pad_id))
+    settled = settle_padding(alike, sample_texts(alike), side=side)
+    if settled.padding.side != side:
+        raise RefusedError(
+            f"{loaded.name} gives texts other answers where they are padded on the {side}, as those of "
+            f"{checkpoint.name} are; pass --model with {loaded.name}."
+        )
+    return padded(alike, settled.padding), None if side == "none" else settled.note
 
 
 def _same_tokens(one: Any, other: Any) -> bool:

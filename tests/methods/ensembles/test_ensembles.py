@@ -16,11 +16,13 @@ import pytest
 import torch
 from scipy import stats
 from torch import nn
+from transformers import AutoModelForSequenceClassification, GPT2Config, PreTrainedTokenizerFast
 
 from calibench.errors import RefusedError, UsageError
 from calibench.measure.running import Running
-from calibench.models.checkpoint import Checkpoint
+from calibench.models.checkpoint import Checkpoint, Padding
 from calibench.models.loading import identify, load_checkpoint
+from calibench.models.padding import padded
 from calibench.report.sections import sections
 from calibench.report.writing.reproduce import command, provenance
 from calibench.run import run
@@ -577,3 +579,46 @@ def test_three_real_members(shared: Path) -> None:
     assert predictive.samples is not None
     likelihood = -np.log(predictive.samples[:, np.arange(200), labels]).mean(axis=1)
     assert -np.log(predictive.probs[np.arange(200), labels]).mean() <= likelihood.mean()
+
+
+def decoder(folder: Path, seed: int, side: str, pad_id: int | None) -> str:
+    """A GPT-2 in a folder, whose config calls `pad_id` the padding."""
+    config = GPT2Config(
+        vocab_size=21, n_embd=16, n_layer=2, n_head=2, n_positions=64, initializer_range=0.4, num_labels=2,
+        id2label={0: "neg", 1: "pos"}, label2id={"neg": 0, "pos": 1}, pad_token_id=pad_id,
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module = AutoModelForSequenceClassification.from_config(config)
+        nn.init.normal_(module.score.weight)
+    backend = tiny_tokenizer().backend_tokenizer
+    backend.post_processor = None
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend, pad_token="[PAD]", unk_token="[UNK]", padding_side=side, model_max_length=60
+    )
+    return str(save(module, tokenizer, folder))
+
+
+@pytest.mark.parametrize("pad_id", [0, None, 3])
+def test_members_answer_as_alone_in_the_batches_of_the_run(tmp_path: Path, pad_id: int | None) -> None:
+    """Whatever a member's own config calls the padding, with a note where that is changed."""
+    names = (decoder(tmp_path / "a", 1, "right", 0), decoder(tmp_path / "b", 2, "left", pad_id))
+    checkpoint = load_checkpoint(names[0])
+    plan = plan_of(checkpoint, list(sentences(20, seed=2)))
+    one_by_one = plan_of(checkpoint, list(sentences(20, seed=2)), token_budget=1)
+    predictive = DeepEnsemble(checkpoint, members=names).predict(plan, seed=0)
+    truth = [Frequentist(load_checkpoint(name)).predict(one_by_one, seed=0).probs for name in names]
+    np.testing.assert_allclose(predictive.probs, np.mean(truth, axis=0), atol=1e-5)
+    assert any("pad_token_id" in note for note in predictive.notes) == (pad_id != 0)
+
+
+def test_a_member_that_sees_the_padding_of_the_run_is_refused(tmp_path: Path) -> None:
+    """Learnt positions shift where a run pads on the left, as a Llama may."""
+    run_s, member = decoder(tmp_path / "a", 1, "right", 0), decoder(tmp_path / "b", 2, "right", 0)
+    checkpoint = load_checkpoint(run_s)
+    checkpoint = padded(checkpoint, Padding("left", 0))
+    with pytest.raises(RefusedError, match="b gives texts other answers where they are padded on the left"):
+        DeepEnsemble(checkpoint, members=(run_s, member))
+    assert checkpoint.tokenizer.padding_side == "left"
+    apart = padded(checkpoint, Padding("none", 0))
+    assert DeepEnsemble(apart, members=(run_s, member)).passes == 2
