@@ -39,17 +39,8 @@ from calibench.suites.overrides import Overrides, override
 from calibench.suites.spec import Suite
 
 TABLE = Path(__file__).resolve().parents[1] / "results" / "faults.md"
-#: Fields of a record that are times, or sizes of a process.
-TIMES = {
-    "created",
-    "timing",
-    "cost_ratio",
-    "latency_ratio",
-    "memory",
-    "seconds",
-    "fit_s",
-    "seconds_per_example",
-}
+#: Fields of a record that are times, sizes of a process, or about the checkout.
+TIMES = {"created", "timing", "cost_ratio", "latency_ratio", "memory", "seconds", "git_revision"}
 KILLS = 20
 HEAD = """# Faults
 
@@ -349,7 +340,8 @@ def main() -> int:
     """Do everything, write the table, and say whether all is well."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--table", type=Path, default=TABLE)
-    table = parser.parse_args().table
+    parser.add_argument("--workers", type=int, default=2, help="Trials side by side.")
+    given = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         place = Path(temporary)
         writes = {}
@@ -366,13 +358,13 @@ def main() -> int:
         ]
         rows = []
         context = multiprocessing.get_context("fork")
-        with ProcessPoolExecutor(2, mp_context=context) as pool:
+        with ProcessPoolExecutor(given.workers, mp_context=context) as pool:
             outcomes = pool.map(_called, [job for _, job in trials])
             for (fault, _), outcome in zip(trials, outcomes, strict=True):
                 rows.append((fault, outcome))
                 print(f"{fault}: {outcome}", flush=True)
     lines = [HEAD, "| fault | outcome |", "|---|---|", *(f"| {' | '.join(row)} |" for row in rows)]
-    table.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    given.table.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return int(any(word.isupper() and len(word) > 2 for _, outcome in rows for word in outcome.split()))
 
 

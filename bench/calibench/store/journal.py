@@ -138,6 +138,7 @@ def remove_finished(folder: Path, finished: Collection[str]) -> None:
         cells = {key.partition("-")[0] for entry in entries for key in _cells(entry)}
         if cells <= set(finished):
             _remove(inside, session)
+    _remove_empty(inside)
 
 
 def _cells(entry: dict[str, Any]) -> list[str]:
@@ -148,6 +149,10 @@ def _cells(entry: dict[str, Any]) -> list[str]:
 def _remove(inside: Path, session: str) -> None:
     for path in (inside / f"{session}.jsonl", *inside.glob(f"{session}-*.npz")):
         path.unlink(missing_ok=True)
+    _remove_empty(inside)
+
+
+def _remove_empty(inside: Path) -> None:
     if inside.is_dir() and not any(inside.iterdir()):
         inside.rmdir()
 

@@ -117,7 +117,7 @@ def predictions_file(folder: Path, record: Mapping[str, Any]) -> Path:
     Raises:
         UsageError: it would lie outside the folder.
     """
-    named = PurePosixPath(str(record["predictions"]).replace("\\", "/"))
+    named = PurePosixPath(str(record.get("predictions") or "").replace("\\", "/"))
     if named.is_absolute() or ".." in named.parts or ":" in str(named) or not named.name:
         raise UsageError(
             f"The record of {record['method']['name']} in {folder} names the predictions {str(named)!r}; "
