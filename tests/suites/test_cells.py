@@ -40,6 +40,6 @@ def test_what_is_no_method_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -
     """An entry point may name anything; the sentence says what, and whose."""
     monkeypatch.setattr(METHODS, "load", lambda _: np)
     with pytest.raises(
-        CalibenchError, match="'frequentist' from calibench .* is a module; expected a subclass"
+        CalibenchError, match=r"'frequentist' from calibench .* is a module; expected a subclass"
     ):
         cells_of(load_suite("embedded"))
