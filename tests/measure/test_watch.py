@@ -116,6 +116,16 @@ def test_what_cannot_be_put_back_stops_the_run() -> None:
         watch.put_back()
 
 
+def test_one_value_that_torch_writes_is_seen() -> None:
+    """Wherever it is, and the message names its tensor."""
+    checkpoint, watch = watched()
+    module: Any = checkpoint.module
+    with torch.no_grad():
+        module.distilbert.embeddings.word_embeddings.weight.view(-1)[1] += 1.0
+    assert watch.put_back() == "the weights distilbert.embeddings.word_embeddings.weight"
+    watch.verify_weights()
+
+
 def test_one_value_behind_torchs_back_is_seen_in_the_end() -> None:
     """No look sees it; the last one, at all values, does."""
     checkpoint, watch = watched()
