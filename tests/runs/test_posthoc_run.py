@@ -192,6 +192,10 @@ class Refusing(Calibrator):
 def plugins(monkeypatch: pytest.MonkeyPatch) -> None:
     """A method called "breaking" and a post-hoc step called "refusing"."""
     load_method, load_step, point = METHODS.load, POSTHOC.load, METHODS.entry_point
+    step_point = POSTHOC.entry_point
+    monkeypatch.setattr(
+        POSTHOC, "entry_point", lambda name: step_point("temperature" if name == "refusing" else name)
+    )
     monkeypatch.setattr(METHODS, "load", lambda name: Breaking if name == "breaking" else load_method(name))
     monkeypatch.setattr(POSTHOC, "load", lambda name: Refusing if name == "refusing" else load_step(name))
     monkeypatch.setattr(
