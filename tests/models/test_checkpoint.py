@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import nn
 
+import zoo
 from calibench.errors import UsageError
-from calibench.models.checkpoint import Checkpoint, dtype_notes
+from calibench.models.checkpoint import Checkpoint, dtype_notes, settled_note
 from calibench.models.loading import load_checkpoint
 from scenarios import save
 from tiny_models import CONFIGS, plan_of, sentences, tiny_checkpoint
@@ -147,3 +148,12 @@ def test_bfloat16_on_a_cpu_without_it_is_noted(
     assert dtype_notes(checkpoint, "same") == dtype_notes(checkpoint, "float16") == ()
     object.__setattr__(checkpoint, "dtype", torch.bfloat16)
     assert dtype_notes(checkpoint, "same") == notes
+
+
+def test_full_attention_in_place_of_block_sparse_is_said() -> None:
+    """In a sentence with the length from which it matters; of other models there is none."""
+    note = settled_note(zoo.checkpoint("big_bird"))
+    assert note is not None
+    assert "text of up to 14 tokens: longer texts get the answer of full attention" in note
+    assert settled_note(zoo.checkpoint("big_bird", attention_type="original_full")) is None
+    assert settled_note(zoo.checkpoint("bert")) is None

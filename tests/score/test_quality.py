@@ -36,3 +36,13 @@ def test_false_alarms_are_one_in_a_thousand() -> None:
         labels, answers = rng.integers(0, 2, 200), rng.integers(0, 2, 200)
         alarms += below_guessing(evaluation(labels, answers), ("a", "b", "c")) is not None
     assert alarms <= 2
+
+
+def test_of_one_class_always_guessing_it_is_no_rival() -> None:
+    """Nothing can be better than that: 20 slips in 1000 are no sign of swapped labels, 900 are."""
+    labels = np.zeros(1000, dtype=np.int64)
+    few, many = (np.where(np.arange(1000) < slips, 1, labels) for slips in (20, 900))
+    assert below_guessing(evaluation(labels, few), ("a", "b", "c")) is None
+    warning = below_guessing(evaluation(labels, many), ("a", "b", "c"))
+    assert warning is not None
+    assert "Accuracy 0.100 is below the 0.333 of guessing at random" in warning

@@ -24,7 +24,7 @@ from calibench.measure.splits import (
     refuse_unfit,
     refuse_unknown,
 )
-from calibench.models.checkpoint import Checkpoint
+from calibench.models.checkpoint import Checkpoint, settled_note
 from calibench.models.identity import config_sha256, tokenizer_sha256
 from calibench.models.loading import load_checkpoint
 from calibench.models.padding import Settled, padded, settle_padding
@@ -163,6 +163,8 @@ def _matched(
         count = dataset.unlabelled
         which = "1 row has no label and is" if count == 1 else f"{count:,} rows have no label and are"
         notes = (*notes, f"Of the split {dataset.split!r}, {which} left out.")
+    sparse = settled_note(checkpoint)
+    notes = notes if sparse is None else (*notes, sparse)
     for note in notes:
         progress.say(note)
     return align(dataset, checkpoint.labels, **settings), checkpoint, seen, notes

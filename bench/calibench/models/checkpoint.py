@@ -124,6 +124,18 @@ def settle(module: nn.Module) -> None:
             child.set_attention_type("original_full")
 
 
+def settled_note(checkpoint: Checkpoint) -> str | None:
+    """A sentence where the model runs in full attention, and its config says block-sparse; else None."""
+    config: Any = checkpoint.module.config
+    if getattr(config, "attention_type", None) != "block_sparse":
+        return None
+    longest = (5 + 2 * config.num_random_blocks) * config.block_size
+    return (
+        "Block-sparse attention was replaced by full attention, as the model itself does for good at its "
+        f"first text of up to {longest} tokens: longer texts get the answer of full attention."
+    )
+
+
 def _unsettled(module: nn.Module) -> list[Any]:
     return [
         child

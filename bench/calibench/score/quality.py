@@ -68,12 +68,17 @@ def _definition(metric: Metric, evaluation: Evaluation) -> dict[str, Any]:
 
 #: Of the sign test behind `below_guessing`, one-sided: one false alarm in a thousand rows at the most.
 GUESSING_ALPHA = 0.001
+_GUESSED = (
+    "Accuracy {:.3f} is below the {:.3f} of {}: labels may be swapped (see --label-map), or the tokenizer be "
+    "another model's."
+)
 
 
 def below_guessing(evaluation: Evaluation, names: Sequence[str]) -> str | None:
     """A warning where fewer answers are right than always guessing the commonest class would get.
 
-    By the exact one-sided sign test on the examples of which only one of the two is right.
+    By the exact one-sided sign test on the examples of which only one of the two is right. Where all examples
+    are of one class no answer could do better than that, and guessing is one of the C classes at random.
 
     Args:
         evaluation: the examples in scope.
@@ -83,12 +88,12 @@ def below_guessing(evaluation: Evaluation, names: Sequence[str]) -> str | None:
     commonest = int(np.bincount(labels, minlength=len(names)).argmax())
     right, guessed = evaluation.probs.argmax(axis=1) == labels, labels == commonest
     ours, theirs = int((right & ~guessed).sum()), int((guessed & ~right).sum())
+    if guessed.all():
+        few = special.bdtr(int(right.sum()), len(right), 1 / len(names)) <= GUESSING_ALPHA
+        return _GUESSED.format(right.mean(), 1 / len(names), "guessing at random") if few else None
     if special.bdtr(ours, ours + theirs, 0.5) > GUESSING_ALPHA:
         return None
-    return (
-        f"Accuracy {right.mean():.3f} is below the {guessed.mean():.3f} of always answering "
-        f"{names[commonest]!r}: labels may be swapped (see --label-map), or the tokenizer be another model's."
-    )
+    return _GUESSED.format(right.mean(), guessed.mean(), f"always answering {names[commonest]!r}")
 
 
 def shift_values(evaluation: Evaluation, seed: int) -> dict[str, dict[str, Any]]:
