@@ -6,7 +6,7 @@ Arrays are numpy; only a `Batch` holds torch tensors, and this module does not i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -195,6 +195,8 @@ class Evaluation:
         posterior: float64 [N, C] true P(label | text), or None where it is unknown.
         scores: named scores, each float64 [N]; higher means less certain.
         score: the one by which the method ranks texts; None for the largest probability.
+        optimism: by name of metric, what is added to it because the probabilities were cross-fitted: how much
+            more it is expected to read on new examples; see `calibench.metrics.crossfitting`.
     """
 
     probs: FloatArray
@@ -202,6 +204,7 @@ class Evaluation:
     posterior: FloatArray | None = None
     scores: Mapping[str, FloatArray] = field(default_factory=dict)
     score: str | None = None
+    optimism: Mapping[str, float] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -219,6 +222,7 @@ class Evaluation:
             None if self.posterior is None else self.posterior[index],
             {name: score[index] for name, score in self.scores.items()},
             self.score,
+            self.optimism,
         )
 
 
@@ -256,6 +260,9 @@ class Metric:
         bootstrap: maps the examples, a number R and a generator to the metric on R resamples, float64 [R],
             where resampling all examples alike would be wrong; it draws the same resamples for every method.
         no_interval: why no interval is given, where none would hold or make sense; None where one is.
+        optimism: maps the examples and the probabilities that the calibrator of each fold gives them, F of
+            float64 [N, C], to how much more the metric is expected to read on new examples; None where
+            cross-fitting hides nothing.
     """
 
     name: str
@@ -268,6 +275,7 @@ class Metric:
     no_interval: str | None = None
     needs_out_of_scope: bool = False
     bootstrap: Callable[[Evaluation, int, np.random.Generator], FloatArray] | None = None
+    optimism: Callable[[Evaluation, Sequence[FloatArray]], float] | None = None
 
     def of(self, evaluation: Evaluation) -> Evaluation:
         """The examples that the metric is about."""

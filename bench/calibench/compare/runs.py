@@ -18,7 +18,7 @@ from calibench.compare.verdicts import Pair, ranked
 from calibench.errors import UsageError
 from calibench.store.naming import label
 from calibench.store.predictions import Predictions, load_predictions
-from calibench.store.records import Record, dig, is_older, load_records
+from calibench.store.records import Record, dig, is_older, load_records, optimism_of
 from calibench.types import IntArray
 
 _DATA = ("name", "config", "split", "revision", "limit", "n", "labels", "sha256")
@@ -208,7 +208,7 @@ def examples(base: Run, new: Run, pair: Match) -> Pair:
             f"({where} differs), though their records name the same data; run one of them again."
         )
     reference, evaluation = (
-        ranked(item.probs, item.label, item.own_score(record)).take(order)
+        ranked(item.probs, item.label, item.own_score(record), optimism_of(record)).take(order)
         for item, record, order in zip(stored, (pair.base, pair.new), orders, strict=True)
     )
     return Pair(pair.label, reference, evaluation)

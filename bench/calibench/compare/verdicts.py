@@ -102,10 +102,12 @@ def evaluations_of(pairs: Sequence[Pair]) -> list[Evaluation]:
     return list(dict.fromkeys(e for pair in pairs for e in (pair.reference, pair.evaluation)))
 
 
-def ranked(probs: FloatArray, labels: IntArray, score: FloatArray | None) -> Evaluation:
+def ranked(
+    probs: FloatArray, labels: IntArray, score: FloatArray | None, optimism: Mapping[str, float]
+) -> Evaluation:
     """Predictions of a method that ranks by a score of its own, or by its largest probability."""
     scores = {} if score is None else {"own": score}
-    return Evaluation(probs, labels, None, scores, None if score is None else "own")
+    return Evaluation(probs, labels, None, scores, None if score is None else "own", optimism)
 
 
 @dataclass(frozen=True)

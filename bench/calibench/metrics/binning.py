@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
+from calibench.metrics.crossfitting import optimism
 from calibench.metrics.inputs import checked, top_label
 from calibench.stats.intervals import Direction, inverted_norm, squared_norm
 from calibench.types import Evaluation, FloatArray, IntArray, Metric, Moments
@@ -65,16 +66,17 @@ class BinStatistic:
     """A number computed from J sums per bin.
 
     Attributes:
-        columns: maps residuals, float64 [N, M], to the J columns to sum within bins, each float64 [N, M].
+        columns: maps residuals, float64 [N, M], to the J columns to sum within bins, each float64 [N, M]; the
+            first are the residuals themselves.
         finish: maps sums, float64 [R, J, bins], to values, float64 [R].
-        interval: maps sums, float64 [J, bins], the level and a function that makes resampled sums, float64
-            [R, J, bins], to the ends of an interval.
+        interval: maps sums, float64 [J, bins], what cross-fitting hides, the level and a function that makes
+            resampled sums, float64 [R, J, bins], to the ends of an interval.
         definition: what a record says about it.
     """
 
     columns: Callable[[FloatArray], Sequence[FloatArray]]
     finish: Callable[[FloatArray], FloatArray]
-    interval: Callable[[FloatArray, float, Callable[[], FloatArray]], tuple[float, float]]
+    interval: Callable[[FloatArray, float, float, Callable[[], FloatArray]], tuple[float, float]]
     definition: Mapping[str, Any]
 
 
@@ -89,7 +91,9 @@ def plug_in(
         name: of the norm, for the record.
     """
 
-    def interval(sums: FloatArray, level: float, resampled: Callable[[], FloatArray]) -> tuple[float, float]:
+    def interval(
+        sums: FloatArray, hidden: float, level: float, resampled: Callable[[], FloatArray]
+    ) -> tuple[float, float]:
         residual, held = sums
         gap = residual / np.maximum(held, 1.0)
         drawn, counts = np.moveaxis(resampled(), 1, 0)
@@ -102,7 +106,7 @@ def plug_in(
             if unit > 0.0:
                 directions.append(Direction(noise, pattern / unit * counts / divisor(counts)))
         observed = float(norm(residual / divisor(held[None]))[0])
-        low, high = inverted_norm(directions, norm, observed, level)
+        low, high = inverted_norm(directions, norm, observed + hidden, level)
         return low, min(high, 1.0)
 
     return BinStatistic(
@@ -148,8 +152,10 @@ def debiased_squared_l2() -> BinStatistic:
         values: FloatArray = np.where(held > 1.0, pairs, 0.0).sum(axis=1) / held.sum(axis=1)
         return values
 
-    def interval(sums: FloatArray, level: float, _: Callable[[], FloatArray]) -> tuple[float, float]:
-        return squared_norm(float(finish(sums[None])[0]), *_squared_norm_variance(sums), level)
+    def interval(
+        sums: FloatArray, hidden: float, level: float, _: Callable[[], FloatArray]
+    ) -> tuple[float, float]:
+        return squared_norm(float(finish(sums[None])[0]) + hidden, *_squared_norm_variance(sums), level)
 
     return BinStatistic(
         columns=lambda residual: (residual, residual**2, np.ones_like(residual)),
@@ -192,18 +198,36 @@ def features_by_bin(columns: Sequence[FloatArray], bins: IntArray, count: int) -
     return sparse.csr_array((data.ravel(), places.ravel(), starts), shape=(n, width))
 
 
-def predicted_class(evaluation: Evaluation) -> tuple[FloatArray, FloatArray]:
-    """Confidence and correctness of the predicted class, float64 [N, 1] each."""
-    confidence, correct = top_label(evaluation)
-    return confidence[:, None], correct[:, None]
+@dataclass(frozen=True)
+class Outcome:
+    """M confidences of each example, and what came of them.
+
+    Attributes:
+        confidence: maps what is evaluated and probabilities, float64 [N, C], to the confidences that these
+            give, float64 [N, M]; with the probabilities of another model, in what the evaluated one says.
+        came: what came of each, float64 [N, M].
+    """
+
+    confidence: Callable[[Evaluation, FloatArray], FloatArray]
+    came: Callable[[Evaluation], FloatArray]
 
 
-def every_class(evaluation: Evaluation) -> tuple[FloatArray, FloatArray]:
-    """Each class's probability, and 1 where it is the label, float64 [N, C] each."""
+def of_predicted(evaluation: Evaluation, probs: FloatArray) -> FloatArray:
+    """The probability of the evaluated model's predicted class, float64 [N, 1]."""
+    predicted = evaluation.probs.argmax(axis=1)
+    confidence: FloatArray = np.minimum(probs[np.arange(len(predicted)), predicted], 1.0)[:, None]
+    return confidence
+
+
+def _is_label(evaluation: Evaluation) -> FloatArray:
     labels = evaluation.labels
     is_label = np.zeros(evaluation.probs.shape)
     is_label[np.arange(len(labels)), labels] = 1.0
-    return np.minimum(evaluation.probs, 1.0), is_label
+    return is_label
+
+
+PREDICTED_CLASS = Outcome(of_predicted, lambda evaluation: top_label(evaluation)[1][:, None])
+EVERY_CLASS = Outcome(lambda _, probs: np.minimum(probs, 1.0), _is_label)
 
 
 def binned_metric(
@@ -212,36 +236,47 @@ def binned_metric(
     binning: Binning,
     statistic: BinStatistic,
     *,
-    outcome: Callable[[Evaluation], tuple[FloatArray, FloatArray]] = predicted_class,
+    outcome: Outcome = PREDICTED_CLASS,
     definition: Mapping[str, Any] | None = None,
     needs_posterior: bool = False,
 ) -> Metric:
     """The metric that is `statistic` of residuals, binned by confidence.
 
-    `outcome` gives M confidences of each example and what came of them, float64 [N, M]; each of the M has
-    bins of its own. In the moments form the bins are those of the evaluation it was made from, also where
-    they depend on its confidences.
+    Each of the outcome's M confidences has bins of its own. In the moments form the bins are those of the
+    evaluation it was made from, also where they depend on its confidences.
     """
 
     def prepared(evaluation: Evaluation) -> tuple[Sequence[FloatArray], IntArray, int]:
-        confidence, came = outcome(checked(evaluation))
+        confidence = outcome.confidence(checked(evaluation), evaluation.probs)
         kinds = confidence.shape[1]
         bins = binning.assign(confidence) + binning.count * np.arange(kinds)
-        return statistic.columns(came - confidence), bins, binning.count * kinds
+        return statistic.columns(outcome.came(evaluation) - confidence), bins, binning.count * kinds
 
     def evaluate(evaluation: Evaluation) -> float:
-        return float(statistic.finish(sums_by_bin(*prepared(evaluation))[None])[0])
+        hidden = evaluation.optimism.get(name, 0.0)
+        return float(statistic.finish(sums_by_bin(*prepared(evaluation))[None])[0]) + hidden
 
     def moments(evaluation: Evaluation) -> Moments:
         columns, bins, count = prepared(evaluation)
-        shape = (-1, len(columns), count)
+        shape, hidden = (-1, len(columns), count), evaluation.optimism.get(name, 0.0)
         return Moments(
             features_by_bin(columns, bins, count),
-            lambda sums, _: statistic.finish(sums.reshape(shape)),
+            lambda sums, _: statistic.finish(sums.reshape(shape)) + hidden,
             lambda sums, _, level, resampled: statistic.interval(
-                sums.reshape(shape)[0], level, lambda: resampled().reshape(shape)
+                sums.reshape(shape)[0], hidden, level, lambda: resampled().reshape(shape)
             ),
         )
+
+    def of_refits(evaluation: Evaluation, refits: Sequence[FloatArray]) -> float:
+        columns, bins, count = prepared(evaluation)
+        sums = sums_by_bin(columns, bins, count)
+        given = [sums_by_bin([outcome.confidence(evaluation, probs)], bins, count)[0] for probs in refits]
+
+        def value_of(residual: FloatArray) -> FloatArray:
+            others = np.broadcast_to(sums[1:], (len(residual), *sums[1:].shape))
+            return statistic.finish(np.concatenate([residual[:, None], others], axis=1))
+
+        return optimism(sums[0], np.stack(given), value_of)
 
     return Metric(
         name=name,
@@ -251,4 +286,5 @@ def binned_metric(
         moments=moments,
         definition={**binning.definition, **statistic.definition, **(definition or {})},
         needs_posterior=needs_posterior,
+        optimism=None if needs_posterior else of_refits,
     )

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from calibench.metrics.binning import (
+    EVERY_CLASS,
     binned_metric,
     debiased_squared_l2,
     equal_mass,
     equal_width,
-    every_class,
     l1,
     maximum,
     sums_by_bin,
@@ -74,6 +74,6 @@ ECE_CLASSWISE = binned_metric(
     "classwise ECE",
     equal_width(BINS),
     l1(),
-    outcome=every_class,
+    outcome=EVERY_CLASS,
     definition={"over": "all classes, equally weighted"},
 )

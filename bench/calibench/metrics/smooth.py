@@ -8,14 +8,15 @@ of 1 half; away from it the two agree.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from scipy import fft
 
-from calibench.metrics.binning import features_by_bin, sums_by_bin
+from calibench.metrics.binning import features_by_bin, of_predicted, sums_by_bin
+from calibench.metrics.crossfitting import optimism
 from calibench.metrics.inputs import checked, top_label
 from calibench.stats.intervals import LEVEL, Direction, inverted_norm, quantiles
 from calibench.stats.resampling import resampled_sums
@@ -97,29 +98,45 @@ def _prepared(evaluation: Evaluation) -> tuple[tuple[FloatArray, FloatArray], In
 def _evaluate(evaluation: Evaluation) -> float:
     columns, cells = _prepared(evaluation)
     residual, held = sums_by_bin(columns, cells, CELLS)
-    return float(smooth_errors(residual[None], held.sum(keepdims=True))[0])
+    return float(smooth_errors(residual[None], held.sum(keepdims=True))[0]) + _hidden(evaluation)
+
+
+def _hidden(evaluation: Evaluation) -> float:
+    return evaluation.optimism.get("smooth_ece", 0.0)
+
+
+def _optimism(evaluation: Evaluation, refits: Sequence[FloatArray]) -> float:
+    (residual, shares), cells = _prepared(evaluation)
+    sums = sums_by_bin([residual], cells, CELLS)[0]
+    given = [sums_by_bin([shares * of_predicted(evaluation, probs)], cells, CELLS)[0] for probs in refits]
+    n = float(len(evaluation))
+    return optimism(sums, np.stack(given), lambda drawn: smooth_errors(drawn, np.full(len(drawn), n)))
 
 
 def _moments(evaluation: Evaluation) -> Moments:
     columns, cells = _prepared(evaluation)
 
+    hidden = _hidden(evaluation)
+
     def finish(sums: FloatArray, n: int) -> FloatArray:
-        return smooth_errors(sums[:, :CELLS], np.full(len(sums), float(n)))
+        return smooth_errors(sums[:, :CELLS], np.full(len(sums), float(n))) + hidden
 
     def interval(
         sums: FloatArray, n: int, level: float, resampled: Callable[[], FloatArray]
     ) -> tuple[float, float]:
-        return _interval(sums.reshape(2, CELLS), n, level, resampled().reshape(-1, 2, CELLS))
+        return _interval(sums.reshape(2, CELLS), n, hidden, level, resampled().reshape(-1, 2, CELLS))
 
     return Moments(features_by_bin(columns, cells, CELLS), finish, interval)
 
 
-def _interval(sums: FloatArray, n: int, level: float, drawn: FloatArray) -> tuple[float, float]:
+def _interval(
+    sums: FloatArray, n: int, hidden: float, level: float, drawn: FloatArray
+) -> tuple[float, float]:
     # SmoothECE is at least s exactly where the error at bandwidth s is: the test is made at the observed
     # bandwidth, where smoothing is linear, on points two to a bandwidth. A truth whose error at this
     # bandwidth is t has a SmoothECE between t and the bandwidth, so that ends at t are on the safe side.
     residual, held = sums
-    observed = float(smooth_errors(residual[None], np.array([float(n)]))[0])
+    observed = float(smooth_errors(residual[None], np.array([float(n)]))[0]) + hidden
     bandwidth = max(observed, SMALLEST_BANDWIDTH)
     step = max(1, int(bandwidth * CELLS / 2.0))
 
@@ -193,6 +210,7 @@ SMOOTH_ECE = Metric(
     better="lower",
     evaluate=_evaluate,
     moments=_moments,
+    optimism=_optimism,
     definition={
         "kernel": "Gaussian, reflected at 0 and 1",
         "bandwidth": "fixed point",

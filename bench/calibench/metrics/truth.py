@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from calibench.errors import CalibenchError
-from calibench.metrics.binning import binned_metric, equal_width, l1
+from calibench.metrics.binning import Outcome, binned_metric, equal_width, l1, of_predicted
 from calibench.metrics.inputs import checked
 from calibench.metrics.scoring import mean_metric
 from calibench.types import Evaluation, FloatArray
@@ -32,12 +32,9 @@ def total_variation(evaluation: Evaluation) -> FloatArray:
     return distance
 
 
-def _expected_top_label(evaluation: Evaluation) -> tuple[FloatArray, FloatArray]:
-    posterior = true_posterior(evaluation)
-    predicted = evaluation.probs.argmax(axis=1)
-    rows = np.arange(len(predicted))
-    confidence = np.minimum(evaluation.probs[rows, predicted], 1.0)
-    return confidence[:, None], posterior[rows, predicted][:, None]
+def _expected(evaluation: Evaluation) -> FloatArray:
+    """How often the predicted class is right, float64 [N, 1]."""
+    return of_predicted(evaluation, true_posterior(evaluation))
 
 
 POSTERIOR_ERROR = mean_metric(
@@ -53,7 +50,7 @@ ECE_TRUE = binned_metric(
     "true ECE",
     equal_width(10),
     l1(),
-    outcome=_expected_top_label,
+    outcome=Outcome(of_predicted, _expected),
     definition={"labels": "replaced by the true posterior of the predicted class"},
     needs_posterior=True,
 )

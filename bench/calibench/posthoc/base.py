@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -24,7 +24,13 @@ class Calibrator(ABC):
 
     Subclass, and register the class as an entry point in the group `calibench.posthoc`; the harness calls its
     constructor without arguments.
+
+    Attributes:
+        smooth: whether the map moves smoothly with its examples, as one with a few parameters does, and one
+            of steps does not. The debiased calibration error of a cross-fit is corrected where it does.
     """
+
+    smooth: ClassVar[bool] = True
 
     @abstractmethod
     def fit(self, log_probs: FloatArray, labels: IntArray) -> None:

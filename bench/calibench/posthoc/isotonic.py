@@ -24,6 +24,8 @@ from calibench.types import FloatArray, IntArray
 class Isotonic(Calibrator):
     """Scikit-learn's `IsotonicRegression` on p(1)."""
 
+    smooth = False
+
     def __init__(self) -> None:
         self._regression: Any = None
 

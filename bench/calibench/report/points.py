@@ -17,7 +17,7 @@ from calibench.metrics.scoring import NLL
 from calibench.report.sections import Entry, Section
 from calibench.report.stored import stored_predictions
 from calibench.store.predictions import Predictions
-from calibench.store.records import Record, dig
+from calibench.store.records import Record, dig, optimism_of
 from calibench.types import Evaluation, FloatArray
 
 Estimate = Mapping[str, Any]
@@ -103,7 +103,8 @@ def evaluation_of(entry: Entry, predictions: Predictions) -> Evaluation:
     Raises:
         CalibenchError: that score is not stored.
     """
-    return ranked(predictions.probs, predictions.label, predictions.own_score(entry.record))
+    own_score, optimism = predictions.own_score(entry.record), optimism_of(entry.record)
+    return ranked(predictions.probs, predictions.label, own_score, optimism)
 
 
 def _fewer_passes(entry: Entry, predictions: Predictions | None) -> list[Point]:

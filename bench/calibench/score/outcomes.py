@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,12 +14,13 @@ from calibench.measure.measured import DerivedCell, Measured, MeasuredCell
 from calibench.measure.running import failure_of
 from calibench.measure.setting import Setting
 from calibench.measure.splits import ExtraData
+from calibench.metrics.calibration import ECE_DEBIASED
 from calibench.posthoc import Calibrator, cross_fit, log_of
 from calibench.posthoc.conformal import FittedSets, Recipe
 from calibench.registry import POSTHOC
 from calibench.seeds import derived_seed
 from calibench.store.records import Record
-from calibench.types import BoolArray, FloatArray, IntArray, Predictive
+from calibench.types import BoolArray, Evaluation, FloatArray, IntArray, Metric, Predictive
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +43,26 @@ class FittedStep:
     def calibrator(self) -> Calibrator:
         """The fitted step; of a cross-fit the first fold's."""
         return self.calibrators[0]
+
+    def optimism(
+        self, before: FloatArray, evaluation: Evaluation, metrics: Iterable[Metric]
+    ) -> dict[str, float]:
+        """What cross-fitting hides from each metric: `Evaluation.optimism`; empty of a fit on another split.
+
+        Args:
+            before: float64 [N, C], what the step was applied to.
+            evaluation: what it made of that, examples out of scope included.
+        """
+        if self.fold is None:
+            return {}
+        inside = evaluation.labels >= 0
+        log_probs, scored = log_of(before[inside]), evaluation.in_scope()
+        refits = [calibrator.transform(log_probs) for calibrator in self.calibrators]
+        return {
+            metric.name: metric.optimism(scored, refits)
+            for metric in metrics
+            if metric.optimism is not None and (self.calibrator.smooth or metric is not ECE_DEBIASED)
+        }
 
     def on_other(self, probs: FloatArray, of: IntArray | None) -> FloatArray:
         """What the step makes of examples that are not the scored ones, float64 [M, C].
@@ -213,9 +234,10 @@ def _fitted_on_split(
 def _note(step: str, fields: dict[str, Any], setting: Setting) -> str:
     """How the step was fitted, and what the intervals leave out."""
     split, parameters = setting.calibration, fields["parameters"]
-    where = f"{fields['examples']} examples of {fields['split']}"
+    where, hidden = f"{fields['examples']} examples of {fields['split']}", ""
     if split is None:
         where += f" in {fields['folds']} folds, each example scored by the fit to the other folds"
+        hidden = "; calibration errors hold what cross-fitting hides from them"
     elif split.shared:
         where += f", without {split.shared} whose texts are scored"
     if fields["unseen"]:
@@ -224,7 +246,7 @@ def _note(step: str, fields: dict[str, Any], setting: Setting) -> str:
     learnt = ""
     if len(parameters) == 1 and all(isinstance(value, int | float) for value in numbers):
         learnt = f" ({next(iter(parameters))} {', '.join(f'{value:.3g}' for value in numbers)})"
-    return f"{step} was fitted on {where}{learnt}; intervals do not refit it on resamples."
+    return f"{step} was fitted on {where}{learnt}{hidden}; intervals do not refit it on resamples."
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 import calibench
+from calibench.compare.verdicts import FAMILY
 from calibench.errors import CalibenchError, WriteError
 from calibench.measure import environment, memory
 from calibench.measure.measured import Measured, MeasuredCell
@@ -19,12 +20,13 @@ from calibench.measure.running import failure_of, self_check_key
 from calibench.measure.setting import Setting
 from calibench.measure.splits import ExtraData
 from calibench.metrics.select import select_metrics
-from calibench.registry import METHODS, distribution
+from calibench.registry import METHODS, METRICS, distribution
 from calibench.score.cost import timing_values
 from calibench.score.joint import joint_fields
 from calibench.score.outcomes import FittedStep, Outcome, joined, on_extra, outcomes_of
 from calibench.score.prediction_sets import with_sets
 from calibench.score.quality import (
+    SHIFT_METRICS,
     below_guessing,
     curve_values,
     evaluation_of,
@@ -170,6 +172,11 @@ def _measured_fields(
     if curve is not None:
         curve |= timed.pop("curve")
     evaluation = _evaluation(outcome, predictive, setting.dataset)
+    if outcome.fitted is not None:
+        # Those of verdicts too, which are made of what is stored.
+        chosen = {metric.name: metric for metric in (*metrics, *FAMILY)}.values()
+        optimism = outcome.fitted.optimism(outcome.fitted.before, evaluation, chosen)
+        evaluation = dataclasses.replace(evaluation, optimism=optimism)
     warning = below_guessing(evaluation.in_scope(), setting.dataset.label_names)
     unknown = memory.Peak(None, "rss", "memory was not measured in this run")
     passes = predictive.passes
@@ -189,7 +196,7 @@ def _measured_fields(
         "latency_ratio": timed["latency_ratio"],
         "self_check": _self_check(measured, outcome),
         "memory": (source.peak or unknown).as_dict(),
-        "fit": _fit(source.fit, outcome.fitted),
+        "fit": _fit(source.fit, outcome.fitted, evaluation.optimism),
         "notes": [*setting.notes, *predictive.notes, *_about_padding(measured, outcome)],
         "warnings": [] if warning is None else [warning],
         "conformal": [item.fields for item in outcome.sets],
@@ -207,13 +214,14 @@ def _about_padding(measured: Measured, outcome: Outcome) -> list[str]:
     return ["This path pads texts for itself, so that an answer depends on the texts beside it."]
 
 
-def _fit(own: Record | None, step: FittedStep | None) -> Record | None:
+def _fit(own: Record | None, step: FittedStep | None, optimism: Mapping[str, float]) -> Record | None:
     """What fitting took: the method's own fit, its post-hoc step's, or both together."""
     if step is None:
         return own
+    fields = step.fields | {"optimism": dict(optimism)}
     if own is None:
-        return step.fields
-    return step.fields | {"seconds": own["seconds"] + step.fields["seconds"], "method": own}
+        return fields
+    return fields | {"seconds": own["seconds"] + step.fields["seconds"], "method": own}
 
 
 def _joint(measured: Measured, outcome: Outcome, predictive: Predictive) -> Record | None:
@@ -243,7 +251,13 @@ def _shift(measured: Measured, outcome: Outcome, extra: ExtraData) -> Record:
     metrics, reason = None, None
     try:
         predictive = on_extra(measured, outcome, extra)
-        metrics = shift_values(evaluation_of(predictive, dataset), setting.suite.seeds[0])
+        evaluation = evaluation_of(predictive, dataset)
+        if outcome.fitted is not None and extra.of is not None:
+            before = measured.on_extra(outcome.source, extra).probs
+            chosen = [METRICS.load(name) for name in SHIFT_METRICS]
+            optimism = outcome.fitted.optimism(before, evaluation, chosen)
+            evaluation = dataclasses.replace(evaluation, optimism=optimism)
+        metrics = shift_values(evaluation, setting.suite.seeds[0])
     except CalibenchError as error:
         reason = str(error)
     return {

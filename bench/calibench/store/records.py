@@ -111,3 +111,9 @@ def dig(record: Record, *path: str) -> Any:
     for key in path:
         value = value.get(key) if isinstance(value, dict) else None
     return value
+
+
+def optimism_of(record: Record) -> dict[str, float]:
+    """What cross-fitting hides from the metrics of a row, by metric; empty where nothing was cross-fitted."""
+    found: dict[str, float] = dig(record, "fit", "optimism") or {}
+    return found
