@@ -78,7 +78,7 @@ def test_the_squared_norm_interval_holds_its_estimate_and_inverts_its_test(
     estimate: float, per_unit: float, constant: float
 ) -> None:
     """Its ends are where the estimate is exactly two standard errors off."""
-    low, high = intervals.squared_norm(estimate, per_unit, constant, 0.95)
+    low, high = intervals.squared_norm(estimate, (per_unit, 0.0), (constant, 0.0), 0.95)
     assert low <= estimate <= high
     for end in (low, high):
         if end > 0.0 and estimate > 0.0:
@@ -224,3 +224,23 @@ def test_a_percentile_outside_its_range_is_refused(q: float) -> None:
     """The extremes of a distribution have no distribution-free bounds."""
     with pytest.raises(UsageError, match="between 0 and 100"):
         intervals.percentile_interval([1.0], q)
+
+
+def test_a_sum_of_squares_is_judged_by_the_chi_squared_distribution() -> None:
+    """One square less its expectation: the quantiles are the chi-squared's, standardised."""
+    for probability in (0.9, 0.975, 0.999):
+        exact = (scipy_stats.chi2.ppf(probability, 1) - 1.0) / np.sqrt(2.0)
+        assert intervals.pearson_quantile(probability, np.sqrt(8.0)) == pytest.approx(exact)
+    assert intervals.pearson_quantile(0.975, 0.0) == pytest.approx(1.959964)
+
+
+def test_unseen_losses_only_add_room_above_and_too_many_leave_no_end() -> None:
+    """None where an error costs nothing more; the more it may cost the more; infinity where it decides."""
+    resampled = np.random.default_rng(7).normal(30.0, 3.0, size=1000)
+    ends = (0.24, 0.36)
+    found = [
+        intervals.with_unseen_losses(ends, resampled, 100, cost, 0.95) for cost in (0.0, 5.0, 10.0, 900.0)
+    ]
+    assert [low for low, _ in found] == [0.24] * 4
+    assert found[0][1] == pytest.approx(0.36, abs=0.01)
+    assert found[0][1] < found[1][1] < found[2][1] < found[3][1] == np.inf

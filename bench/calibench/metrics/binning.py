@@ -66,15 +66,15 @@ class BinStatistic:
     """A number computed from J sums per bin.
 
     Attributes:
-        columns: maps residuals, float64 [N, M], to the J columns to sum within bins, each float64 [N, M]; the
-            first are the residuals themselves.
+        columns: maps residuals and confidences, float64 [N, M], to the J columns to sum within bins, each
+            float64 [N, M]; the first are the residuals themselves.
         finish: maps sums, float64 [R, J, bins], to values, float64 [R].
         interval: maps sums, float64 [J, bins], what cross-fitting hides, the level and a function that makes
             resampled sums, float64 [R, J, bins], to the ends of an interval.
         definition: what a record says about it.
     """
 
-    columns: Callable[[FloatArray], Sequence[FloatArray]]
+    columns: Callable[[FloatArray, FloatArray], Sequence[FloatArray]]
     finish: Callable[[FloatArray], FloatArray]
     interval: Callable[[FloatArray, float, float, Callable[[], FloatArray]], tuple[float, float]]
     definition: Mapping[str, Any]
@@ -94,10 +94,10 @@ def plug_in(
     def interval(
         sums: FloatArray, hidden: float, level: float, resampled: Callable[[], FloatArray]
     ) -> tuple[float, float]:
-        residual, held = sums
+        residual, held, expected = sums
         gap = residual / np.maximum(held, 1.0)
-        drawn, counts = np.moveaxis(resampled(), 1, 0)
-        noise = _noise(residual, held, drawn, counts) / divisor(counts)
+        drawn, counts, _ = np.moveaxis(resampled(), 1, 0)
+        noise = _noise(residual, held, expected, drawn, counts) / divisor(counts)
         directions = []
         # Of all truths of one norm, the plug-in reads most above those that repeat the observed pattern, with
         # its bins near zero, and least above those that leave no bin near zero.
@@ -110,19 +110,31 @@ def plug_in(
         return low, min(high, 1.0)
 
     return BinStatistic(
-        columns=lambda residual: (residual, np.ones_like(residual)),
+        columns=lambda residual, confidence: (
+            residual,
+            np.ones_like(residual),
+            confidence * (1.0 - confidence),
+        ),
         finish=lambda sums: norm(sums[:, 0] / divisor(sums[:, 1])),
         interval=interval,
         definition={"norm": name, "estimator": "plug-in", "interval": "bootstrap test, inverted"},
     )
 
 
-def _noise(residual: FloatArray, held: FloatArray, drawn: FloatArray, counts: FloatArray) -> FloatArray:
+def _noise(
+    residual: FloatArray, held: FloatArray, expected: FloatArray, drawn: FloatArray, counts: FloatArray
+) -> FloatArray:
     # Resampled sums about the bin's own mean vary too little by (held - 1) / held, and in a bin with one
     # example not at all: there the example's own square is an unbiased estimate of its variance.
     centred = drawn - residual / np.maximum(held, 1.0) * counts
     alone = (counts - 1.0) * residual
-    return np.where(held > 1.0, centred * np.sqrt(held / np.maximum(held - 1.0, 1.0)), alone)
+    noise = np.where(held > 1.0, centred * np.sqrt(held / np.maximum(held - 1.0, 1.0)), alone)
+    # A bin whose few answers are all right varies by next to nothing in the sample: were its confidences
+    # true, it would by sum c (1 - c).
+    spread = noise.std(axis=0)
+    short = (spread < np.sqrt(expected)) & (held > 0.0)
+    missing = np.sqrt(np.where(short, expected - spread**2, 0.0))
+    return noise + missing * np.random.default_rng(0).standard_normal(noise.shape)
 
 
 def l1() -> BinStatistic:
@@ -155,10 +167,16 @@ def debiased_squared_l2() -> BinStatistic:
     def interval(
         sums: FloatArray, hidden: float, level: float, _: Callable[[], FloatArray]
     ) -> tuple[float, float]:
-        return squared_norm(float(finish(sums[None])[0]) + hidden, *_squared_norm_variance(sums), level)
+        estimate = float(finish(sums[None])[0]) + hidden
+        return squared_norm(estimate, *_squared_norm_cumulants(sums), level)
 
     return BinStatistic(
-        columns=lambda residual: (residual, residual**2, np.ones_like(residual)),
+        columns=lambda residual, confidence: (
+            residual,
+            residual**2,
+            np.ones_like(residual),
+            confidence * (1.0 - confidence),
+        ),
         finish=finish,
         interval=interval,
         definition={
@@ -169,18 +187,22 @@ def debiased_squared_l2() -> BinStatistic:
     )
 
 
-def _squared_norm_variance(sums: FloatArray) -> tuple[float, float]:
-    # Hoeffding's decomposition: example i of bin b contributes gap_b^2 + 2 gap_b (r_i - gap_b) to first
-    # order, and pairs within bins contribute 2 var_b^2 each to second order.
-    total, squares, held = sums
+def _squared_norm_cumulants(sums: FloatArray) -> tuple[tuple[float, float], tuple[float, float]]:
+    # A bin adds a (X - 1), with a = variance / n and X chi-squared with one degree of freedom and
+    # noncentrality l = held gap^2 / variance: its cumulants of second and third order are a^2 (2 + 4 l) and
+    # a^3 (8 + 24 l), and what it adds to the norm is a l. The spread of the counts adds to the second.
+    # A bin of right answers only has no variance in the sample; were its confidences true, it would have one.
+    total, squares, held, expected = sums
     n = held.sum()
     gap = total / np.maximum(held, 1.0)
     variance = np.maximum(squares - held * gap**2, 0.0) / np.maximum(held - 1.0, 1.0)
-    share = held / n
+    variance = np.where(held > 1.0, np.maximum(variance, expected / np.maximum(held, 1.0)), 0.0)
+    share, a = held / n, variance / n
     norm = float(share @ gap**2)
-    first = (4.0 * float(share @ (gap**2 * variance)) + float(share @ gap**4) - norm**2) / n
-    second = 2.0 * float(variance @ variance) / n**2
-    return (first / norm if norm > 0.0 else 0.0), second
+    second = 4.0 * float(share @ (gap**2 * a)) + (float(share @ gap**4) - norm**2) / n
+    third = 24.0 * float(share @ (gap**2 * a**2))
+    per_unit = (second / norm, third / norm) if norm > 0.0 else (0.0, 0.0)
+    return per_unit, (2.0 * float(a @ a), 8.0 * float(a @ a**2))
 
 
 def sums_by_bin(columns: Sequence[FloatArray], bins: IntArray, count: int) -> FloatArray:
@@ -250,7 +272,8 @@ def binned_metric(
         confidence = outcome.confidence(checked(evaluation), evaluation.probs)
         kinds = confidence.shape[1]
         bins = binning.assign(confidence) + binning.count * np.arange(kinds)
-        return statistic.columns(outcome.came(evaluation) - confidence), bins, binning.count * kinds
+        residual = outcome.came(evaluation) - confidence
+        return statistic.columns(residual, confidence), bins, binning.count * kinds
 
     def evaluate(evaluation: Evaluation) -> float:
         hidden = evaluation.optimism.get(name, 0.0)

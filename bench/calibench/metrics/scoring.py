@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from calibench.metrics.inputs import checked, top_label
-from calibench.stats.intervals import skew_corrected, wilson
+from calibench.stats.intervals import Ends, skew_corrected, wilson, with_unseen_losses
 from calibench.types import Evaluation, FloatArray, Metric, Moments
 
 #: Smallest probability whose logarithm is taken: the smallest normal float64, so that a true class that was
@@ -49,16 +49,24 @@ def mean_metric(
     definition: Mapping[str, Any],
     *,
     needs_posterior: bool = False,
+    of_labels: bool = False,
 ) -> Metric:
-    """The metric that is the mean over examples of `per_example`, float64 [N]."""
+    """The metric that is the mean over examples of `per_example`, float64 [N].
+
+    Args:
+        of_labels: whether it is a loss, of which an error that the sample does not hold may be a large one.
+    """
 
     def moments(evaluation: Evaluation) -> Moments:
         values = per_example(evaluation)
-        return Moments(
-            np.stack([values, values**2, values**3], axis=1),
-            lambda sums, n: sums[:, 0] / n,
-            lambda sums, n, level, _: skew_corrected(sums, n, level),
-        )
+
+        def interval(sums: FloatArray, n: int, level: float, resampled: Callable[[], FloatArray]) -> Ends:
+            ends = skew_corrected(sums, n, level)
+            cost = _unseen_cost(evaluation, per_example) if of_labels else None
+            return ends if cost is None else with_unseen_losses(ends, resampled()[:, 0], n, cost, level)
+
+        powers = np.stack([values, values**2, values**3], axis=1)
+        return Moments(powers, lambda sums, n: sums[:, 0] / n, interval)
 
     return Metric(
         name=name,
@@ -69,6 +77,17 @@ def mean_metric(
         definition={**definition, "interval": "Student, skewness corrected (Hall 1992)"},
         needs_posterior=needs_posterior,
     )
+
+
+def _unseen_cost(evaluation: Evaluation, per_example: Callable[[Evaluation], FloatArray]) -> float | None:
+    """What an error would cost among the answers that are surer than any error, None where there is none."""
+    confidence, correct = top_label(evaluation)
+    surest = confidence > confidence[correct == 0.0].max(initial=0.0)
+    if not surest.any():
+        return None
+    sure = evaluation.take(np.flatnonzero(surest))
+    second = np.argsort(-sure.probs, axis=1, kind="stable")[:, 1]
+    return float(per_example(Evaluation(sure.probs, second)).mean())
 
 
 ACCURACY = Metric(
@@ -84,6 +103,13 @@ ACCURACY = Metric(
     definition={"ties": "first of equal classes", "interval": "score (Wilson 1927)"},
 )
 NLL = mean_metric(
-    "nll", "NLL", "lower", negative_log_likelihood, {"unit": "nats", "smallest_probability": NLL_FLOOR}
+    "nll",
+    "NLL",
+    "lower",
+    negative_log_likelihood,
+    {"unit": "nats", "smallest_probability": NLL_FLOOR},
+    of_labels=True,
 )
-BRIER = mean_metric("brier", "Brier", "lower", brier, {"form": "sum over all classes, from 0 to 2"})
+BRIER = mean_metric(
+    "brier", "Brier", "lower", brier, {"form": "sum over all classes, from 0 to 2"}, of_labels=True
+)

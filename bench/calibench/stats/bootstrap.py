@@ -14,6 +14,9 @@ from calibench.stats.intervals import LEVEL, quantiles
 from calibench.stats.resampling import EXACT_EXAMPLES, resampled_together, self_drawn_values
 from calibench.types import Evaluation, FloatArray, Interval, Metric, Moments
 
+#: Of a mean loss on nearly perfect answers.
+UNBOUNDED = "too few errors: none among the surest answers, where one would cost most"
+
 
 def bootstrap_interval(
     metric: Metric, evaluation: Evaluation, *, resamples: int = 1000, level: float = LEVEL, seed: int
@@ -63,8 +66,9 @@ def bootstrap_intervals(
             intervals.append(_by_quantiles(metric, value, form.finish(drawn.sums(form), n), level))
         else:
             total = np.asarray(form.features.sum(axis=0)).ravel()
-            ends = form.interval(total, n, level, partial(drawn.sums, form))
-            intervals.append(Interval(value, *ends))
+            low, high = form.interval(total, n, level, partial(drawn.sums, form))
+            bounded = Interval(value, low, high)
+            intervals.append(bounded if np.isfinite(high) else Interval(value, None, None, UNBOUNDED))
     return intervals
 
 
