@@ -243,6 +243,21 @@ class Moments:
     interval: Callable[[FloatArray, int, float, Callable[[], FloatArray]], tuple[float, float]] | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class Weighted:
+    """A metric that is no function of sums, where examples count more than once or not at all.
+
+    Attributes:
+        resampled: maps how often each example was drawn, float64 [N, R], to the metric of the R resamples,
+            float64 [R].
+        influence: what each example adds to the metric, float64 [N], summing to about zero: N times the
+            derivative in its weight, from which the spread of the metric over many examples follows.
+    """
+
+    resampled: Callable[[FloatArray], FloatArray]
+    influence: Callable[[], FloatArray]
+
+
 @dataclass(frozen=True)
 class Metric:
     """A number computed from predictions and labels.
@@ -253,6 +268,9 @@ class Metric:
         better: which direction is better.
         evaluate: the value, float; NaN where it is undefined.
         moments: the same metric in the form of sums, or None where it has no such form.
+        weighted: the same metric of resamples, where it is no sum, or None where it has no such form.
+        self_drawn: maps probabilities, float64 [N, C], a number R and a generator to the metric on R sets of
+            labels drawn from them, float64 [R]; None where each set has to be evaluated.
         definition: what fixes the estimator (bins, norm, ...), copied into the record.
         needs_posterior: True where the metric is defined only when the true posterior is known.
         needs_out_of_scope: True where it is about all examples, some of which are out of scope; other metrics
@@ -270,6 +288,8 @@ class Metric:
     better: Literal["lower", "higher", "zero"]
     evaluate: Callable[[Evaluation], float]
     moments: Callable[[Evaluation], Moments] | None = None
+    weighted: Callable[[Evaluation], Weighted] | None = None
+    self_drawn: Callable[[FloatArray, int, np.random.Generator], FloatArray] | None = None
     definition: Mapping[str, Any] = field(default_factory=dict)
     needs_posterior: bool = False
     no_interval: str | None = None

@@ -13,8 +13,10 @@ from calibench.metrics import selective
 from calibench.metrics.inputs import top_label
 from calibench.metrics.scoring import ACCURACY
 from calibench.score.quality import metric_values
-from calibench.types import Evaluation, FloatArray
+from calibench.types import Evaluation, FloatArray, Metric
 from simulated import simulated
+
+WEIGHTED = (selective.AURC, selective.AUGRC, selective.ACCURACY_AT_80, selective.ERROR_AUROC)
 
 
 def outcome(seed: int, n: int, distinct: int | None = None) -> tuple[FloatArray, FloatArray]:
@@ -162,3 +164,37 @@ def test_a_record_says_which_score_it_went_by() -> None:
     assert [values[name]["definition"]["score"] for name in list(values)[:2]] == ["oracle", "max_probability"]
     plain = metric_values([selective.ERROR_AUROC], base, seed=0)
     assert plain["error_auroc"] == values["error_auroc.max_probability"]
+
+
+@pytest.mark.parametrize("metric", WEIGHTED, ids=lambda metric: metric.name)
+@pytest.mark.parametrize("distinct", [None, 5])
+def test_resamples_by_counts_are_resamples(metric: Metric, distinct: int | None) -> None:
+    """How often each example was drawn gives what evaluating the drawn ones gives, with ties and without."""
+    uncertain, wrong = outcome(31, 70, distinct)
+    confidence = 1.0 - uncertain
+    probs = np.stack([confidence, 1.0 - confidence], axis=1)
+    probs = np.where(probs.argmax(axis=1)[:, None] == 0, probs, probs[:, ::-1])
+    sample = Evaluation(probs, wrong.astype(np.int64), None, {"own": uncertain}, "own")
+    drawn = np.random.default_rng(1).integers(0, 70, size=(20, 70))
+    counts = np.stack([np.bincount(row, minlength=70) for row in drawn], axis=1).astype(np.float64)
+    expected = [metric.evaluate(sample.take(row)) for row in drawn]
+    assert metric.weighted is not None
+    np.testing.assert_allclose(metric.weighted(sample).resampled(counts), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("metric", WEIGHTED, ids=lambda metric: metric.name)
+@pytest.mark.parametrize("distinct", [None, 12])
+def test_influence_is_the_derivative_in_an_examples_weight(metric: Metric, distinct: int | None) -> None:
+    """Its spread over the root of n is the bootstrap's, within 6%: 3,000 examples, 2,000 resamples (1.6%)."""
+    uncertain, wrong = outcome(32, 3000, distinct)
+    n = len(wrong)
+    sample = Evaluation(
+        simulated(32, 3000, 3).probs, simulated(32, 3000, 3).labels, None, {"own": uncertain}, "own"
+    )
+    assert metric.weighted is not None
+    form = metric.weighted(sample)
+    drawn = np.random.default_rng(2).multinomial(n, np.full(n, 1.0 / n), size=2000).T.astype(np.float64)
+    spread = form.resampled(drawn).std()
+    influence = form.influence()
+    assert influence.mean() == pytest.approx(0.0, abs=1e-9)
+    assert influence.std() / np.sqrt(n) == pytest.approx(spread, rel=0.06)

@@ -9,6 +9,8 @@ import pytest
 
 from calibench.metrics.calibration import ECE, ECE_CLASSWISE, ECE_DEBIASED, ECE_EQUAL_MASS
 from calibench.metrics.scoring import ACCURACY, BRIER
+from calibench.metrics.selective import ACCURACY_AT_80, AUGRC, AURC, ERROR_AUROC
+from calibench.metrics.smooth import SMOOTH_ECE
 from calibench.stats import bootstrap, resampling
 from calibench.types import Evaluation, Interval, Metric
 from coverage_checks import REPLICATIONS, covers_enough, ends
@@ -75,10 +77,14 @@ def test_bootstrap_intervals_of_means_cover() -> None:
     assert covers_enough(intervals, truth)
 
 
-@pytest.mark.parametrize("metric", [ECE, ECE_EQUAL_MASS, ECE_CLASSWISE], ids=lambda metric: metric.name)
+LIMITED = (ECE, ECE_EQUAL_MASS, ECE_CLASSWISE, SMOOTH_ECE, AURC, AUGRC, ACCURACY_AT_80, ERROR_AUROC)
+
+
+@pytest.mark.parametrize("metric", LIMITED, ids=lambda metric: metric.name)
 def test_the_normal_limit_agrees_with_resampling(metric: Metric, monkeypatch: pytest.MonkeyPatch) -> None:
     """Above `EXACT_EXAMPLES` the bootstrap draws sums, with ends within a few percent of the width."""
     evaluation = simulated(6, 15_000, 3, tilt=1.5)
+    monkeypatch.setattr(resampling, "EXACT_EXAMPLES", 20_000)
     exact = bootstrap.bootstrap_interval(metric, evaluation, resamples=2000, seed=1)
     monkeypatch.setattr(resampling, "EXACT_EXAMPLES", 10_000)
     limit = bootstrap.bootstrap_interval(metric, evaluation, resamples=2000, seed=1)

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from calibench.compare.verdicts import Pair, evaluations_of
+from calibench.stats.bootstrap import form_of, resampled_forms
 from calibench.stats.intervals import LEVEL, quantiles
-from calibench.stats.resampling import resampled_together
-from calibench.types import Evaluation, FloatArray, Interval, Metric
+from calibench.stats.resampling import many, resampled_together
+from calibench.types import Evaluation, FloatArray, Interval, Metric, Moments, Weighted
 
 #: Resamples of a metric that is slow to resample: without moments, or with more than `WIDE` sums.
 SLOW_RESAMPLES = 1_000
@@ -33,23 +34,30 @@ def joint_values(
         values by method and metric name.
     """
     evaluations = {name: evaluation.in_scope() for name, evaluation in methods.items()}
-    forms = {
-        (name, metric.name): metric.moments(evaluation)
-        for name, evaluation in evaluations.items()
-        for metric in metrics
-        if metric.moments is not None
-    }
+    forms: dict[tuple[str, str], Moments | Weighted] = {}
+    for name, evaluation in evaluations.items():
+        for metric in metrics:
+            form = form_of(metric, evaluation, metric.evaluate(evaluation))
+            if form is not None:
+                forms[name, metric.name] = form
     n = max((len(evaluation) for evaluation in evaluations.values()), default=0)
-    drawn = resampled_together(
-        [form.features for form in forms.values()], resamples, np.random.default_rng(seed)
-    )
-    values = {key: form.finish(sums, n) for (key, form), sums in zip(forms.items(), drawn, strict=True)}
+    rng = np.random.default_rng(seed)
+    if many(n):
+        drawn = resampled_together(
+            [form.features for form in forms.values() if isinstance(form, Moments)], resamples, rng
+        )
+    else:
+        drawn = resampled_forms(list(forms.values()), n, resamples, rng) if forms else []
+    values = {
+        key: form.finish(found, n) if isinstance(form, Moments) else found
+        for (key, form), found in zip(forms.items(), drawn, strict=True)
+    }
     for metric in metrics:
         if metric.bootstrap is not None:
             for name, evaluation in methods.items():
                 rng = np.random.default_rng(seed)
                 values[name, metric.name] = metric.bootstrap(evaluation, resamples, rng)
-        elif metric.moments is None:
+        elif metric.moments is None and metric.weighted is None:
             for name, evaluation in evaluations.items():
                 rng = np.random.default_rng(seed)
                 values[name, metric.name] = np.array(
@@ -99,6 +107,8 @@ def describe(
 def _is_slow(metric: Metric, pairs: Sequence[Pair]) -> bool:
     if metric.bootstrap is not None:
         return False
+    if metric.weighted is not None and metric.moments is None:
+        return len(pairs[0].reference) > WIDE
     if metric.moments is None or not pairs:
         return True
     moments = metric.moments(metric.of(pairs[0].reference))

@@ -21,11 +21,11 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from calibench.metrics.inputs import top_label
-from calibench.metrics.selective import uncertainty
+from calibench.metrics.selective import AURC
+from calibench.stats.bootstrap import form_of, resampled_forms
 from calibench.stats.intervals import LEVEL, quantiles, two_sided
-from calibench.stats.resampling import EXACT_EXAMPLES, blocks, resample_counts, resampled_together
-from calibench.types import Evaluation, FloatArray, Metric
+from calibench.stats.resampling import many, resampled_together
+from calibench.types import Evaluation, FloatArray, Metric, Moments
 
 #: Draws of every joint distribution: a probability of one half is known to .016.
 DRAWS = 1000
@@ -93,53 +93,24 @@ def quality_draws(
     return _centred(drawn, [metric.evaluate(evaluation) for evaluation in evaluations])
 
 
-def aurc_draws(evaluations: Sequence[Evaluation], *, draws: int = DRAWS, seed: int = 0) -> FloatArray | None:
-    """As `quality_draws` for the area under the risk-coverage curve by the largest probability.
-
-    None for more than `EXACT_EXAMPLES` examples, whose ranks are not a matter of sums.
-    """
-    n = len(evaluations[0])
-    if n > EXACT_EXAMPLES:
-        return None
-    ranked = [_ranked(evaluation) for evaluation in evaluations]
-    rng = np.random.default_rng(seed)
-    harmonic = np.concatenate([[0.0], np.cumsum(1.0 / np.arange(1.0, n + 1.0))])
-    parts = []
-    for count in blocks(draws, 4 * n):
-        counts = resample_counts(rng, count, n)
-        parts.append(np.stack([_aurc(counts, *item, harmonic) for item in ranked]))
-    values = [float(_aurc(np.ones((1, n)), *item, harmonic)[0]) for item in ranked]
-    return _centred(np.concatenate(parts, axis=1), values)
+def aurc_draws(evaluations: Sequence[Evaluation], *, draws: int = DRAWS, seed: int = 0) -> FloatArray:
+    """As `quality_draws` for the area under the risk-coverage curve, by the score each ranks by."""
+    values = [AURC.evaluate(evaluation) for evaluation in evaluations]
+    forms = [form_of(AURC, e, value) for e, value in zip(evaluations, values, strict=True)]
+    made = [form for form in forms if form is not None]
+    n, rng = len(evaluations[0]), np.random.default_rng(seed)
+    if many(n):
+        moments = [form for form in made if isinstance(form, Moments)]
+        sums = resampled_together([form.features for form in moments], draws, rng)
+        drawn = [form.finish(own, n) for form, own in zip(moments, sums, strict=True)]
+    else:
+        drawn = resampled_forms(made, n, draws, rng)
+    return _centred(np.stack(drawn), values)
 
 
 def _centred(drawn: FloatArray, values: Sequence[float]) -> FloatArray:
     centred: FloatArray = drawn + (np.array(values) - drawn.mean(axis=1))[:, None]
     return centred
-
-
-def _ranked(evaluation: Evaluation) -> tuple[np.ndarray, FloatArray, np.ndarray]:
-    """Examples by certainty, whether each is wrong, and where each group of equals starts."""
-    uncertain = uncertainty(evaluation)
-    order = np.argsort(uncertain, kind="stable")
-    starts = np.flatnonzero(np.diff(uncertain[order], prepend=-np.inf) > 0.0)
-    return order, 1.0 - top_label(evaluation)[1][order], starts
-
-
-def _aurc(
-    counts: FloatArray, order: np.ndarray, wrong: FloatArray, starts: np.ndarray, harmonic: FloatArray
-) -> FloatArray:
-    # In a group of m equals after k examples with E errors, e of its own, the expected errors rise by e / m
-    # per example: the sum of (E + (i - k) e / m) / i over its i is (E - k e / m) (H(k + m) - H(k)) + e.
-    held = counts[:, order]
-    size = np.add.reduceat(held, starts, axis=1)
-    errors = np.add.reduceat(held * wrong, starts, axis=1)
-    last, total = np.cumsum(size, axis=1), np.cumsum(errors, axis=1)
-    first = last - size
-    rate = errors / np.maximum(size, 1.0)
-    steps = harmonic[last.astype(np.int64)] - harmonic[first.astype(np.int64)]
-    area = (total - errors - first * rate) * steps + errors
-    mean: FloatArray = area.sum(axis=1) / counts.sum(axis=1)
-    return mean
 
 
 def block_cost_draws(

@@ -16,6 +16,7 @@ from scipy import sparse
 from calibench.metrics.crossfitting import optimism
 from calibench.metrics.inputs import checked, top_label
 from calibench.stats.intervals import Direction, inverted_norm, squared_norm
+from calibench.stats.resampling import coin_sums
 from calibench.types import Evaluation, FloatArray, IntArray, Metric, Moments
 
 
@@ -66,17 +67,18 @@ class BinStatistic:
     """A number computed from J sums per bin.
 
     Attributes:
-        columns: maps residuals and confidences, float64 [N, M], to the J columns to sum within bins, each
-            float64 [N, M]; the first are the residuals themselves.
+        columns: maps residuals, float64 [N, M], to the J columns to sum within bins, each float64 [N, M]; the
+            first are the residuals themselves.
         finish: maps sums, float64 [R, J, bins], to values, float64 [R].
-        interval: maps sums, float64 [J, bins], what cross-fitting hides, the level and a function that makes
-            resampled sums, float64 [R, J, bins], to the ends of an interval.
+        interval: maps sums, float64 [J, bins], the variances of calibrated labels, float64 [bins], what
+            cross-fitting hides, the level and a function that makes resampled sums, float64 [R, J, bins], to
+            the ends of an interval.
         definition: what a record says about it.
     """
 
-    columns: Callable[[FloatArray, FloatArray], Sequence[FloatArray]]
+    columns: Callable[[FloatArray], Sequence[FloatArray]]
     finish: Callable[[FloatArray], FloatArray]
-    interval: Callable[[FloatArray, float, float, Callable[[], FloatArray]], tuple[float, float]]
+    interval: Callable[[FloatArray, FloatArray, float, float, Callable[[], FloatArray]], tuple[float, float]]
     definition: Mapping[str, Any]
 
 
@@ -92,29 +94,33 @@ def plug_in(
     """
 
     def interval(
-        sums: FloatArray, hidden: float, level: float, resampled: Callable[[], FloatArray]
+        sums: FloatArray,
+        expected: FloatArray,
+        hidden: float,
+        level: float,
+        resampled: Callable[[], FloatArray],
     ) -> tuple[float, float]:
-        residual, held, expected = sums
-        gap = residual / np.maximum(held, 1.0)
-        drawn, counts, _ = np.moveaxis(resampled(), 1, 0)
-        noise = _noise(residual, held, expected, drawn, counts) / divisor(counts)
+        inside = sums[1] > 0.0
+        residual, held = sums[:, inside]
+        expected = expected[inside]
+        gap = residual / held
+        drawn, counts = np.moveaxis(resampled()[:, :, inside], 1, 0)
+        # Half the precision is enough for what is noise, and twice as fast.
+        noise = (_noise(residual, held, expected, drawn, counts) / divisor(counts)).astype(np.float32)
         directions = []
         # Of all truths of one norm, the plug-in reads most above those that repeat the observed pattern, with
         # its bins near zero, and least above those that leave no bin near zero.
         for pattern in (gap, np.where(gap < 0.0, -1.0, 1.0)):
             unit = float(norm(pattern * held / divisor(held[None]))[0])
             if unit > 0.0:
-                directions.append(Direction(noise, pattern / unit * counts / divisor(counts)))
+                pull = (pattern / unit * counts / divisor(counts)).astype(np.float32)
+                directions.append(Direction(noise, pull))
         observed = float(norm(residual / divisor(held[None]))[0])
         low, high = inverted_norm(directions, norm, observed + hidden, level)
         return low, min(high, 1.0)
 
     return BinStatistic(
-        columns=lambda residual, confidence: (
-            residual,
-            np.ones_like(residual),
-            confidence * (1.0 - confidence),
-        ),
+        columns=lambda residual: (residual, np.ones_like(residual)),
         finish=lambda sums: norm(sums[:, 0] / divisor(sums[:, 1])),
         interval=interval,
         definition={"norm": name, "estimator": "plug-in", "interval": "bootstrap test, inverted"},
@@ -165,18 +171,13 @@ def debiased_squared_l2() -> BinStatistic:
         return values
 
     def interval(
-        sums: FloatArray, hidden: float, level: float, _: Callable[[], FloatArray]
+        sums: FloatArray, expected: FloatArray, hidden: float, level: float, _: Callable[[], FloatArray]
     ) -> tuple[float, float]:
         estimate = float(finish(sums[None])[0]) + hidden
-        return squared_norm(estimate, *_squared_norm_cumulants(sums), level)
+        return squared_norm(estimate, *_squared_norm_cumulants(sums, expected), level)
 
     return BinStatistic(
-        columns=lambda residual, confidence: (
-            residual,
-            residual**2,
-            np.ones_like(residual),
-            confidence * (1.0 - confidence),
-        ),
+        columns=lambda residual: (residual, residual**2, np.ones_like(residual)),
         finish=finish,
         interval=interval,
         definition={
@@ -187,12 +188,14 @@ def debiased_squared_l2() -> BinStatistic:
     )
 
 
-def _squared_norm_cumulants(sums: FloatArray) -> tuple[tuple[float, float], tuple[float, float]]:
+def _squared_norm_cumulants(
+    sums: FloatArray, expected: FloatArray
+) -> tuple[tuple[float, float], tuple[float, float]]:
     # A bin adds a (X - 1), with a = variance / n and X chi-squared with one degree of freedom and
     # noncentrality l = held gap^2 / variance: its cumulants of second and third order are a^2 (2 + 4 l) and
     # a^3 (8 + 24 l), and what it adds to the norm is a l. The spread of the counts adds to the second.
     # A bin of right answers only has no variance in the sample; were its confidences true, it would have one.
-    total, squares, held, expected = sums
+    total, squares, held = sums
     n = held.sum()
     gap = total / np.maximum(held, 1.0)
     variance = np.maximum(squares - held * gap**2, 0.0) / np.maximum(held - 1.0, 1.0)
@@ -272,8 +275,7 @@ def binned_metric(
         confidence = outcome.confidence(checked(evaluation), evaluation.probs)
         kinds = confidence.shape[1]
         bins = binning.assign(confidence) + binning.count * np.arange(kinds)
-        residual = outcome.came(evaluation) - confidence
-        return statistic.columns(residual, confidence), bins, binning.count * kinds
+        return statistic.columns(outcome.came(evaluation) - confidence), bins, binning.count * kinds
 
     def evaluate(evaluation: Evaluation) -> float:
         hidden = evaluation.optimism.get(name, 0.0)
@@ -282,11 +284,13 @@ def binned_metric(
     def moments(evaluation: Evaluation) -> Moments:
         columns, bins, count = prepared(evaluation)
         shape, hidden = (-1, len(columns), count), evaluation.optimism.get(name, 0.0)
+        confidence = outcome.confidence(evaluation, evaluation.probs)
+        expected = sums_by_bin([confidence * (1.0 - confidence)], bins, count)[0]
         return Moments(
             features_by_bin(columns, bins, count),
             lambda sums, _: statistic.finish(sums.reshape(shape)) + hidden,
             lambda sums, _, level, resampled: statistic.interval(
-                sums.reshape(shape)[0], hidden, level, lambda: resampled().reshape(shape)
+                sums.reshape(shape)[0], expected, hidden, level, lambda: resampled().reshape(shape)
             ),
         )
 
@@ -301,12 +305,21 @@ def binned_metric(
 
         return optimism(sums[0], np.stack(given), value_of)
 
+    def self_drawn(probs: FloatArray, draws: int, rng: np.random.Generator) -> FloatArray:
+        # Whether the predicted class is right is a coin: which other class the label is tells nothing.
+        nothing = Evaluation(probs, np.zeros(len(probs), dtype=np.int64))
+        confidence = outcome.confidence(checked(nothing), probs)
+        wrong, right = (np.stack(statistic.columns(came - confidence))[:, :, 0] for came in (0.0, 1.0))
+        bins = binning.assign(confidence)[:, 0]
+        return statistic.finish(coin_sums(confidence[:, 0], wrong, right, bins, binning.count, draws, rng))
+
     return Metric(
         name=name,
         title=title,
         better="lower",
         evaluate=evaluate,
         moments=moments,
+        self_drawn=self_drawn if outcome is PREDICTED_CLASS else None,
         definition={**binning.definition, **statistic.definition, **(definition or {})},
         needs_posterior=needs_posterior,
         optimism=None if needs_posterior else of_refits,

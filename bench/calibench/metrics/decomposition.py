@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
 from calibench.metrics.inputs import checked
 from calibench.metrics.scoring import brier, mean_metric
-from calibench.types import Evaluation, FloatArray, IntArray, Metric
+from calibench.types import BoolArray, Evaluation, FloatArray, IntArray, Metric
 
 
 @dataclass(frozen=True)
@@ -37,20 +38,46 @@ def brier_decomposition(probs: FloatArray, labels: IntArray) -> BrierDecompositi
         probs: float64 [N, C], rows sum to 1.
         labels: int64 [N].
     """
-    from sklearn.isotonic import IsotonicRegression
-
     evaluation = checked(Evaluation(probs, labels))
     recalibrated_score = uncertainty = 0.0
     for index in range(probs.shape[1]):
-        is_label = (labels == index).astype(np.float64)
-        recalibrated = IsotonicRegression().fit_transform(probs[:, index], is_label)
-        recalibrated_score += float(((recalibrated - is_label) ** 2).mean())
-        uncertainty += float(is_label.mean() * (1.0 - is_label.mean()))
+        share = float((labels == index).mean())
+        # The squared error of a level m for a share m of ones is m (1 - m).
+        level, held = recalibrated(probs[:, index], labels == index)
+        recalibrated_score += float(held @ (level * (1.0 - level))) / len(labels)
+        uncertainty += share * (1.0 - share)
     return BrierDecomposition(
         miscalibration=float(brier(evaluation).mean()) - recalibrated_score,
         discrimination=uncertainty - recalibrated_score,
         uncertainty=uncertainty,
     )
+
+
+def recalibrated(probability: FloatArray, is_label: BoolArray) -> tuple[FloatArray, FloatArray]:
+    """Isotonic regression of what came on what was said, equals together.
+
+    Args:
+        probability: float64 [N].
+        is_label: bool [N].
+
+    Returns:
+        levels, float64 [B], from the lowest probability on, and how many examples have each, float64 [B].
+    """
+    from scipy.optimize import isotonic_regression
+
+    order = np.argsort(probability, kind="stable")
+    starts = np.flatnonzero(np.diff(probability[order], prepend=-np.inf) > 0.0)
+    held = np.diff(np.append(starts, len(order))).astype(np.float64)
+    came = np.add.reduceat(is_label[order].astype(np.float64), starts)
+    fitted = isotonic_regression(came / held, weights=held)
+    blocks = fitted.blocks
+    return fitted.x[blocks[:-1]], np.add.reduceat(held, blocks[:-1])
+
+
+@lru_cache(maxsize=1)
+def _decomposed(evaluation: Evaluation) -> BrierDecomposition:
+    # Two metrics ask for it, one after the other.
+    return brier_decomposition(evaluation.probs, evaluation.labels)
 
 
 def entropy(evaluation: Evaluation) -> FloatArray:
@@ -66,7 +93,7 @@ BRIER_MISCALIBRATION = Metric(
     name="brier_miscalibration",
     title="Brier miscalibration",
     better="lower",
-    evaluate=lambda e: brier_decomposition(e.probs, e.labels).miscalibration,
+    evaluate=lambda e: _decomposed(e).miscalibration,
     definition=_DEFINITION,
     no_interval="isotonic regression fits a resample's repeats: no bootstrap of it covers",
 )
@@ -74,7 +101,7 @@ BRIER_DISCRIMINATION = Metric(
     name="brier_discrimination",
     title="Brier discrimination",
     better="higher",
-    evaluate=lambda e: brier_decomposition(e.probs, e.labels).discrimination,
+    evaluate=lambda e: _decomposed(e).discrimination,
     definition=_DEFINITION,
     no_interval=BRIER_MISCALIBRATION.no_interval,
 )

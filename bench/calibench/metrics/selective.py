@@ -20,11 +20,13 @@ from numpy.typing import NDArray
 from calibench.errors import CalibenchError
 from calibench.metrics.decomposition import entropy
 from calibench.metrics.inputs import checked, top_label
-from calibench.types import Evaluation, FloatArray, Metric
+from calibench.types import Evaluation, FloatArray, Metric, Weighted
 
 #: The score of a method that names none: one minus the largest probability.
 MAX_PROBABILITY = "max_probability"
 ENTROPY = "entropy"
+#: Examples this far from a threshold, as a share of all, tell the error rate there.
+NEAR = 0.02
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,27 +139,186 @@ def error_auroc(uncertain: FloatArray, wrong: FloatArray) -> float:
     return float((middle_rank[place] @ wrong - errors * (errors + 1.0) / 2.0) / (errors * right))
 
 
+class Ranked:
+    """Examples in the order of a score, for resamples that are given by how often each example was drawn.
+
+    Args:
+        uncertain: float64 [N], higher means less certain.
+        wrong: float64 [N], 1 for an error and 0 otherwise.
+    """
+
+    def __init__(self, uncertain: FloatArray, wrong: FloatArray) -> None:
+        self._order = np.argsort(uncertain, kind="stable")
+        ordered = uncertain[self._order]
+        self._starts = np.flatnonzero(np.diff(ordered, prepend=-np.inf) > 0.0)
+        self._wrong = wrong[self._order][:, None]
+        self.n = len(wrong)
+
+    def drawn(self, counts: FloatArray) -> Drawn:
+        """The groups of equal scores in resamples; counts are float64 [N, R]."""
+        held = counts[self._order]
+        errors = held * self._wrong
+        if len(self._starts) < self.n:
+            held, errors = (np.add.reduceat(part, self._starts, axis=0) for part in (held, errors))
+        return Drawn(held, errors)
+
+    def averaged(self, at_position: FloatArray) -> FloatArray:
+        """Means over each example's group of what belongs to a place in the order, both float64 [N]."""
+        sizes = np.diff(np.append(self._starts, self.n))
+        means = np.add.reduceat(at_position, self._starts) / sizes
+        back = np.empty(self.n)
+        back[self._order] = np.repeat(means, sizes)
+        return back
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """Groups of equal scores in R resamples, from the most certain on.
+
+    Attributes:
+        held, errors: float64 [G, R], how many examples each group holds and how many errors.
+    """
+
+    held: FloatArray
+    errors: FloatArray
+
+    @property
+    def n(self) -> int:
+        """Examples in each resample."""
+        return int(self.held[:, 0].sum())
+
+
+# Of the functions of `Drawn`: in a group of m equals after k examples with E errors, e of its own, the
+# expected errors rise by e / m per example.
+
+
+def _drawn_aurc(drawn: Drawn) -> FloatArray:
+    # The sum of (E + (i - k) e / m) / i over the group's i is (E - k e / m) (H(k + m) - H(k)) + e.
+    n = drawn.n
+    harmonic = np.concatenate([[0.0], np.cumsum(1.0 / np.arange(1.0, n + 1.0))])
+    last = np.cumsum(drawn.held, axis=0)
+    before = np.cumsum(drawn.errors, axis=0) - drawn.errors
+    steps = np.diff(harmonic[last.astype(np.int32)], axis=0, prepend=0.0)
+    before -= (last - drawn.held) * (drawn.errors / np.maximum(drawn.held, 1.0))
+    mean: FloatArray = (np.einsum("gr,gr->r", before, steps) + drawn.errors.sum(axis=0)) / n
+    return mean
+
+
+def _errors_kept(drawn: Drawn) -> tuple[FloatArray, FloatArray]:
+    """Errors among the k most certain, added up over k; and all errors; float64 [R] each."""
+    total = np.cumsum(drawn.errors, axis=0)
+    kept = np.einsum("gr,gr->r", drawn.held, total)
+    kept -= np.einsum("gr,gr->r", drawn.errors, drawn.held - 1.0) / 2.0
+    return kept, total[-1]
+
+
+def _drawn_augrc(drawn: Drawn) -> FloatArray:
+    kept, errors = _errors_kept(drawn)
+    return (kept - errors / 2.0) / drawn.n**2
+
+
+def _drawn_error_auroc(drawn: Drawn) -> FloatArray:
+    # Right answers that are kept before errors are counted by what the errors kept leave.
+    kept, errors = _errors_kept(drawn)
+    n = drawn.n
+    right = n - errors
+    with np.errstate(invalid="ignore", divide="ignore"):
+        lost = (kept - errors / 2.0 - errors**2 / 2.0) / (errors * right)
+    found: FloatArray = np.where((errors > 0.0) & (right > 0.0), 1.0 - lost, np.nan)
+    return found
+
+
+def _drawn_accuracy(drawn: Drawn, coverage: float = 0.8) -> FloatArray:
+    kept = coverage * drawn.n
+    last, total = np.cumsum(drawn.held, axis=0), np.cumsum(drawn.errors, axis=0)
+    group = (last < kept - 1e-9).sum(axis=0)
+    at = group, np.arange(len(group))
+    held, errors = drawn.held[at], drawn.errors[at]
+    inside = total[at] - errors + errors * (kept - last[at] + held) / held
+    share: FloatArray = 1.0 - inside / kept
+    return share
+
+
+@dataclass(frozen=True, eq=False)
+class Places:
+    """Every place in the order of a score, k = 1 ... N.
+
+    Attributes:
+        coverage: float64 [N], of the middle of each place.
+        errors: float64 [N], expected errors up to there as a share of all examples.
+    """
+
+    coverage: FloatArray
+    errors: FloatArray
+
+
+# Of what each example adds (Hampel 1974): one with error e at the place u moves the errors kept by e above u
+# and the coverage by 1 above u; the own errors count where the curve is read at its place.
+
+
+def _aurc_influence(places: Places, e: FloatArray, mean: Callable[[FloatArray], FloatArray]) -> FloatArray:
+    u, kept = places.coverage, places.errors
+    above = np.cumsum((kept / u**2)[::-1])[::-1] / len(u)
+    return mean(kept / u - above) - e * mean(np.log(u))
+
+
+def _augrc_influence(places: Places, e: FloatArray, mean: Callable[[FloatArray], FloatArray]) -> FloatArray:
+    return e * (1.0 - mean(places.coverage)) + mean(places.errors)
+
+
+def _auroc_influence(places: Places, e: FloatArray, mean: Callable[[FloatArray], FloatArray]) -> FloatArray:
+    # A mean over errors of the right answers before them, and over right answers of the errors after them.
+    rate = float(e.mean())
+    right = mean(places.coverage - places.errors) / (1.0 - rate)
+    after = (rate - mean(places.errors)) / rate
+    middle = float(right[e > 0.0].mean())
+    values: FloatArray = np.where(e > 0.0, (right - middle) / rate, (after - middle) / (1.0 - rate))
+    return values
+
+
+def _accuracy_influence(
+    places: Places, e: FloatArray, mean: Callable[[FloatArray], FloatArray]
+) -> FloatArray:
+    # What moves the threshold trades in examples of the error rate near it.
+    coverage = 0.8
+    n = len(e)
+    near = np.abs(places.coverage - coverage) <= max(NEAR, 2.0 / n)
+    steps = np.diff(places.errors, prepend=0.0) * n
+    local = float(steps[near].mean())
+    inside = mean((places.coverage <= coverage).astype(np.float64))
+    return -(e * inside + local * (coverage - inside)) / coverage
+
+
 @dataclass(frozen=True)
 class _Kind:
     name: str
     title: str
     better: Literal["lower", "higher"]
     compute: Callable[[FloatArray, FloatArray], float]
+    drawn: Callable[[Drawn], FloatArray] | None = None
+    influence: Callable[[Places, FloatArray, Callable[[FloatArray], FloatArray]], FloatArray] | None = None
     no_interval: str | None = None
 
 
 KINDS = (
-    _Kind("aurc", "AURC", "lower", aurc),
-    _Kind("augrc", "AUGRC", "lower", augrc),
-    _Kind("accuracy_at_80", "accuracy at 80% coverage", "higher", accuracy_at_coverage),
+    _Kind("aurc", "AURC", "lower", aurc, _drawn_aurc, _aurc_influence),
+    _Kind("augrc", "AUGRC", "lower", augrc, _drawn_augrc, _augrc_influence),
+    _Kind(
+        "accuracy_at_80",
+        "accuracy at 80% coverage",
+        "higher",
+        accuracy_at_coverage,
+        _drawn_accuracy,
+        _accuracy_influence,
+    ),
     _Kind(
         "coverage_at_5_risk",
         "coverage at 5% risk",
         "higher",
         coverage_at_risk,
-        "it jumps where the curve crosses 5% more than once: no bootstrap of it covers",
+        no_interval="it jumps where the curve crosses 5% more than once: no bootstrap of it covers",
     ),
-    _Kind("error_auroc", "AUROC of errors", "higher", error_auroc),
+    _Kind("error_auroc", "AUROC of errors", "higher", error_auroc, _drawn_error_auroc, _auroc_influence),
 )
 
 
@@ -165,18 +326,35 @@ def selective_metric(kind: str, score: str | None = None) -> Metric:
     """One of `KINDS` by the score by which the method ranks texts, or by the one named, as `KIND.SCORE`."""
     chosen = next(item for item in KINDS if item.name == kind)
 
-    def evaluate(evaluation: Evaluation) -> float:
+    def ranked(evaluation: Evaluation) -> tuple[FloatArray, FloatArray]:
         confidence, correct = top_label(checked(evaluation))
         name = score or own_score(evaluation)
         plain = name == MAX_PROBABILITY and name not in evaluation.scores
-        uncertain = 1.0 - confidence if plain else uncertainty(evaluation, name)
-        return chosen.compute(uncertain, 1.0 - correct)
+        return 1.0 - confidence if plain else uncertainty(evaluation, name), 1.0 - correct
+
+    def weighted(evaluation: Evaluation) -> Weighted:
+        uncertain, wrong = ranked(evaluation)
+        order = Ranked(uncertain, wrong)
+        assert chosen.drawn is not None
+        assert chosen.influence is not None
+        drawn, influence = chosen.drawn, chosen.influence
+
+        def each() -> FloatArray:
+            n = order.n
+            errors = risk_coverage(uncertain, wrong).errors
+            middle = (errors - np.diff(errors, prepend=0.0) / 2.0) / n
+            places = Places((np.arange(n) + 0.5) / n, middle)
+            values: FloatArray = influence(places, wrong, order.averaged)
+            return values - float(values.mean())
+
+        return Weighted(lambda counts: drawn(order.drawn(counts)), each)
 
     return Metric(
         name=chosen.name if score is None else f"{chosen.name}.{score}",
         title=chosen.title if score is None else f"{chosen.title} ({score.replace('_', ' ')})",
         better=chosen.better,
-        evaluate=evaluate,
+        evaluate=lambda evaluation: chosen.compute(*ranked(evaluation)),
+        weighted=None if chosen.drawn is None else weighted,
         definition={"score": score, "ties": "mean over their orders"},
         no_interval=chosen.no_interval,
     )

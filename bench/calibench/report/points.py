@@ -174,7 +174,6 @@ def tradeoff(found: Sequence[Point]) -> Tradeoff:
         {
             (name, kind): dict(zip(at, front.on_front(quality, cost).tolist(), strict=True))
             for name, quality in qualities.items()
-            if quality is not None
             for kind, cost in zip(COSTS, (time, passes), strict=True)
         },
     )

@@ -12,8 +12,8 @@ from calibench.metrics.detection import by_other_scores
 from calibench.metrics.selective import by_largest_probability, own_score
 from calibench.registry import METRICS
 from calibench.score.pass_curve import pass_curve, running_means
-from calibench.stats.bootstrap import bootstrap_interval, noise_floor
-from calibench.types import Dataset, Evaluation, FloatArray, Metric, Predictive
+from calibench.stats.bootstrap import bootstrap_intervals, noise_floor
+from calibench.types import Dataset, Evaluation, FloatArray, Interval, Metric, Predictive
 
 RESAMPLES = 1000
 #: The metrics that are drawn over the number of passes.
@@ -43,9 +43,15 @@ def metric_values(metrics: Sequence[Metric], evaluation: Evaluation, seed: int) 
     """
     values: dict[str, dict[str, Any]] = {}
     scored = evaluation.in_scope()
-    for metric in (one for chosen in metrics for one in _by_scores(chosen, evaluation)):
-        about = evaluation if metric.needs_out_of_scope else scored
-        interval = bootstrap_interval(metric, about, resamples=RESAMPLES, seed=seed)
+    every = [one for chosen in metrics for one in _by_scores(chosen, evaluation)]
+    intervals: dict[str, Interval] = {}
+    for about, beyond in ((scored, False), (evaluation, True)):
+        some = [metric for metric in every if metric.needs_out_of_scope is beyond]
+        if some:
+            found = bootstrap_intervals(some, about, resamples=RESAMPLES, seed=seed)
+            intervals |= {metric.name: interval for metric, interval in zip(some, found, strict=True)}
+    for metric in every:
+        interval = intervals[metric.name]
         values[metric.name] = interval.as_dict() | {"definition": _definition(metric, evaluation)}
         if metric.name == "ece":
             floor = noise_floor(metric, scored.probs, draws=RESAMPLES, seed=seed)

@@ -11,8 +11,8 @@ from functools import partial
 import numpy as np
 
 from calibench.stats.intervals import LEVEL, quantiles
-from calibench.stats.resampling import EXACT_EXAMPLES, resampled_together, self_drawn_values
-from calibench.types import Evaluation, FloatArray, Interval, Metric, Moments
+from calibench.stats.resampling import Summed, counted, many, resampled_sums, self_drawn_values
+from calibench.types import Evaluation, FloatArray, Interval, Metric, Moments, Weighted
 
 #: Of a mean loss on nearly perfect answers.
 UNBOUNDED = "too few errors: none among the surest answers, where one would cost most"
@@ -43,11 +43,11 @@ def bootstrap_intervals(
     each resample, which takes time in proportion to N * resamples.
     """
     values = [metric.evaluate(evaluation) for metric in metrics]
-    forms = [
-        None if metric.moments is None or metric.no_interval is not None else metric.moments(evaluation)
-        for metric in metrics
-    ]
     n = len(evaluation)
+    forms = [
+        form_of(metric, evaluation, value) if np.isfinite(value) and metric.no_interval is None else None
+        for metric, value in zip(metrics, values, strict=True)
+    ]
     drawn = _Drawn([form for form in forms if form is not None], n, resamples, seed)
     intervals = []
     for metric, value, form in zip(metrics, values, forms, strict=True):
@@ -62,36 +62,61 @@ def bootstrap_intervals(
         elif form is None:
             samples = _one_by_one(metric, evaluation, resamples, seed)
             intervals.append(_by_quantiles(metric, value, samples, level))
+        elif isinstance(form, Weighted):
+            intervals.append(_by_quantiles(metric, value, drawn.of(form), level))
         elif form.interval is None:
-            intervals.append(_by_quantiles(metric, value, form.finish(drawn.sums(form), n), level))
+            intervals.append(_by_quantiles(metric, value, form.finish(drawn.of(form), n), level))
         else:
             total = np.asarray(form.features.sum(axis=0)).ravel()
-            low, high = form.interval(total, n, level, partial(drawn.sums, form))
+            low, high = form.interval(total, n, level, partial(drawn.of, form))
             bounded = Interval(value, low, high)
             intervals.append(bounded if np.isfinite(high) else Interval(value, None, None, UNBOUNDED))
     return intervals
 
 
+def form_of(metric: Metric, evaluation: Evaluation, value: float) -> Moments | Weighted | None:
+    """The metric in the form in which it is resampled quickest; None where there is none.
+
+    Of many examples a metric that is no function of sums is taken for the sum of what each of them adds.
+
+    Args:
+        value: of the metric.
+    """
+    if metric.moments is not None:
+        return metric.moments(evaluation)
+    if metric.weighted is None:
+        return None
+    form = metric.weighted(evaluation)
+    if not many(len(evaluation)):
+        return form
+    return Moments(form.influence()[:, None], lambda sums, n: value + sums[:, 0] / n)
+
+
 class _Drawn:
-    """Sums over resamples, drawn once for all forms and only if one asks for them."""
+    """What resamples are needed for, drawn once for all forms and only if one asks for it."""
 
-    def __init__(self, forms: Sequence[Moments], n: int, resamples: int, seed: int) -> None:
-        self._forms, self._resamples, self._seed = forms, resamples, seed
-        self._sums: dict[int, FloatArray] = {}
-        # Of many examples the features of one metric after the other fit into memory, not all at once.
-        self._together = n <= EXACT_EXAMPLES
+    def __init__(self, forms: Sequence[Moments | Weighted], n: int, resamples: int, seed: int) -> None:
+        self._forms, self._n, self._resamples, self._seed = forms, n, resamples, seed
+        self._found: dict[int, FloatArray] = {}
 
-    def sums(self, form: Moments) -> FloatArray:
-        if not self._together:
-            return self._drawn([form])[0]
-        if not self._sums:
-            drawn = self._drawn(self._forms)
-            self._sums = {id(one): sums for one, sums in zip(self._forms, drawn, strict=True)}
-        return self._sums[id(form)]
+    def of(self, form: Moments | Weighted) -> FloatArray:
+        """Sums over resamples, float64 [R, K], or the values of a metric that is none, float64 [R]."""
+        if isinstance(form, Moments) and many(self._n):
+            # Of many examples the features of one metric after the other fit into memory, not all at once.
+            return resampled_sums(form.features, self._resamples, np.random.default_rng(self._seed))
+        if not self._found:
+            found = resampled_forms(self._forms, self._n, self._resamples, np.random.default_rng(self._seed))
+            self._found = {id(one): values for one, values in zip(self._forms, found, strict=True)}
+        return self._found[id(form)]
 
-    def _drawn(self, forms: Sequence[Moments]) -> list[FloatArray]:
-        rng = np.random.default_rng(self._seed)
-        return resampled_together([form.features for form in forms], self._resamples, rng)
+
+def resampled_forms(
+    forms: Sequence[Moments | Weighted], n: int, resamples: int, rng: np.random.Generator
+) -> list[FloatArray]:
+    """Every form on the same resamples of n examples: sums, float64 [R, K], or values, float64 [R]."""
+    over = [Summed(form.features).over if isinstance(form, Moments) else form.resampled for form in forms]
+    parts = [[each(counts) for each in over] for counts in counted(n, resamples, rng)]
+    return [np.concatenate(column) for column in zip(*parts, strict=True)]
 
 
 def _one_by_one(metric: Metric, evaluation: Evaluation, resamples: int, seed: int) -> FloatArray:

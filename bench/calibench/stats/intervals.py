@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, overload
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, special
 
 from calibench.errors import UsageError
@@ -28,9 +28,6 @@ LEVEL = 0.95
 
 #: How many times as wide an interval of a mean loss may be with unseen errors as without.
 UNSEEN_SHARE = 3.0
-
-#: Halvings of the bracket in `inverted_norm`: ends are exact to 1e-6 of the observed value.
-HALVINGS = 20
 
 
 def two_sided(level: float) -> float:
@@ -236,12 +233,12 @@ class Direction:
     """A one-parameter family of truths in which a plug-in norm is tested.
 
     Attributes:
-        noise: float64 [R, G], resampled noise of the G numbers whose norm is taken.
-        pull: float64 [R, G], what a truth of norm 1 adds to them.
+        noise: floating [R, G], resampled noise of the G numbers whose norm is taken.
+        pull: floating [R, G], what a truth of norm 1 adds to them.
     """
 
-    noise: FloatArray
-    pull: FloatArray
+    noise: NDArray[np.floating]
+    pull: NDArray[np.floating]
 
 
 def inverted_norm(
@@ -264,31 +261,24 @@ def inverted_norm(
     ends = [observed]
     tail = (1.0 - level) / 2.0
     for direction in directions:
-
-        def values(t: float, family: Direction = direction) -> FloatArray:
-            return norm(family.noise + t * family.pull)
-
-        def reached(t: float) -> bool:
-            return bool(np.mean(values(t) >= observed) > tail)
-
-        def passed(t: float) -> bool:
-            return bool(np.mean(values(t) <= observed) <= tail)
-
-        ends += [_crossing(test, observed) for test in (reached, passed)]
+        ends += [_crossing(direction, norm, observed, quantile) for quantile in (1.0 - tail, tail)]
     return min(ends), max(ends)
 
 
-def _crossing(beyond: Callable[[float], bool], scale: float) -> float:
-    # The smallest t >= 0 with beyond(t), which is false below it and true above.
-    if beyond(0.0):
+def _crossing(
+    family: Direction, norm: Callable[[FloatArray], FloatArray], observed: float, quantile: float
+) -> float:
+    """The smallest t >= 0 at which this quantile of norm(noise + t * pull) has risen to what was observed."""
+
+    def above(t: float) -> float:
+        return float(np.quantile(norm(family.noise + t * family.pull), quantile)) - observed
+
+    if above(0.0) >= 0.0:
         return 0.0
-    low, high = 0.0, max(scale, 1e-12)
-    while not beyond(high):
+    low, high = 0.0, max(observed, 1e-12)
+    while above(high) < 0.0:
         low, high = high, 2.0 * high
-    for _ in range(HALVINGS):
-        middle = (low + high) / 2.0
-        low, high = (low, middle) if beyond(middle) else (middle, high)
-    return high
+    return float(optimize.brentq(above, low, high, xtol=1e-4 * high, rtol=1e-4))
 
 
 def percentile_interval(samples: ArrayLike, q: float, *, level: float = LEVEL) -> Interval:
