@@ -304,7 +304,7 @@ def compare(base: Path, new: tuple[Path, ...], metrics: tuple[str, ...], quality
 )
 @option("--rerun-base", metavar="REV|FOLDER", help="Race RECORDS' methods with this build or checkpoint.")
 @option(
-    "--runs", type=click.IntRange(min=1), default=4, show_default=True, help="Of all blocks, in the race."
+    "--runs", type=click.IntRange(min=1), help="Repetitions of the race.  [default: as many as make 96 turns]"
 )
 @option("--suite", help="Where the race finds the suite file, if RECORDS were made from one.")
 @option("--model", help="Where the race finds the checkpoint, if RECORDS are of a folder.")
@@ -314,7 +314,7 @@ def check(
     base: Path,
     limits: tuple[str, ...],
     rerun_base: str | None,
-    runs: int,
+    runs: int | None,
     **places: str | None,
 ) -> None:
     """Fail where RECORDS got worse than a base by more than it may.
@@ -343,7 +343,7 @@ def check(
 
 
 def _raced(
-    found: Any, base: str, runs: int, places: Mapping[str, str | None], *, requests: bool
+    found: Any, base: str, runs: int | None, places: Mapping[str, str | None], *, requests: bool
 ) -> dict[str, Any]:
     from calibench.report.terminal.progress import Display
     from calibench.report.writing.reproduce import command
