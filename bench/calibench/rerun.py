@@ -96,19 +96,23 @@ def filled_in(arguments: Sequence[str], run: Run, **given: str | None) -> list[s
         given: `suite`, `model` and `dataset`, where the user named them.
 
     Raises:
-        UsageError: one that is needed was not.
+        UsageError: one that is needed was not, or one that was has no place.
     """
     filled = list(arguments)
-    for at, argument in enumerate(arguments):
-        what = "suite" if at == 0 else arguments[at - 1].removeprefix("--")
-        if what in given and (at == 0 or arguments[at - 1].startswith("--")):
-            if given[what] is not None:
-                filled[at] = str(given[what])
-            elif argument.startswith("PATH/TO/"):
-                raise UsageError(
-                    f"{run.name} names its {what} {argument.removeprefix('PATH/TO/')!r} and not where it "
-                    f"lies; add --{what} with its path."
-                )
+    places = {"suite": 0} | {
+        argument.removeprefix("--"): at + 1 for at, argument in enumerate(arguments) if argument[:2] == "--"
+    }
+    for what, path in given.items():
+        at = places.get(what)
+        if at is None and path is not None:
+            raise UsageError(f"{run.name} is of no folder that --{what} could name; leave it out.")
+        if at is not None and path is not None:
+            filled[at] = path
+        elif at is not None and arguments[at].startswith("PATH/TO/"):
+            raise UsageError(
+                f"{run.name} names its {what} {arguments[at].removeprefix('PATH/TO/')!r} and not where it "
+                f"lies; add --{what} with its path."
+            )
     return filled
 
 
