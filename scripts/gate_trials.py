@@ -31,13 +31,12 @@ from typing import Any
 
 import numpy as np
 
-from calibench.compare.gate import FINE, REGRESSION, check, parse_limits
+from calibench.compare.gate import FINE, NOISY, REGRESSION, check, parse_limits
 from calibench.compare.runs import Match, Matching, load_run, match
-from calibench.compare.speeds import _blocks, _requests
+from calibench.compare.speeds import LOOKS, _blocks, _requests
 from calibench.measure.environment import capture
 from calibench.measure.progress import Silent
 from calibench.measure.race import Build, race, started
-from calibench.rerun import ENOUGH_TURNS
 from calibench.run import run
 from calibench.stats.ratios import median_ratio_interval, ratio_interval
 from calibench.store.records import Record
@@ -157,7 +156,7 @@ def as_it_was(pair: Match, name: str) -> tuple[float, float]:
 
 def outcome(ends: tuple[float, float], limit: float) -> str:
     """What the gate says of an interval."""
-    return REGRESSION if ends[0] > limit else FINE if ends[1] <= limit else "too noisy to tell"
+    return REGRESSION if ends[0] > limit else FINE if ends[1] <= limit else NOISY
 
 
 Counts = dict[tuple[str, str, str], Counter[str]]
@@ -211,14 +210,16 @@ def two_runs(place: Path, pairs: int) -> tuple[list[Path], list[Path]]:
 
 def races(builds: tuple[Path, Path], found: Matching, count: int, counts: Counts) -> list[float]:
     """Races of two builds, four in each pair of processes; returns the logs of `steady`'s ratios."""
-    turns = math.ceil(ENOUGH_TURNS / (2 * suite().timing.blocks))
     ratios = []
     for _ in range(math.ceil(count / 4)):
         sides = [Build(folder.name, suite(), folder, (folder,)) for folder in builds]
         with started(sides[0], "cpu") as base, started(sides[1], "cpu") as new:
             for _ in range(4):
-                raced = race(base, new, turns, Silent())
+                for raced in race(base, new, LOOKS, Silent()):
+                    if all(finding.outcome != NOISY for finding in check(found, LIMITS, raced)):
+                        break
                 judge(found, counts, raced)
+                counts["turns", "", ""][str(len(next(iter(raced.values())).base_blocks))] += 1
                 steady = raced[next(p.new["cell"] for p in found.pairs if p.label == "steady")]
                 ratios.append(math.log(sum(steady.new_blocks) / sum(steady.base_blocks)))
     return ratios
@@ -228,7 +229,7 @@ def rates(counts: Counts, way: str, name: str) -> list[str]:
     """False alarms among what is as it was, and what is found of a fifth, with their standard errors."""
     same = counts[way, name, "frequentist"] + counts[way, name, "steady"]
     by_method = [_rate(counts[way, name, label]) for label in ("frequentist", "steady", "spun")]
-    undecided = same["too noisy to tell"] / max(1, same.total())
+    undecided = same[NOISY] / max(1, same.total())
     return [way, name, *by_method, f"{100 * undecided:.0f}%"]
 
 
@@ -299,7 +300,7 @@ def main() -> None:
         "",
         '"As it was": seconds of two runs, with the interval of their own blocks or requests. "As it is": '
         'cost ratios, and the reference\'s seconds, with what runs differ by added. "Raced": `--rerun-base`, '
-        f"{ENOUGH_TURNS} turns. A fifth more time is 16.7% of the throughput.",
+        f"at most {LOOKS[-1]} turns. A fifth more time is 16.7% of the throughput.",
         "",
         "## What two runs of the same thing differ by",
         "",

@@ -114,22 +114,18 @@ def said(result: subprocess.CompletedProcess[str]) -> str:
 
 @pytest.mark.slow
 def test_a_revision_is_raced_with_what_is_there_now(checkout: Path) -> None:
-    """Exit code 1 where it takes four times as long, though both records are one; what it prints is no answer."""
-    found = check(checkout, "fast", "throughput=50%,latency=50%", "--runs", 4)
+    """Exit code 1 for four times the time, though both records are one; what it prints is no answer."""
+    found = check(checkout, "fast", "throughput=50%,latency=50%")
     assert found.returncode == 1, said(found)
     rows = [line for line in found.stdout.splitlines() if line.startswith("pausing")]
     assert ["raced" in row and row.rstrip().endswith("regression") for row in rows] == [True, True]
 
 
 @pytest.mark.slow
-def test_a_race_within_the_limit_passes_and_one_of_few_turns_cannot_tell(checkout: Path) -> None:
-    """Exit codes 0, for a checkout's folder too, and 3."""
-    assert check(checkout, "slow", "throughput=95%", "--runs", 4).returncode == 0
-    assert check(checkout, str(checkout), "throughput=95%", "--runs", 4).returncode == 0
-    (checkout / "tiny.toml").write_text(SUITE.format(blocks=1, method='[[method]]\nname = "pausing"\n'))
-    few = check(checkout, "slow", "throughput=95%", "--runs", 1)
-    (checkout / "tiny.toml").write_text(SUITE.format(blocks=3, method='[[method]]\nname = "pausing"\n'))
-    assert few.returncode == 3, said(few)
+def test_a_race_within_the_limit_passes(checkout: Path) -> None:
+    """Exit code 0, for a revision and for the folder of a checkout."""
+    assert check(checkout, "slow", "throughput=95%").returncode == 0
+    assert check(checkout, str(checkout), "throughput=95%").returncode == 0
 
 
 @pytest.mark.slow
@@ -161,7 +157,7 @@ def test_the_base_s_checkpoint_is_raced(tmp_path: Path) -> None:
         made = calibench(tmp_path, "run", "tiny.toml", "-q", *model)
         assert made.returncode == 0, made.stderr
     asked = ["check", "run-after", "--against", "run-before", "--max-regression", "throughput=95%"]
-    asked += ["--suite", "tiny.toml", "--runs", "4", "--rerun-base"]
+    asked += ["--suite", "tiny.toml", "--rerun-base"]
     found = calibench(tmp_path, *asked, "before", "--model", "after")
     assert found.returncode == 0, said(found)
     assert "raced" in found.stdout

@@ -303,9 +303,6 @@ def compare(base: Path, new: tuple[Path, ...], metrics: tuple[str, ...], quality
     "or repeated.",
 )
 @option("--rerun-base", metavar="REV|FOLDER", help="Race RECORDS' methods with this build or checkpoint.")
-@option(
-    "--runs", type=click.IntRange(min=1), help="Repetitions of the race.  [default: as many as make 96 turns]"
-)
 @option("--suite", help="Where the race finds the suite file, if RECORDS were made from one.")
 @option("--model", help="Where the race finds the checkpoint, if RECORDS are of a folder.")
 @option("--dataset", help="Where the race finds the data, if RECORDS are of a folder or file.")
@@ -314,7 +311,6 @@ def check(
     base: Path,
     limits: tuple[str, ...],
     rerun_base: str | None,
-    runs: int | None,
     **places: str | None,
 ) -> None:
     """Fail where RECORDS got worse than a base by more than it may.
@@ -330,21 +326,17 @@ def check(
     from calibench.report.terminal.comparison import checked
 
     wanted = gate.parse_limits(limits)
-    speeds = {limit.name for limit in wanted if limit.is_speed}
+    speeds = any(limit.is_speed for limit in wanted)
     if rerun_base is not None and not speeds:
         raise UsageError("--rerun-base is about speed, which has no limit; add one, such as throughput=5%.")
     found = match(load_run(base), load_run(records), quality_only=not speeds)
-    raced = (
-        None if rerun_base is None else _raced(found, rerun_base, runs, places, requests="latency" in speeds)
-    )
+    raced = None if rerun_base is None else _raced(found, wanted, rerun_base, places)
     findings = gate.check(found, wanted, raced)
     _print(checked(found, findings))
     sys.exit(gate.exit_code(found, findings))
 
 
-def _raced(
-    found: Any, base: str, runs: int | None, places: Mapping[str, str | None], *, requests: bool
-) -> dict[str, Any]:
+def _raced(found: Any, limits: Any, base: str, places: Mapping[str, str | None]) -> dict[str, Any]:
     from calibench.report.terminal.progress import Display
     from calibench.report.writing.reproduce import command
     from calibench.rerun import asked_section, filled_in, rerun_base
@@ -355,16 +347,9 @@ def _raced(
     given = run.make_context("run", filled_in(words, found.new, **places)).params
     suite, device = given["suite"], given["device"]
     overrides = Overrides(**{field.name: given[field.name] for field in fields(Overrides)})
+    chosen = override(load_suite(suite), overrides)
     with Display(quiet=False, verbose=False) as display:
-        return rerun_base(
-            found,
-            override(load_suite(suite), overrides),
-            device,
-            base,
-            runs=runs,
-            requests=requests,
-            progress=display,
-        )
+        return rerun_base(found, chosen, device, base, limits, display)
 
 
 def _print(renderable: Any) -> None:

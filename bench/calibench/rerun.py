@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 import subprocess
 import tarfile
 import tempfile
@@ -12,7 +11,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from calibench.compare.gate import NOISY, Limit, check
 from calibench.compare.runs import Matching, Run
+from calibench.compare.speeds import LOOKS
 from calibench.errors import UsageError
 from calibench.measure.progress import Progress
 from calibench.measure.race import Build, race, started
@@ -22,8 +23,6 @@ from calibench.store.records import Record, dig
 from calibench.suites.spec import ConformalSpec, MethodSpec, ShiftSpec, Suite
 from calibench.types import Raced
 
-#: Of each cell in a race: they find a fifth more time on a machine with a busy core (results/gate.md).
-ENOUGH_TURNS = 96
 #: What a folder with a checkpoint or an adapter holds.
 _CHECKPOINT = ("config.json", "adapter_config.json")
 
@@ -33,18 +32,17 @@ def rerun_base(
     suite: Suite,
     device: str,
     base: str,
-    *,
-    runs: int | None,
-    requests: bool,
+    limits: Sequence[Limit],
     progress: Progress,
 ) -> dict[str, Raced]:
     """Race the run's cells against the same of another build, or with another checkpoint.
 
+    It ends at the first look at which all limits are decided, or at the last.
+
     Args:
         suite: what the run was made from; of its methods those that the run holds are raced.
         base: a git revision of the checkout in the working directory, a checkout, or a checkpoint's folder.
-        runs: repetitions of all blocks; None for as many as make enough turns.
-        requests: whether to time single texts too.
+        limits: single texts are timed where one of these is on latency; those on quality are left alone.
 
     Returns:
         By key of the run's cell; rows with an added post-hoc step are not among them.
@@ -67,8 +65,13 @@ def rerun_base(
                     f"{base} is not the checkpoint of {found.base.name}: its weights are "
                     f"{old.loaded.model[:12]} and not {str(theirs)[:12]}; name that run's folder."
                 )
-            runs = runs or math.ceil(ENOUGH_TURNS / (2 * new.loaded.blocks))
-            return race(old, new, runs, progress, requests=requests)
+            speeds = [limit for limit in limits if limit.is_speed]
+            requests = any(limit.name == "latency" for limit in speeds)
+            raced: dict[str, Raced] = {}
+            for raced in race(old, new, LOOKS, progress, requests=requests):
+                if all(finding.outcome != NOISY for finding in check(found, speeds, raced)):
+                    break
+            return raced
 
 
 def asked_section(run: Run) -> Section:

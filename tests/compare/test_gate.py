@@ -145,9 +145,10 @@ def test_what_a_race_found_stands_above_the_two_runs(tmp_path: Path) -> None:
     told = check(found, limits, {keys[0]: turns(1.2, 0.05), keys[1]: turns(1.0, 0.05)})
     assert [finding.outcome for finding in told] == [REGRESSION] * 2 + [FINE] * 2
     assert {finding.unit for finding in told} == {"turns"}
-    (unclear, *_) = check(found, limits, {keys[0]: turns(1.11, 0.3)})
-    assert unclear.outcome == NOISY
+    unclear, also = check(found, limits, {keys[0]: turns(1.11, 0.3)})  # and nothing of what was not raced
+    assert (unclear.outcome, also.outcome) == (NOISY, NOISY)
     assert unclear.needed is not None
+    assert exit_code(found, [*told[2:], unclear]) == 3
 
 
 @pytest.mark.parametrize(("slower", "least", "most"), [(1.0, 0.0, 0.05), (1.2, 0.8, 1.0)])

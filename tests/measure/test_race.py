@@ -34,18 +34,29 @@ def test_every_block_is_timed_twice_by_both_in_mirrored_order() -> None:
     """base, new, new, base or the other way round: neither is first more often, and times are paired."""
     log: list[tuple[str, int, str, int]] = []
     base, new = (Side(name, log) for name in ("base", "new"))
-    found = race(base, new, 3, Silent())  # type: ignore[arg-type]
-    assert set(found) == {"k1", "k2"}
-    for raced in found.values():
-        assert len(raced.base_blocks) == len(raced.new_blocks) == 3 * 5 * 2
-        assert {b - a for a, b in zip(raced.base_blocks, raced.new_blocks, strict=True)} == {0.5}
-        assert sorted(raced.base_requests) == [3.0, 3.0, 8.0, 8.0]
+    looks = list(race(base, new, (4, 30), Silent()))  # type: ignore[arg-type]
+    assert [len(found["k1"].base_blocks) for found in looks] == [4, 30]
+    for raced in looks[-1].values():
+        for ours, theirs in (
+            (raced.base_blocks, raced.new_blocks),
+            (raced.base_requests, raced.new_requests),
+        ):
+            assert {b - a for a, b in zip(ours, theirs, strict=True)} == {0.5}
+        assert sorted(raced.base_blocks) == sorted([0.0, 1.0, 2.0, 3.0, 4.0] * 6)
     blocks = [entry for entry in log if entry[2] == "block"]
     fours = [blocks[at : at + 4] for at in range(0, len(blocks), 4)]
     orders = {"".join(entry[0][0] for entry in four) for four in fours}
     assert orders == {"bnnb", "nbbn"}
     assert all(len({entry[1:] for entry in four}) == 1 for four in fours)
-    assert all(not raced.new_requests for raced in race(base, new, 1, Silent(), requests=False).values())  # type: ignore[arg-type]
+
+
+def test_whoever_has_seen_enough_ends_the_race() -> None:
+    """No turn is taken after the last look, and single texts only where they are asked for."""
+    log: list[tuple[str, int, str, int]] = []
+    looks = race(Side("base", log), Side("new", log), (4, 30), Silent(), requests=False)  # type: ignore[arg-type]
+    found = next(looks)
+    assert len(log) == 2 * 2 * 4
+    assert all(not raced.new_requests for raced in found.values())
 
 
 @pytest.mark.parametrize("change", [{"data": "x"}, {"plan": "x"}, {"names": ("one", "three")}, {"blocks": 6}])
@@ -53,8 +64,8 @@ def test_sides_that_are_not_about_the_same_are_refused(change: dict[str, Any]) -
     """Another model may be raced; other texts, batches or methods may not."""
     log: list[tuple[str, int, str, int]] = []
     with pytest.raises(UsageError, match=f"its {next(iter(change))} are not those of new"):
-        race(Side("base", log, replace(LOADED, **change)), Side("new", log), 1, Silent())  # type: ignore[arg-type]
-    race(Side("base", log, replace(LOADED, model="x")), Side("new", log), 1, Silent())  # type: ignore[arg-type]
+        next(race(Side("base", log, replace(LOADED, **change)), Side("new", log), (2,), Silent()))  # type: ignore[arg-type]
+    next(race(Side("base", log, replace(LOADED, model="x")), Side("new", log), (2,), Silent()))  # type: ignore[arg-type]
 
 
 def test_a_process_that_ends_early_says_what_it_said_last(tmp_path: Path) -> None:

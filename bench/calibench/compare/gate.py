@@ -115,8 +115,8 @@ def check(
     """Every matched cell held against every limit, cells first.
 
     Args:
-        raced: by key of the new run's cell, what it took in a race with the base; these stand above the two
-            runs' times.
+        raced: by key of the new run's cell, what it took in a race with the base. The two runs' times are
+            then left alone, and so is the speed of cells that were not raced.
 
     Raises:
         UsageError: predictions that are missing, or a limit on speed for runs of two machines.
@@ -127,7 +127,9 @@ def check(
     for number, pair in enumerate(matching.pairs):
         for limit in limits:
             if limit.is_speed:
-                speed = _SPEEDS[limit.name](pair, (raced or {}).get(pair.new.get("cell", "")))
+                if raced is not None and pair.new["cell"] not in raced:
+                    continue
+                speed = _SPEEDS[limit.name](pair, None if raced is None else raced[pair.new["cell"]])
                 if speed.reason is not None:
                     raise UsageError(
                         f"The limit {limit} cannot be checked for {pair.label}: {speed.reason}; measure the "

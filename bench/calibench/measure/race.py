@@ -93,6 +93,10 @@ class _Times:
     base: list[float] = field(default_factory=list)
     new: list[float] = field(default_factory=list)
 
+    def sides(self) -> tuple[list[float], list[float]]:
+        """Both."""
+        return self.base, self.new
+
 
 @contextmanager
 def started(build: Build, device: str) -> Iterator[Side]:
@@ -181,15 +185,17 @@ def _loaded(build: Build, answer: Mapping[str, Any]) -> Loaded:
     )
 
 
-def race(base: Side, new: Side, runs: int, progress: Progress, *, requests: bool = True) -> dict[str, Raced]:
-    """Let two sides take turns at every block, two turns each time, and at every request.
+def race(
+    base: Side, new: Side, looks: Sequence[int], progress: Progress, *, requests: bool = True
+) -> Iterator[dict[str, Raced]]:
+    """Let two sides take turns at random blocks, and at requests, until whoever looks has seen enough.
 
     Args:
-        runs: repetitions of all blocks.
-        requests: whether to time single texts too.
+        looks: numbers of turns, even and growing, after each of which there is something to look at.
+        requests: whether to time single texts too, in as many turns.
 
-    Returns:
-        By key of the new side's cell.
+    Yields:
+        By key of the new side's cell, all turns so far.
 
     Raises:
         UsageError: the sides are not about the same cells, data and batches.
@@ -199,25 +205,32 @@ def race(base: Side, new: Side, runs: int, progress: Progress, *, requests: bool
     loaded = new.loaded
     draw = random.Random(derived_seed(new.build.suite.seeds[0], "race"))
     cells = range(len(loaded.keys))
-    blocks, single = [_Times() for _ in cells], [_Times() for _ in cells]
-    progress.stage("Racing", runs * loaded.blocks * len(cells))
-    for _ in range(runs):
-        for block in draw.sample(range(loaded.blocks), loaded.blocks):
-            for cell in draw.sample(cells, len(cells)):
-                _turns(base, new, cell, "block", block, blocks[cell], draw)
-                progress.step(loaded.labels[cell])
+    work = {"block": _shuffled(range(loaded.blocks), draw)}
     if requests:
-        progress.stage("Racing single texts", len(loaded.requests))
+        work["request"] = _shuffled(loaded.requests, draw)
         for cell in cells:  # the first request of all pays for what later ones find ready
             _turns(base, new, cell, "request", loaded.requests[0], _Times(), draw)
-        for request in loaded.requests:
-            for cell in draw.sample(cells, len(cells)):
-                _turns(base, new, cell, "request", request, single[cell], draw)
+    times = {(kind, cell): _Times() for kind in ("block", "request") for cell in cells}
+    done = 0
+    for look in looks:
+        progress.stage("Racing", (look - done) // 2)
+        for _ in range((look - done) // 2):
+            for kind, numbers in work.items():
+                number = next(numbers)
+                for cell in draw.sample(cells, len(cells)):
+                    _turns(base, new, cell, kind, number, times[kind, cell], draw)
             progress.step(f"{len(cells)} methods")
-    return {
-        key: Raced(*map(tuple, (blocks[at].base, blocks[at].new, single[at].base, single[at].new)))
-        for at, key in enumerate(loaded.keys)
-    }
+        done = look
+        yield {
+            key: Raced(*(tuple(side) for kind in ("block", "request") for side in times[kind, cell].sides()))
+            for cell, key in enumerate(loaded.keys)
+        }
+
+
+def _shuffled(numbers: Sequence[int], draw: random.Random) -> Iterator[int]:
+    """All of them in random order, again and again."""
+    while True:
+        yield from draw.sample(numbers, len(numbers))
 
 
 def _turns(

@@ -129,6 +129,10 @@ def checked(matching: Matching, findings: Sequence[Finding]) -> RenderableType:
         outcome = Text(finding.outcome, style="green" if finding.outcome == FINE else "bold red")
         table.add_row(finding.label, str(finding.limit), _seen(finding), outcome + Text(_needed(finding)))
     parts: list[RenderableType] = [table] if findings else []
+    raced = {finding.label for finding in findings if finding.basis == RACED}
+    unraced = [pair.label for pair in matching.pairs if raced and pair.label not in raced]
+    if unraced:
+        parts.append(Text(f"Not raced, for the time of a step alone: {', '.join(unraced)}.", style="dim"))
     return Group(*parts, *_left_out(matching))
 
 
