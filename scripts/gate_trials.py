@@ -100,10 +100,12 @@ def packaged(folder: Path, share: float) -> Path:
     return folder
 
 
-def suite() -> Suite:
-    """Three methods on 16 blocks, and 20 requests."""
+def suite(limit: int = 240) -> Suite:
+    """Three methods on 16 blocks of so many texts in all, and 20 requests."""
     methods = ["frequentist", "steady", "spun"]
-    found = override(load_suite("embedded"), Overrides(methods=methods, limit=240, token_budget=192))
+    found = override(
+        load_suite("embedded"), Overrides(methods=methods, limit=limit, token_budget=limit * 4 // 5)
+    )
     timing = replace(found.timing, blocks=16, latency=20, memory=False)
     return replace(found, timing=timing, metrics=("accuracy",))
 
@@ -212,7 +214,7 @@ def races(builds: tuple[Path, Path], found: Matching, count: int, counts: Counts
     """Races of two builds, four in each pair of processes; returns the logs of `steady`'s ratios."""
     ratios = []
     for _ in range(math.ceil(count / 4)):
-        sides = [Build(folder.name, suite(), folder, (folder,)) for folder in builds]
+        sides = [Build(folder.name, suite(120), folder, (folder,)) for folder in builds]
         with started(sides[0], "cpu") as base, started(sides[1], "cpu") as new:
             for _ in range(4):
                 for raced in race(base, new, LOOKS, Silent()):
@@ -264,15 +266,15 @@ def main() -> None:
         builds = packaged(place / "as it was", 0.0), packaged(place / "a fifth slower", 0.2)
         sys.path.insert(0, str(builds[0]))
         os.environ["PYTHONPATH"] = os.pathsep.join([str(builds[0]), os.environ.get("PYTHONPATH", "")])
-        run(suite(), place / "imports", device="cpu")  # once, for all processes
+        run(suite(120), place / "raced", device="cpu")  # imports what every process needs, too
+        raced = match(load_run(place / "raced"), load_run(place / "raced"))
         for machine, busy in (("quiet", False), ("busy", True)):
             counts: Counts = defaultdict(Counter)
             with burning(busy):
                 held[machine] = first, second = two_runs(place / machine, given.pairs)
                 for base, new in zip(first, second, strict=True):
                     judge(match(load_run(base), load_run(new)), counts)
-                found = match(load_run(first[0]), load_run(second[0]))
-                processes += races(builds, found, given.races, counts)
+                processes += races(builds, raced, given.races, counts)
             everything += [*first, *second]
             for way in ("as it was", "as it is", "raced"):
                 lines += [row([machine, *rates(counts, way, limit.name)]) for limit in LIMITS]

@@ -112,7 +112,7 @@ def test_a_method_that_got_slower_fails_and_a_slower_machine_does_not(tmp_path: 
     assert slow.exit_code == 1
     assert slow.output.count(REGRESSION) == 2
     assert slow.output.count("in cost ratio") == 2
-    drifted = gate(run(tmp_path / "c", slower=1.3), base, "throughput=15%,latency=15%")
+    drifted = gate(run(tmp_path / "c", slower=1.3), base, "throughput=15%,latency=45%")
     assert drifted.exit_code == 3, drifted.output
     assert [line.split()[0] for line in drifted.output.splitlines() if FINE in line] == ["mc-dropout"] * 2
 
@@ -125,8 +125,8 @@ def test_seconds_of_the_reference_say_that_two_runs_cannot_tell(tmp_path: Path) 
     row = next(line for line in unclear.output.splitlines() if line.startswith("frequentist"))
     assert "in seconds" in row
     assert "too noisy to tell: two runs cannot tell; --rerun-base would" in " ".join(unclear.output.split())
-    assert gate(run(tmp_path / "c", slower=3.0), base, "throughput=10%").exit_code == 1
-    assert gate(run(tmp_path / "d", slower=0.5), base, "throughput=10%").exit_code == 0
+    assert gate(run(tmp_path / "c", slower=6.0), base, "throughput=10%").exit_code == 1
+    assert gate(run(tmp_path / "d", slower=0.1), base, "throughput=10%").exit_code == 0
 
 
 def test_what_a_race_found_stands_above_the_two_runs(tmp_path: Path) -> None:
