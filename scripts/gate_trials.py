@@ -268,7 +268,7 @@ def main() -> None:
         os.environ["PYTHONPATH"] = os.pathsep.join([str(builds[0]), os.environ.get("PYTHONPATH", "")])
         run(suite(120), place / "raced", device="cpu")  # imports what every process needs, too
         raced = match(load_run(place / "raced"), load_run(place / "raced"))
-        for machine, busy in (("quiet", False), ("busy", True)):
+        for machine, busy in (("as found", False), ("busy", True)):
             counts: Counts = defaultdict(Counter)
             with burning(busy):
                 held[machine] = first, second = two_runs(place / machine, given.pairs)
@@ -282,10 +282,10 @@ def main() -> None:
                 sds = between([*first, *second], limit.name)
                 spreads.append(row([machine, limit.name, *(f"{sd:.3f}" for sd in sds)]))
         counts = defaultdict(Counter)
-        for base, new in zip(held["quiet"][0], held["busy"][1], strict=True):
+        for base, new in zip(held["as found"][0], held["busy"][1], strict=True):
             judge(match(load_run(base), load_run(new)), counts)
         for way in ("as it was", "as it is"):
-            lines += [row(["quiet, then busy", *rates(counts, way, limit.name)]) for limit in LIMITS]
+            lines += [row(["as found, then busy", *rates(counts, way, limit.name)]) for limit in LIMITS]
         for limit in LIMITS:
             sds = between(everything, limit.name)
             spreads.append(row(["all of them", limit.name, *(f"{sd:.3f}" for sd in sds)]))
@@ -295,7 +295,7 @@ def main() -> None:
         "",
         f"What `python scripts/gate_trials.py --pairs {given.pairs} --races {given.races}` measured on "
         f"{environment['cores']} cores ({environment['cpu']}), with {environment['threads']} threads. The "
-        'machine had other work too; "busy" has one core busy besides. A rate stands with its Monte-Carlo '
+        'machine had other work as found; "busy" has one core busy besides. A rate stands with its Monte-Carlo '
         "standard error.",
         "",
         *lines,
