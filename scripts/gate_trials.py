@@ -70,10 +70,10 @@ class Three(Method):
             with torch.inference_mode():
                 return self.module(**batch.inputs).logits.double().softmax(-1)
 
-        start = time.perf_counter()
+        start = time.process_time()  # what is spun is interrupted as work is
         passes = [map_batches(plan, softmax) for _ in range(3)]
-        end = time.perf_counter() + self.share() * (time.perf_counter() - start)
-        while time.perf_counter() < end:
+        end = time.process_time() + self.share() * (time.process_time() - start)
+        while time.process_time() < end:
             pass
         return Predictive(probs=passes[0], passes=np.full(len(plan), 3))
 
@@ -295,7 +295,7 @@ def main() -> None:
         "",
         f"What `python scripts/gate_trials.py --pairs {given.pairs} --races {given.races}` measured on "
         f"{environment['cores']} cores ({environment['cpu']}), with {environment['threads']} threads. The "
-        'machine had other work as found; "busy" has one core busy besides. A rate stands with its Monte-Carlo '
+        'machine had other work as found; "busy" has one core busy besides. A rate has its Monte-Carlo '
         "standard error.",
         "",
         *lines,
