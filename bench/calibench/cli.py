@@ -5,9 +5,11 @@ Libraries that take long to import are imported by the commands that use them.
 
 from __future__ import annotations
 
+import shlex
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -300,21 +302,54 @@ def compare(base: Path, new: tuple[Path, ...], metrics: tuple[str, ...], quality
     help="How much worse a metric (ece=0.01), throughput or latency (throughput=5%) may get; comma-separated "
     "or repeated.",
 )
-def check(records: Path, base: Path, limits: tuple[str, ...]) -> None:
+@option("--rerun-base", metavar="REV|FOLDER", help="Race RECORDS' methods with this build or checkpoint.")
+@option("--suite", help="Where the race finds the suite file, if RECORDS were made from one.")
+@option("--model", help="Where the race finds the checkpoint, if RECORDS are of a folder.")
+@option("--dataset", help="Where the race finds the data, if RECORDS are of a folder or file.")
+def check(
+    records: Path,
+    base: Path,
+    limits: tuple[str, ...],
+    rerun_base: str | None,
+    **places: str | None,
+) -> None:
     """Fail where RECORDS got worse than a base by more than it may.
+
+    Two runs compare cost ratios, and of the reference seconds, which seldom tell. --rerun-base does: it lets
+    today's code take turns with a git revision or checkout of what changed, or with the base's checkpoint.
 
     Exit codes: 0 within all limits, 1 a regression shown or a cell that fails now, 2 not comparable or not
     understood, 3 too noisy to tell.
     """
-    from calibench.compare import gate, runs
+    from calibench.compare import gate
+    from calibench.compare.runs import load_run, match
     from calibench.report.terminal.comparison import checked
 
     wanted = gate.parse_limits(limits)
-    quality_only = not any(limit.is_speed for limit in wanted)
-    found = runs.match(runs.load_run(base), runs.load_run(records), quality_only=quality_only)
-    findings = gate.check(found, wanted)
+    speeds = any(limit.is_speed for limit in wanted)
+    if rerun_base is not None and not speeds:
+        raise UsageError("--rerun-base is about speed, which has no limit; add one, such as throughput=5%.")
+    found = match(load_run(base), load_run(records), quality_only=not speeds)
+    raced = None if rerun_base is None else _raced(found, wanted, rerun_base, places)
+    findings = gate.check(found, wanted, raced)
     _print(checked(found, findings))
     sys.exit(gate.exit_code(found, findings))
+
+
+def _raced(found: Any, limits: Any, base: str, places: Mapping[str, str | None]) -> dict[str, Any]:
+    from calibench.report.terminal.progress import Display
+    from calibench.report.writing.reproduce import command
+    from calibench.rerun import asked_section, filled_in, rerun_base
+    from calibench.suites.loader import load_suite
+    from calibench.suites.overrides import Overrides, override
+
+    words = shlex.split(command(asked_section(found.new)))[2:]
+    given = run.make_context("run", filled_in(words, found.new, **places)).params
+    suite, device = given["suite"], given["device"]
+    overrides = Overrides(**{field.name: given[field.name] for field in fields(Overrides)})
+    chosen = override(load_suite(suite), overrides)
+    with Display(quiet=False, verbose=False) as display:
+        return rerun_base(found, chosen, device, base, limits, display)
 
 
 def _print(renderable: Any) -> None:

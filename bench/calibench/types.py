@@ -314,3 +314,18 @@ class Interval:
     def as_dict(self) -> dict[str, float | str | None]:
         """The four fields, as in a record."""
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class Raced:
+    """What one cell took in two builds or with two checkpoints, which took turns at the same work.
+
+    Attributes:
+        base_blocks, new_blocks: seconds of timing blocks, by turn.
+        base_requests, new_requests: seconds of single texts, by turn.
+    """
+
+    base_blocks: tuple[float, ...]
+    new_blocks: tuple[float, ...]
+    base_requests: tuple[float, ...]
+    new_requests: tuple[float, ...]

@@ -2,29 +2,83 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from calibench.compare.runs import load_run, match
-from calibench.compare.speeds import latency, throughput
+from calibench.compare.speeds import COST_RATIO, SECONDS, _widened, latency, throughput
 from calibench.store.records import Record
-from run_pairs import put, run
+from calibench.types import Interval
+from run_pairs import METHOD, put, run
 
 
-def test_speed_is_a_ratio_of_matched_blocks_and_requests(tmp_path: Path) -> None:
-    """A fifth more time is five sixths of the throughput and six fifths of the latency, shown as worse."""
+def test_the_reference_is_held_against_itself_in_seconds(tmp_path: Path) -> None:
+    """A fifth more time is five sixths of the throughput; two runs may differ by as much without a cause."""
     base = load_run(run(tmp_path / "a"))
     pair = match(base, load_run(run(tmp_path / "b", slower=1.2, blocks=13))).pairs[0]
     through, late = throughput(pair), latency(pair)
     assert (through.n, late.n) == (12, 100)
     assert through.ratio.value == pytest.approx(1 / 1.2, rel=0.02)
     assert late.ratio.value == pytest.approx(1.2, rel=0.02)
-    assert (through.verdict, late.verdict) == ("worse", "worse")
-    back = match(load_run(tmp_path / "b"), base).pairs[0]
-    assert (throughput(back).verdict, latency(back).verdict) == ("better", "better")
+    assert (through.basis, late.basis) == (SECONDS, SECONDS)
+    assert (through.verdict, late.verdict) == ("no difference shown",) * 2
+    far = match(base, load_run(run(tmp_path / "c", slower=6.0))).pairs[0]
+    assert (throughput(far).verdict, latency(far).verdict) == ("worse", "worse")
     again = match(base, base).pairs[0]
-    assert (throughput(again).verdict, latency(again).verdict) == ("no difference shown",) * 2
+    assert throughput(again).ratio.low == throughput(again).ratio.high == 1.0
+
+
+def test_a_method_is_held_against_the_reference_beside_it(tmp_path: Path) -> None:
+    """What slows both of a run cancels; what slows the method alone is shown."""
+    base = load_run(run(tmp_path / "a"))
+    slow = match(base, load_run(run(tmp_path / "b", slower=0.6, method_slower=1.5))).pairs[1]
+    through, late = throughput(slow), latency(slow)
+    assert through.ratio.value == pytest.approx(1 / 1.5, rel=0.02)
+    assert late.ratio.value == pytest.approx(1.5, rel=0.02)
+    assert (through.basis, late.basis) == (COST_RATIO, COST_RATIO)
+    assert (through.verdict, late.verdict) == ("worse", "worse")
+    drifted = match(base, load_run(run(tmp_path / "c", slower=1.4))).pairs[1]
+    assert (throughput(drifted).verdict, latency(drifted).verdict) == ("no difference shown",) * 2
+
+
+def test_a_method_timed_beside_another_run_of_the_reference_is_in_seconds(tmp_path: Path) -> None:
+    """Added to a folder later, it took turns with seconds that are not there; nor are a failed one's."""
+
+    def later(record: Record) -> None:
+        if not record["reference"]:
+            record["cost_ratio"]["value"] *= 1.01
+
+    base = load_run(run(tmp_path / "a"))
+    added = load_run(run(tmp_path / "b", change=later))
+    assert throughput(match(base, added).pairs[1]).basis == SECONDS
+    assert latency(match(added, base).pairs[1]).basis == SECONDS
+    alone = load_run(run(tmp_path / "c", METHOD))
+    assert throughput(match(base, alone).pairs[0]).basis == SECONDS
+
+
+def test_a_self_check_that_found_more_widens_the_interval(tmp_path: Path) -> None:
+    """A run whose reference was not itself by 30% cannot tell a method's 50%."""
+    base = load_run(run(tmp_path / "a"))
+    raced = {"cost_ratio": {"value": 1.3}, "latency_ratio": {"value": 1 / 1.3}}
+    unsure = load_run(run(tmp_path / "b", method_slower=1.5, change=put("self_check", raced)))
+    pair = match(base, unsure).pairs[1]
+    assert (throughput(pair).verdict, latency(pair).verdict) == ("no difference shown",) * 2
+
+
+@given(st.floats(0.5, 2.0), st.floats(0.001, 0.2), st.floats(0.0, 0.3))
+def test_widening_adds_variances_of_the_log(value: float, half: float, spread: float) -> None:
+    """Both runs bring theirs; an end below zero stays below everything."""
+    ratio = Interval(value, value * math.exp(-half), value * math.exp(half))
+    wide = _widened(ratio, spread)
+    expected = math.hypot(half, 1.959964 * math.sqrt(2.0) * spread)
+    assert math.log(wide.high / value) == pytest.approx(expected, rel=1e-6)  # type: ignore[operator]
+    assert math.log(value / wide.low) == pytest.approx(expected, rel=1e-6)  # type: ignore[operator]
+    assert _widened(Interval(value, -0.1, value), spread).low == 0.0
+    assert _widened(Interval(value, None, None, "few"), spread).reason == "few"
 
 
 def test_between_machines_speed_gets_no_verdict(tmp_path: Path) -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 
 from calibench.errors import UsageError
 from calibench.suites.cells import cells_of
-from calibench.suites.loader import load_suite, parse_suite, suite_names
+from calibench.suites.loader import load_suite, parse_suite, suite_names, suite_of, table_of
 from calibench.suites.spec import (
     CalibrationSpec,
     DataSpec,
@@ -23,6 +24,15 @@ from calibench.suites.spec import (
 )
 
 MINIMAL = '[[method]]\nname = "frequentist"\n'
+
+
+@pytest.mark.parametrize("name", suite_names())
+def test_a_suite_travels_as_json(name: str) -> None:
+    """As a table it is made of again, to the last field; a parameter that is none stays one."""
+    suite = load_suite(name)
+    assert suite_of(json.loads(json.dumps(table_of(suite))), "another name") == suite
+    given = replace(suite, method=(MethodSpec("mc-dropout", {"passes": None}),))
+    assert suite_of(json.loads(json.dumps(table_of(given))), "x").method[0].params == {"passes": None}
 
 
 @pytest.mark.parametrize("name", suite_names())

@@ -13,10 +13,10 @@ from typing import Literal
 
 from calibench.compare.contrasts import Contrast, contrasts
 from calibench.compare.runs import Match, Matching, grouped
-from calibench.compare.speeds import Speed, latency, throughput
+from calibench.compare.speeds import RACED, Basis, Speed, latency, throughput
 from calibench.errors import UsageError
 from calibench.metrics.select import select_metrics
-from calibench.types import Interval
+from calibench.types import Interval, Raced
 
 Judgement = Literal["fine", "regression", "too noisy to tell"]
 FINE: Judgement = "fine"
@@ -57,8 +57,9 @@ class Finding:
     Attributes:
         label: the cell.
         worse: by how much it got worse, with a 95% interval; negative where it got better.
-        n: examples, timing blocks or requests behind it.
+        n: examples, timing blocks, requests or turns behind it.
         needed: about how many more of them would tell, or None where that is not the question.
+        basis: of speed, what was compared; else None.
     """
 
     label: str
@@ -67,11 +68,12 @@ class Finding:
     n: int
     outcome: Judgement
     needed: int | None
+    basis: Basis | None = None
 
     @property
     def unit(self) -> str:
         """What `n` and `needed` count."""
-        return _UNITS.get(self.limit.name, "examples")
+        return "turns" if self.basis == RACED else _UNITS.get(self.limit.name, "examples")
 
 
 def parse_limits(texts: Iterable[str]) -> list[Limit]:
@@ -107,8 +109,14 @@ def parse_limits(texts: Iterable[str]) -> list[Limit]:
     return list(limits.values())
 
 
-def check(matching: Matching, limits: Sequence[Limit]) -> list[Finding]:
+def check(
+    matching: Matching, limits: Sequence[Limit], raced: Mapping[str, Raced] | None = None
+) -> list[Finding]:
     """Every matched cell held against every limit, cells first.
+
+    Args:
+        raced: by key of the new run's cell, what it took in a race with the base. The two runs' times are
+            then left alone, and so is the speed of cells that were not raced.
 
     Raises:
         UsageError: predictions that are missing, or a limit on speed for runs of two machines.
@@ -119,16 +127,18 @@ def check(matching: Matching, limits: Sequence[Limit]) -> list[Finding]:
     for number, pair in enumerate(matching.pairs):
         for limit in limits:
             if limit.is_speed:
-                speed = _SPEEDS[limit.name](pair)
+                if raced is not None and pair.new["cell"] not in raced:
+                    continue
+                speed = _SPEEDS[limit.name](pair, None if raced is None else raced[pair.new["cell"]])
                 if speed.reason is not None:
                     raise UsageError(
                         f"The limit {limit} cannot be checked for {pair.label}: {speed.reason}; measure the "
-                        "base on this machine."
+                        "base on this machine, or race it with --rerun-base."
                     )
-                findings.append(_judge(pair, limit, _slower(speed), speed.n))
+                findings.append(_judge(pair, limit, _slower(speed), speed.n, speed.basis))
             else:
                 contrast, n = quality[number, limit.name]
-                findings.append(_judge(pair, limit, _worse(contrast), n))
+                findings.append(_judge(pair, limit, _worse(contrast), n, None))
     return findings
 
 
@@ -171,15 +181,17 @@ def _slower(speed: Speed) -> Interval:
     return Interval(ratio.value - 1.0, ratio.low - 1.0, ratio.high - 1.0)
 
 
-def _judge(pair: Match, limit: Limit, worse: Interval, n: int) -> Finding:
+def _judge(pair: Match, limit: Limit, worse: Interval, n: int, basis: Basis | None) -> Finding:
     if worse.value is None or worse.low is None or worse.high is None:
-        return Finding(pair.label, limit, worse, n, NOISY, None)
+        return Finding(pair.label, limit, worse, n, NOISY, None, basis)
     if worse.low > limit.amount:
-        return Finding(pair.label, limit, worse, n, REGRESSION, None)
+        return Finding(pair.label, limit, worse, n, REGRESSION, None, basis)
     if worse.high <= limit.amount:
-        return Finding(pair.label, limit, worse, n, FINE, None)
+        return Finding(pair.label, limit, worse, n, FINE, None, basis)
+    if basis not in (None, RACED):  # what two runs differ by is there however many blocks they have
+        return Finding(pair.label, limit, worse, n, NOISY, None, basis)
     # The interval has to shrink until its end reaches the limit; its width falls with the root of n.
     distance = abs(worse.value - limit.amount)
     half = worse.high - worse.value if worse.value <= limit.amount else worse.value - worse.low
     needed = math.ceil(n * ((half / distance) ** 2 - 1.0)) if distance > 0.0 else None
-    return Finding(pair.label, limit, worse, n, NOISY, needed if needed is None else max(1, needed))
+    return Finding(pair.label, limit, worse, n, NOISY, needed if needed is None else max(1, needed), basis)

@@ -58,6 +58,13 @@ class Run:
             )
         return chosen
 
+    def reference_of(self, record: Record) -> Record | None:
+        """The finished cell that costs of a record are relative to; None where it is not there."""
+        for other in self.records:
+            if other.get("reference") and other["status"] == "ok" and _setting(other) == _setting(record):
+                return other
+        return None
+
 
 @dataclass(frozen=True, eq=False)
 class Match:
@@ -66,12 +73,14 @@ class Match:
     Attributes:
         label: as the base calls it.
         notes: what differs and does not forbid the comparison.
+        references: of each run the one that costs of the cell are relative to, where it is there.
     """
 
     label: str
     base: Record
     new: Record
     notes: tuple[str, ...]
+    references: tuple[Record | None, Record | None] = (None, None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,7 +186,8 @@ def matched(base: Run, record: Record, new: Run, other: Record, *, quality_only:
         # A record that is older than a hash says nothing about what it is of.
         and not (path in _HASHES and None in (ours, theirs))
     ]
-    return Match(base.label(record), record, other, tuple(notes))
+    references = (base.reference_of(record), new.reference_of(other))
+    return Match(base.label(record), record, other, tuple(notes), references)
 
 
 def _must_agree(record: Record, other: Record, *, quality_only: bool) -> list[str]:
@@ -246,6 +256,12 @@ def _by_identity(run: Run) -> dict[str, Record]:
             )
         found[key] = record
     return found
+
+
+def _setting(record: Record) -> tuple[Any, ...]:
+    """What cells that are timed side by side have in common."""
+    shared = ("data.sha256", "plan.sha256", "model.sha256", "model.dtype", "model.device", "model.attention")
+    return (record["suite"], record["seed"], *(dig(record, *path.split(".")) for path in shared))
 
 
 def _keys(stored: Predictions, order: IntArray) -> list[tuple[int, str, int]]:

@@ -6,7 +6,7 @@ import difflib
 import math
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from importlib.resources import files
 from pathlib import Path
 from types import UnionType
@@ -53,7 +53,27 @@ def parse_suite(text: str, name: str) -> Suite:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"The suite {name!r} is not valid TOML: {error}.") from error
-    suite: Suite = _build(Suite, {"name": name} | table, f"the suite {name!r}")
+    return suite_of(table, name)
+
+
+def table_of(suite: Suite) -> dict[str, Any]:
+    """The suite as a table that `suite_of` makes it of again, in types that JSON has."""
+    table: dict[str, Any] = _table(suite)
+    return table
+
+
+def _table(value: Any) -> Any:
+    if is_dataclass(value):
+        found = {item.name: getattr(value, item.name) for item in fields(value)}
+        return {key: _table(item) for key, item in found.items() if item is not None}
+    if isinstance(value, tuple):
+        return [_table(item) for item in value]
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+def suite_of(table: Mapping[str, Any], name: str) -> Suite:
+    """Make a suite of a table; `name` is its name where the table gives none."""
+    suite: Suite = _build(Suite, {"name": name} | dict(table), f"the suite {name!r}")
     if not suite.method:
         raise UsageError(f"The suite {name!r} names no method; add a [[method]] table with a name.")
     for label, value, least in _numbers(suite):

@@ -13,12 +13,14 @@ from rich.text import Text
 from calibench.compare.contrasts import Contrast, contrasts
 from calibench.compare.gate import FINE, Finding
 from calibench.compare.runs import Match, Matching, grouped
-from calibench.compare.speeds import latency, throughput
+from calibench.compare.speeds import COST_RATIO, RACED, SECONDS, latency, throughput
 from calibench.compare.verdicts import UNDECIDED
 from calibench.report.writing.numbers import fraction, percent, signed, significant, span
 from calibench.types import Interval, Metric
 
 _STYLES = {"better": "green", "worse": "bold red", UNDECIDED: "dim"}
+#: What a speed was read from, in words.
+_BASES = {SECONDS: "in seconds", COST_RATIO: "in cost ratio", RACED: "raced"}
 _HEADS = ("metric", "base", "new", "difference", "adjusted", "p", "verdict")
 
 
@@ -106,8 +108,9 @@ def _notes(matching: Matching) -> Iterator[str]:
 
 def _explained(verdicts: int) -> str:
     text = (
-        "Differences are new less base, with 95% intervals over the examples that both saw; throughput and "
-        "latency are new over base."
+        "Differences are new less base, with 95% intervals over the examples that both saw. Throughput and "
+        "latency are new over base: of the reference in seconds, of the others relative to it; the intervals "
+        "hold what two runs of the same thing differ by."
     )
     if not verdicts:
         return text
@@ -126,6 +129,10 @@ def checked(matching: Matching, findings: Sequence[Finding]) -> RenderableType:
         outcome = Text(finding.outcome, style="green" if finding.outcome == FINE else "bold red")
         table.add_row(finding.label, str(finding.limit), _seen(finding), outcome + Text(_needed(finding)))
     parts: list[RenderableType] = [table] if findings else []
+    raced = {finding.label for finding in findings if finding.basis == RACED}
+    unraced = [pair.label for pair in matching.pairs if raced and pair.label not in raced]
+    if unraced:
+        parts.append(Text(f"Not raced, for the time of a step alone: {', '.join(unraced)}.", style="dim"))
     return Group(*parts, *_left_out(matching))
 
 
@@ -134,13 +141,16 @@ def _seen(finding: Finding) -> str:
     if worse.value is None or worse.low is None or worse.high is None:
         return worse.reason or "-"
     if finding.unit != "examples":
-        return f"{percent(worse.value)} [{percent(worse.low)}, {percent(worse.high)}]"
+        read = "" if finding.basis is None else f" {_BASES[finding.basis]}"
+        return f"{percent(worse.value)} [{percent(worse.low)}, {percent(worse.high)}]{read}"
     return _difference(worse)
 
 
 def _needed(finding: Finding) -> str:
     if finding.outcome != "too noisy to tell":
         return ""
+    if finding.basis in (SECONDS, COST_RATIO):
+        return ": two runs cannot tell; --rerun-base would"
     if finding.needed is None:
         return f": {finding.n} {finding.unit} cannot tell"
     return f": {finding.n} {finding.unit}; about {finding.needed:,} more would tell"
