@@ -1,6 +1,6 @@
 """Whether calibench's intervals hold what they promise, and how often its verdicts are false alarms.
 
-    python scripts/validity.py                      the whole study, about a quarter of an hour on two cores
+    python scripts/validity.py                      the whole study, about half an hour on two cores
     python scripts/validity.py --replications 20    a look at everything, for nothing
 
 A population is 100,000 examples with their true posterior and a model's probabilities: simulated classifiers,
@@ -21,7 +21,7 @@ import argparse
 import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -52,11 +52,14 @@ from calibench.metrics.selective import (
 )
 from calibench.metrics.smooth import SMOOTH_ECE
 from calibench.metrics.truth import ECE_TRUE, POSTERIOR_ERROR
+from calibench.posthoc import cross_fit, log_of
+from calibench.posthoc.temperature import Temperature
 from calibench.stats.bootstrap import bootstrap_intervals
+from calibench.stats.intervals import percentile_interval
 from calibench.stats.resampling import draw_labels
 from calibench.types import Evaluation, FloatArray, IntArray, Interval, Metric
 
-SIZES = (200, 872, 5000)
+SIZES = (50, 200, 872, 5000)
 POPULATION = 100_000
 #: Of the intervals and differences; a user's default is 1,000 and 10,000. Fewer make an interval noisier, and
 #: its coverage smaller by a few tenths of a percent.
@@ -64,8 +67,15 @@ RESAMPLES = 400
 SLOW_RESAMPLES = 200
 SUMS = (ACCURACY, NLL, BRIER, ECE, ECE_15, ECE_EQUAL_MASS, ECE_DEBIASED, MCE, ECE_CLASSWISE)
 TRUTH = (POSTERIOR_ERROR, ECE_TRUE)
-#: Evaluated on every resample, or smoothed on a grid for each: only at n = 872, on one population.
+#: Of ranks, or smoothed on a grid for each resample: only at n = 872, on one population.
 SLOW = (SMOOTH_ECE, AURC, AUGRC, ACCURACY_AT_80, COVERAGE_AT_5_RISK, ERROR_AUROC)
+#: Calibration errors of cross-fitted temperature, and the sizes at which it is fitted.
+CROSSED = (ECE, ECE_15, ECE_DEBIASED, SMOOTH_ECE)
+CROSSED_SIZES = (100, 300, 872)
+#: Percentiles of latencies, log-normal with one in twenty requests three times as long.
+PERCENTILES = (50, 90, 95, 99)
+LATENCIES = (50, 200, 500)
+OTHER_SIZES = {"slow": (872,), "crossed": CROSSED_SIZES}
 #: Seeds compared with each other: one reference, seven methods.
 SEEDS = 8
 
@@ -80,7 +90,9 @@ class Population:
         models: probabilities by model name, float64 [M, C]; the first is the reference of comparisons.
         seeds: float64 [K, M, C], K seeds of one method in the place of `models`. A replication picks other
             ones for each example, so that none of them is better than another.
-        tasks: what is asked of it: "coverage", "slow" (coverage of `SLOW`) and "differences".
+        tasks: what is asked of it: "coverage", "slow" (coverage of `SLOW`), "differences" and "crossed".
+        sizes: numbers of examples to draw.
+        share: of the replications that are made of it, where each takes long.
     """
 
     title: str
@@ -88,6 +100,8 @@ class Population:
     models: Mapping[str, FloatArray] = field(default_factory=dict)
     seeds: FloatArray | None = None
     tasks: tuple[str, ...] = ("coverage",)
+    sizes: tuple[int, ...] = SIZES
+    share: float = 1.0
 
     def draw(self, n: int, rng: np.random.Generator) -> tuple[dict[str, FloatArray], IntArray, FloatArray]:
         """Probabilities by model [n, C], labels [n] and posterior [n, C] of n examples."""
@@ -111,10 +125,38 @@ def two_classes(second: FloatArray) -> FloatArray:
     return np.stack([1.0 - second, second], axis=1)
 
 
-def tempered(title: str, seed: int, classes: int, spread: float, temperature: float) -> Population:
+def tempered(
+    title: str, seed: int, classes: int, spread: float, temperature: float, size: int = POPULATION
+) -> Population:
     """Normal logits, and a model whose temperature is off by a factor."""
-    logits = spread * np.random.default_rng(seed).normal(size=(POPULATION, classes))
+    logits = spread * np.random.default_rng(seed).normal(size=(size, classes))
     return Population(title, softmax(logits), {"model": softmax(logits / temperature)})
+
+
+def sure(title: str, seed: int, margin: float, spread: float, temperature: float) -> Population:
+    """Two classes with normal log-odds about a wide margin, and a temperature off by a factor."""
+    odds = margin + spread * np.random.default_rng(seed).normal(size=POPULATION)
+    model = two_classes(special.expit(odds / temperature))
+    return Population(title, two_classes(special.expit(odds)), {"model": model})
+
+
+def confidently_wrong(title: str, seed: int) -> Population:
+    """60% of the confidences above .999 and 99% of those right; the others too sure by a fifth."""
+    rng = np.random.default_rng(seed)
+    surest = rng.random(POPULATION) < 0.6
+    high = 1.0 - 10.0 ** rng.uniform(-6.0, -3.0, POPULATION)
+    confidence = np.where(surest, high, 0.5 + 0.49 * rng.beta(1.5, 1.0, POPULATION))
+    right = np.where(surest, 0.99, 0.5 + 0.8 * (confidence - 0.5))
+    return Population(title, two_classes(right), {"model": two_classes(confidence)})
+
+
+def long_tailed(title: str, seed: int, classes: int, temperature: float) -> Population:
+    """Classes of which each is a fifth rarer than the one before it, and a temperature off by a factor."""
+    rng = np.random.default_rng(seed)
+    prior = -np.arange(classes) * np.log(1.25)
+    logits = prior + 2.5 * rng.normal(size=(POPULATION, classes))
+    model = softmax(logits / temperature)
+    return Population(title, softmax(logits), {"model": model}, sizes=SIZES[:3])
 
 
 def noisy_seeds(title: str, seed: int, noise: float) -> Population:
@@ -220,9 +262,11 @@ def target(metric: Metric, probs: FloatArray, posterior: FloatArray) -> float:
         rows, predicted = np.arange(len(probs)), probs.argmax(axis=1)
         kind = next(kind for kind in KINDS if kind.name == metric.name)
         return kind.compute(1.0 - probs[rows, predicted], 1.0 - posterior[rows, predicted])
-    forms = [metric.moments(Evaluation(probs, np.full(len(probs), label))) for label in range(probs.shape[1])]
-    sums = sum(form.features.T @ weight for form, weight in zip(forms, posterior.T, strict=True))
-    return float(forms[0].finish(np.asarray(sums).reshape(1, -1), len(probs))[0])
+    sums: Any = 0.0
+    for label, weight in enumerate(posterior.T):
+        form = metric.moments(Evaluation(probs, np.full(len(probs), label)))
+        sums = sums + form.features.T @ weight
+    return float(form.finish(np.asarray(sums).reshape(1, -1), len(probs))[0])
 
 
 #: In each process: what `study` works on.
@@ -292,6 +336,79 @@ def differences(which: int, n: int, seeds: range) -> dict[str, Any]:
     return {"metrics": found, "families": len(seeds), "any": any_verdict, "ece": plug_in.tolist()}
 
 
+def crossed(which: int, n: int, seeds: range) -> dict[str, Any]:
+    """What calibration errors of a cross-fitted temperature read, against new examples and the truth.
+
+    The truth is that of the temperature that is fitted to all n; new examples are n others, given it.
+    """
+    population = POPULATIONS[which]
+    (probs,) = population.models.values()
+    found = {
+        metric.name: {
+            "inside": 0,
+            "above": 0,
+            "below": 0,
+            "raw": 0.0,
+            "value": 0.0,
+            "new": 0.0,
+            "squares": 0.0,
+        }
+        for metric in CROSSED
+    }
+    for seed in seeds:
+        drawn, labels, _ = population.draw(n, np.random.default_rng([n, seed, 2]))
+        more, theirs, _ = population.draw(n, np.random.default_rng([n, seed, 3]))
+        own, other = drawn["model"], more["model"]
+        fitted = cross_fit(Temperature, own, labels, seed=seed)
+        whole = Temperature()
+        whole.fit(log_of(own), labels)
+        truth = whole.transform(log_of(probs))
+        refits = [calibrator.transform(log_of(own)) for calibrator in fitted.calibrators]
+        raw = Evaluation(fitted.probs, labels)
+        hidden = {metric.name: metric.optimism(raw, refits) for metric in CROSSED if metric.optimism}
+        read = replace(raw, optimism=hidden)
+        new = Evaluation(whole.transform(log_of(other)), theirs)
+        intervals = bootstrap_intervals(CROSSED, read, resamples=RESAMPLES, seed=seed)
+        for metric, interval in zip(CROSSED, intervals, strict=True):
+            assert interval.value is not None
+            assert interval.low is not None
+            assert interval.high is not None
+            counts, fresh = found[metric.name], metric.evaluate(new)
+            at = target(metric, truth, population.posterior)
+            where = "above" if at < interval.low else "below" if at > interval.high else "inside"
+            counts[where] += 1
+            counts["raw"] += metric.evaluate(raw)
+            counts["value"] += interval.value
+            counts["new"] += fresh
+            counts["squares"] += (interval.value - fresh) ** 2
+    return found
+
+
+def percentiles(n: int, seeds: range) -> dict[str, Any]:
+    """How many intervals of percentiles of n latencies hold the percentile they are for."""
+    known = latencies(1_000_000, np.random.default_rng(0))
+    found = {
+        f"p{q}": {"target": float(np.percentile(known, q)), "inside": 0, "above": 0, "below": 0, "none": 0}
+        for q in PERCENTILES
+    }
+    for seed in seeds:
+        sample = latencies(n, np.random.default_rng([n, seed, 4]))
+        for q in PERCENTILES:
+            interval, counts = percentile_interval(sample, q), found[f"p{q}"]
+            if interval.low is None or interval.high is None:
+                counts["none"] += 1
+                continue
+            truth = counts["target"]
+            where = "above" if truth < interval.low else "below" if truth > interval.high else "inside"
+            counts[where] += 1
+    return found
+
+
+def latencies(n: int, rng: np.random.Generator) -> FloatArray:
+    """Milliseconds of n requests: log-normal, and one in twenty three times as long."""
+    return 10.0 * np.exp(0.2 * rng.normal(size=n)) * np.where(rng.random(n) < 0.05, 3.0, 1.0)
+
+
 def _holds(interval: Interval, truth: float) -> bool:
     # Differences of models that never differ are exactly zero, up to rounding.
     assert interval.low is not None
@@ -307,6 +424,10 @@ def _work(task: tuple[str, int, int, range]) -> tuple[str, int, int, dict[str, A
     kind, which, n, seeds = task
     if kind == "differences":
         return kind, which, n, differences(which, n, seeds)
+    if kind == "crossed":
+        return kind, which, n, crossed(which, n, seeds)
+    if kind == "percentiles":
+        return kind, which, n, percentiles(n, seeds)
     return kind, which, n, coverage(which, n, SLOW if kind == "slow" else SUMS + TRUTH, seeds)
 
 
@@ -323,19 +444,28 @@ def merged(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return total
 
 
+def chunks_of(replications: int) -> list[range]:
+    """The seeds of all replications, in parts that processes take in turn."""
+    pieces = np.array_split(np.arange(replications), max(1, min(replications // 50, 20)))
+    return [range(int(piece[0]), int(piece[-1]) + 1) for piece in pieces]
+
+
 def study(populations: list[Population], replications: int, jobs: int) -> list[dict[str, Any]]:
     """Every task over all replications, in chunks spread over processes."""
-    pieces = np.array_split(np.arange(replications), max(1, min(replications // 100, 20)))
-    chunks = [range(int(piece[0]), int(piece[-1]) + 1) for piece in pieces]
     tasks = [
         (kind, which, n)
         for which, population in enumerate(populations)
         for kind in population.tasks
-        for n in (SIZES if kind != "slow" else (872,))
+        for n in (population.sizes if kind in ("coverage", "differences") else OTHER_SIZES[kind])
     ]
+    tasks += [("percentiles", 0, n) for n in LATENCIES]
     # The longest first, so that no process is left with one at the end.
     tasks.sort(key=lambda task: -task[2])
-    split = [(*task, chunk) for task in tasks for chunk in chunks]
+    split = [
+        (*task, chunk)
+        for task in tasks
+        for chunk in chunks_of(round(replications * populations[task[1]].share))
+    ]
     parts: dict[tuple[str, int, int], list[dict[str, Any]]] = {task: [] for task in tasks}
     with ProcessPoolExecutor(jobs, initializer=_start, initargs=(populations,)) as pool:
         for done, (kind, which, n, found) in enumerate(pool.map(_work, split), start=1):
@@ -343,7 +473,13 @@ def study(populations: list[Population], replications: int, jobs: int) -> list[d
             if sys.stderr.isatty():
                 print(f"\r{done} of {len(split)}", end="", file=sys.stderr, flush=True)
     return [
-        {"kind": kind, "population": populations[which].title, "n": n, "found": merged(found)}
+        {
+            "kind": kind,
+            "population": "latencies" if kind == "percentiles" else populations[which].title,
+            "n": n,
+            "replications": round(replications * populations[which].share),
+            "found": merged(found),
+        }
         for (kind, which, n), found in parts.items()
     ]
 
@@ -351,7 +487,7 @@ def study(populations: list[Population], replications: int, jobs: int) -> list[d
 def main() -> None:
     """Run the study and write its results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--replications", type=int, default=2000)
+    parser.add_argument("--replications", type=int, default=1000)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--output", type=Path, default=Path(__file__).resolve().parents[1] / "results")
     arguments = parser.parse_args()
@@ -364,6 +500,14 @@ def main() -> None:
         noisy_seeds("eight noisy seeds", 4, 0.3),
         sharp_and_blunt("sharp and blunt, calibrated", 5, calibrated=True),
         sharp_and_blunt("sharp and blunt, equally off", 6, calibrated=False),
+        sure("accuracy .95", 7, 3.6, 1.6, 1.0),
+        sure("accuracy .98, too sure", 8, 5.0, 1.6, 0.6),
+        sure("accuracy .998", 9, 7.0, 1.2, 1.0),
+        confidently_wrong("confidently wrong", 10),
+        long_tailed("20 classes, long-tailed", 11, 20, 0.7),
+        replace(tempered("150 classes", 12, 150, 3.0, 0.8, 10_000), sizes=(872, 5000), share=0.2),
+        replace(tempered("overconfident, cross-fitted", 13, 2, 2.5, 0.5), tasks=("crossed",)),
+        replace(sure("accuracy .98, too sure, cross-fitted", 14, 5.0, 1.6, 0.6), tasks=("crossed",)),
     ]
     results = study(populations, arguments.replications, arguments.jobs)
     record = {
