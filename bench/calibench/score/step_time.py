@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from calibench.measure.measured import Measured
+from calibench.measure.stalls import AGAIN
 from calibench.posthoc import log_of
 from calibench.score.outcomes import Outcome
 from calibench.score.prediction_sets import OWN, seconds_of
@@ -45,7 +46,7 @@ class SteppedEntries:
         return self._entries[kind]
 
     def _with_steps(self, entry: dict[str, Any]) -> dict[str, Any]:
-        if entry["kind"] == "block":
+        if entry["kind"] in ("block", AGAIN):
             positions = self._blocks[entry["block"]]
         elif entry["kind"] == "latency":
             positions = np.array([entry["position"]])
