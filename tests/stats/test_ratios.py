@@ -68,6 +68,15 @@ def test_however_long_one_block_stalls_the_ratio_stays(m: int, side: int) -> Non
     assert ratios.ratio_interval(*twice) == ratios.ratio_interval(*fifty)
 
 
+def test_the_case_that_the_ratio_of_totals_got_wrong() -> None:
+    """Reference block 5 of 12 takes thirty times as long: it was [-.48, 2.19] where 2.95 is right."""
+    rng = np.random.default_rng(3)
+    above, below = 2.95 * rng.lognormal(0.0, 0.03, 12), rng.lognormal(0.0, 0.03, 12)
+    below[4] *= 30.0
+    low, high = ends(ratios.ratio_interval(above, below))
+    assert 2.8 < low < 2.95 < high < 3.1
+
+
 @pytest.mark.parametrize("m", [6, 12, 30])
 def test_ratio_intervals_cover_with_a_stalled_block(m: int) -> None:
     """One block of m takes 5 to 50 times as long, on either side (1 in 2,000 each)."""

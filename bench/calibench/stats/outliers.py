@@ -6,8 +6,8 @@ import numpy as np
 
 from calibench.types import FloatArray
 
-#: How many times as long as the median a time has to be at the least: no text mix of a plan's blocks does
-#: that.
+#: How many times as long as the median a time has to be at the least: per token, the blocks of a plan differ
+#: by less, as they have the same mix of lengths.
 FAR = 2.0
 #: How many robust standard deviations above the median, on the log scale: where times scatter, more than
 #: `FAR`.
