@@ -35,7 +35,6 @@ from calibench.score.quality import (
 from calibench.score.step_time import SteppedEntries
 from calibench.score.yardstick import error_fields
 from calibench.store import records
-from calibench.store.journal import Entries
 from calibench.store.paths import folders, scrubbed, without_paths
 from calibench.store.predictions import write_predictions
 from calibench.store.records import Record
@@ -152,8 +151,9 @@ def _measured_fields(
     predictive: Predictive,
     metrics: Sequence[Metric],
     folder: Path,
-    timings: Entries,
+    timings: SteppedEntries,
 ) -> Record:
+    timings.require(outcome.row.key)
     setting, row, source = measured.setting, outcome.row, outcome.source
     seed = setting.suite.seeds[0]
     curve = curve_values(metrics, predictive, setting.dataset, setting.suite.curve, seed)
