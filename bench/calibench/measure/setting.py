@@ -24,6 +24,7 @@ from calibench.measure.splits import (
     refuse_unfit,
     refuse_unknown,
 )
+from calibench.metrics.select import third_parties
 from calibench.models.checkpoint import Checkpoint, settled_note
 from calibench.models.identity import config_sha256, tokenizer_sha256
 from calibench.models.loading import load_checkpoint
@@ -199,6 +200,8 @@ def _context(
     }
     if suite.data.label_map:
         context["label_map"] = dict(suite.data.label_map)
+    if others := third_parties(suite.metrics):
+        context["metrics"] = others
     if suite.yardstick is not None:
         context["yardstick"] = dataclasses.asdict(suite.yardstick)
     return context

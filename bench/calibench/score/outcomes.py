@@ -17,7 +17,7 @@ from calibench.measure.setting import Setting
 from calibench.measure.splits import ExtraData
 from calibench.posthoc import cross_fit, log_of
 from calibench.posthoc.conformal import FittedSets, Recipe
-from calibench.score.steps import ContainedStep, step_factory
+from calibench.score.apart import ContainedStep, step_factory
 from calibench.seeds import derived_seed
 from calibench.store.records import Record
 from calibench.types import BoolArray, FloatArray, IntArray, Predictive

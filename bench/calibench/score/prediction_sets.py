@@ -17,9 +17,9 @@ from calibench.measure.splits import CalibrationSplit
 from calibench.posthoc import cross_fit
 from calibench.posthoc.conformal import FittedSets, Recipe, fit_apart, fit_crossed, uniforms
 from calibench.posthoc.folds import stratified_folds
+from calibench.score.apart import step_factory
 from calibench.score.outcomes import Outcome, Sets
 from calibench.score.set_coverage import set_values
-from calibench.score.steps import step_factory
 from calibench.seeds import derived_seed
 from calibench.store.records import Record
 from calibench.suites.spec import Suite, recipes_of

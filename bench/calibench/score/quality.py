@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,11 +10,13 @@ import numpy as np
 from scipy import special
 
 from calibench.metrics.detection import by_other_scores
+from calibench.metrics.select import REGISTERED_BY
 from calibench.metrics.selective import by_largest_probability, own_score
 from calibench.registry import METRICS
+from calibench.score.apart import apart
 from calibench.score.pass_curve import pass_curve, running_means
 from calibench.stats.bootstrap import bootstrap_interval, noise_floor
-from calibench.types import Dataset, Evaluation, FloatArray, Metric, Predictive
+from calibench.types import Dataset, Evaluation, FloatArray, Interval, Metric, Predictive
 
 RESAMPLES = 1000
 #: The metrics that are drawn over the number of passes.
@@ -45,12 +48,25 @@ def metric_values(metrics: Sequence[Metric], evaluation: Evaluation, seed: int) 
     scored = evaluation.in_scope()
     for metric in (one for chosen in metrics for one in _by_scores(chosen, evaluation)):
         about = evaluation if metric.needs_out_of_scope else scored
-        interval = bootstrap_interval(metric, about, resamples=RESAMPLES, seed=seed)
+        interval = _interval(metric, about, seed)
         values[metric.name] = interval.as_dict() | {"definition": _definition(metric, evaluation)}
         if metric.name == "ece":
             floor = noise_floor(metric, scored.probs, draws=RESAMPLES, seed=seed)
             values["ece_noise_floor"] = floor.as_dict() | {"definition": dict(metric.definition)}
     return values
+
+
+def _interval(metric: Metric, about: Evaluation, seed: int) -> Interval:
+    """The metric with its interval; of a third party's that fails, why."""
+    whose = metric.definition.get(REGISTERED_BY)
+    if whose is None:
+        return bootstrap_interval(metric, about, resamples=RESAMPLES, seed=seed)
+    name, own = f"The metric {metric.name!r} from {whose}", copy.deepcopy(about)
+    try:
+        found = apart(name, lambda: bootstrap_interval(metric, own, resamples=RESAMPLES, seed=seed))
+    except Exception as error:  # it may break in any way
+        return Interval(None, None, None, f"{name} failed ({type(error).__name__}: {error})")
+    return found
 
 
 def _by_scores(metric: Metric, evaluation: Evaluation) -> tuple[Metric, ...]:

@@ -18,7 +18,7 @@ from calibench.measure.progress import Progress
 from calibench.measure.running import failure_of, self_check_key
 from calibench.measure.setting import Setting
 from calibench.measure.splits import ExtraData
-from calibench.metrics.select import select_metrics
+from calibench.metrics.select import left_out_metrics, select_metrics
 from calibench.registry import METHODS, distribution
 from calibench.score.cost import timing_values
 from calibench.score.joint import joint_fields
@@ -50,6 +50,8 @@ def make_records(measured: Measured, folder: Path, progress: Progress) -> list[R
         posterior_known=setting.dataset.posterior is not None,
         out_of_scope=bool((setting.dataset.labels < 0).any()),
     )
+    for sentence in left_out_metrics(setting.suite.metrics):
+        progress.say(sentence)
     captured = environment.capture()
     outcomes = [with_sets(measured, outcome) for outcome in outcomes_of(measured)]
     timings = SteppedEntries(measured, outcomes)

@@ -22,6 +22,24 @@ from calibench.types import FloatArray, IntArray
 T = TypeVar("T")
 
 
+def apart(name: str, call: Callable[[], T], seconds: float | None = None) -> T:
+    """As `contained`, and what it changes about the process is put back.
+
+    Raises:
+        CalibenchError: besides, that it did.
+    """
+    watch = ProcessWatch()
+    try:
+        found = contained(name, call, seconds)
+    finally:
+        changed = watch.put_back()
+    if changed is not None:
+        raise CalibenchError(
+            f"{name} changed {changed}, which all rows share; expected it to leave the process as it is."
+        )
+    return found
+
+
 class ContainedStep(Calibrator):
     """The registered step `name`, kept apart: it is given copies, and its answers are looked at.
 
@@ -77,17 +95,7 @@ class ContainedStep(Calibrator):
         return self._apart(timed)
 
     def _apart(self, call: Callable[[], T]) -> T:
-        watch = ProcessWatch()
-        try:
-            found = contained(self._name, call, self._seconds)
-        finally:
-            changed = watch.put_back()
-        if changed is not None:
-            raise CalibenchError(
-                f"{self._name} changed {changed}, which all rows share; expected a step that leaves "
-                "the process as it is."
-            )
-        return found
+        return apart(self._name, call, self._seconds)
 
 
 def step_factory(name: str, setting: Setting) -> Callable[[], ContainedStep]:
