@@ -87,7 +87,8 @@ def _named(name: str, metric: object, whose: str) -> Metric:
     repair = "repair or uninstall that package."
     if not isinstance(metric, Metric):
         raise CalibenchError(
-            f"The metric {name!r} from {whose} is a {type(metric).__name__}; expected a calibench.Metric: {repair}"
+            f"The metric {name!r} from {whose} is a {type(metric).__name__}; expected a calibench.Metric: "
+            f"{repair}"
         )
     if metric.name != name:
         raise CalibenchError(
