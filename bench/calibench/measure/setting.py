@@ -14,6 +14,7 @@ from calibench.data.labels import align, ids_of, matching
 from calibench.data.subset import limit
 from calibench.errors import CalibenchError, UsageError
 from calibench.hashing import dataset_sha256, plan_sha256
+from calibench.measure.environment import capture
 from calibench.measure.progress import Progress
 from calibench.measure.splits import (
     CalibrationSplit,
@@ -52,6 +53,7 @@ class Setting:
         train_missing: why there is none.
         settled: how texts are padded, and that this changes no answer.
         context: what the keys of all cells depend on.
+        environment: as it is before any method has run.
     """
 
     suite: Suite
@@ -68,6 +70,7 @@ class Setting:
     settled: Settled
     context: dict[str, Any]
     first_forward_s: float
+    environment: dict[str, Any]
     notes: tuple[str, ...]
 
     @property
@@ -129,6 +132,7 @@ def load_setting(
         _context(suite, dataset, checkpoint, plan, calibration, train)
         | ({} if settled.note is None else {"padding": dataclasses.asdict(settled.padding)}),
         _first_forward(checkpoint, plan),
+        capture(),
         notes,
     )
 

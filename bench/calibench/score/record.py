@@ -12,7 +12,7 @@ import numpy as np
 
 import calibench
 from calibench.errors import CalibenchError, WriteError
-from calibench.measure import environment, memory
+from calibench.measure import memory
 from calibench.measure.measured import Measured, MeasuredCell
 from calibench.measure.progress import Progress
 from calibench.measure.running import failure_of, self_check_key
@@ -52,7 +52,6 @@ def make_records(measured: Measured, folder: Path, progress: Progress) -> list[R
     )
     for sentence in left_out_metrics(setting.suite.metrics):
         progress.say(sentence)
-    captured = environment.capture()
     outcomes = [with_sets(measured, outcome) for outcome in outcomes_of(measured)]
     timings = SteppedEntries(measured, outcomes)
     found: list[Record] = []
@@ -67,7 +66,7 @@ def make_records(measured: Measured, folder: Path, progress: Progress) -> list[R
                 raise
             except CalibenchError as error:
                 failure = failure_of(error)
-        record = _shared_fields(setting, cell, outcome.row.key, captured)
+        record = _shared_fields(setting, cell, outcome.row.key)
         record["status"] = "ok" if failure is None else "error"
         record["error"] = _without_paths(failure, cell)
         found.append(record | fields)
@@ -79,7 +78,7 @@ def _without_paths(failure: dict[str, str] | None, cell: Cell) -> dict[str, str]
     return failure and failure | {"message": scrubbed(failure["message"], cell.params)}
 
 
-def _shared_fields(setting: Setting, cell: Cell, key: str, captured: dict[str, Any]) -> Record:
+def _shared_fields(setting: Setting, cell: Cell, key: str) -> Record:
     dataset, checkpoint, plan = setting.dataset, setting.checkpoint, setting.plan
     config = getattr(checkpoint.module, "config", None)
     return {
@@ -142,7 +141,7 @@ def _shared_fields(setting: Setting, cell: Cell, key: str, captured: dict[str, A
             "sha256": setting.context["plan"],
         },
         "seed": cell.seed,
-        "environment": captured,
+        "environment": setting.environment,
         "notes": list(setting.notes),
     }
 
