@@ -6,7 +6,7 @@ Every fault is done to a small run of the embedded suite in a process of its own
 on in the same folder, and its records are compared with those of a run that nothing happened to: all that is
 no time, hashes of the predictions included, has to be equal. The exit code is 1 where something is not.
 
-The bad methods, post-hoc steps and metrics are those of tests/runs, one at a time beside the sound rows.
+The bad methods, post-hoc steps and metrics are those of tests/runs, beside the sound rows.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ HEAD = """# Faults
 
 What `python scripts/faults.py` did to a small run of the embedded suite, and what was there once the same
 command had gone on. "As undisturbed" is every field that is no time, hashes of the predictions included,
-equal to those of a run that nothing happened to. Runs that are killed measure memory too. Bad code was tried
-one piece at a time beside the suite's sound rows, which are what "all others" are.
+equal to those of a run that nothing happened to. Runs that are killed measure memory too. Bad code was
+tried beside the suite's sound rows, which are what "all others" are.
 
 {count} faults, of which {wrong} left something lost or another number changed.
 """
@@ -445,29 +445,22 @@ def stalled_then_resumed(folder: Path, expected: list[Record], fault: Fault, *, 
 
 
 def bad_code(place: Path, expected: list[Record]) -> Iterator[Trial]:
-    """Each bad method, post-hoc step and metric beside the rows of the suite."""
-    for name, bad in test_bad_methods.BAD.items():
-        job = partial(beside_method, place / name, expected, name, bad.says)
-        yield f"A bad method: `{name.removeprefix('bad-')}`", job
-    for name, (_, says) in test_bad_steps.BAD.items():
-        yield (
-            f"A bad post-hoc step: `{name}`",
-            partial(beside_step, place / f"step-{name}", expected, name, says),
-        )
-    for name, (_, says) in test_bad_metrics.BAD.items():
-        yield (
-            f"A bad metric: `{name}`",
-            partial(beside_metric, place / f"metric-{name}", expected, name, says),
-        )
+    """All bad methods, post-hoc steps and metrics of the tests beside the rows of the suite."""
+    for kind, known, job in (
+        ("methods", test_bad_methods.BAD, beside_methods),
+        ("post-hoc steps", test_bad_steps.BAD, beside_steps),
+        ("metrics", test_bad_metrics.BAD, beside_metrics),
+    ):
+        yield f"{len(known)} bad {kind}, each in a way of its own", partial(job, place / kind, expected)
 
 
-def registering(registry: Any, name: str, found: Any, like: str) -> Fault:
-    """Let a registry have one more name."""
+def registering(registry: Any, known: dict[str, Any], like: str) -> Fault:
+    """Let a registry have more names."""
 
     def prepare() -> None:
         load, point = registry.load, registry.entry_point
-        registry.load = lambda asked: found if asked == name else load(asked)
-        registry.entry_point = lambda asked: point(like if asked == name else asked)
+        registry.load = lambda name: known[name] if name in known else load(name)
+        registry.entry_point = lambda name: point(like if name in known else name)
 
     return prepare
 
@@ -477,56 +470,67 @@ def patient(suite: Suite, **changes: Any) -> Suite:
     return replace(suite, timing=replace(suite.timing, timeout_per_block=2.0), **changes)
 
 
-def beside_method(folder: Path, expected: list[Record], name: str, says: str) -> str:
-    """What a bad method costs: its rows, with and without the post-hoc step."""
+def beside_methods(folder: Path, expected: list[Record]) -> str:
+    """What bad methods cost: their rows, with and without the post-hoc step."""
+    bad = {name: item.method for name, item in test_bad_methods.BAD.items()}
 
     def change(suite: Suite) -> Suite:
-        return patient(suite, method=(MethodSpec(name), *suite.method))
+        return patient(suite, method=(*map(MethodSpec, bad), *suite.method))
 
-    fault = registering(METHODS, name, test_bad_methods.BAD[name].method, "frequentist")
-    ended = ran(folder, fault, change=change)
-    return others(folder, ended, expected, lambda record: record["method"]["name"] == name, says)
+    ended = ran(folder, registering(METHODS, bad, "frequentist"), change=change)
+    says = {name: item.says for name, item in test_bad_methods.BAD.items()}
+    return others(folder, ended, expected, says, "name")
 
 
-def beside_step(folder: Path, expected: list[Record], name: str, says: str) -> str:
-    """What a bad post-hoc step costs: its row of each method."""
+def beside_steps(folder: Path, expected: list[Record]) -> str:
+    """What bad post-hoc steps cost: their row of each method."""
+    bad = {name: step for name, (step, _) in test_bad_steps.BAD.items()}
 
     def change(suite: Suite) -> Suite:
-        return patient(suite, posthoc=(name, *suite.posthoc))
+        return patient(suite, posthoc=(*bad, *suite.posthoc))
 
-    fault = registering(POSTHOC, name, test_bad_steps.BAD[name][0], "temperature")
-    ended = ran(folder, fault, change=change)
-    return others(folder, ended, expected, lambda record: record["method"]["posthoc"] == name, says)
+    ended = ran(folder, registering(POSTHOC, bad, "temperature"), change=change)
+    says = {name: re.escape(says) for name, (_, says) in test_bad_steps.BAD.items()}
+    return others(folder, ended, expected, says, "posthoc")
 
 
-def others(
-    folder: Path, ended: Ended, expected: list[Record], bad: Callable[[Record], bool], says: str
-) -> str:
-    """Whether the bad rows have failed and say why, and all others are as undisturbed."""
+def others(folder: Path, ended: Ended, expected: list[Record], says: dict[str, str], field: str) -> str:
+    """Whether the bad rows have failed and say why, and all others are as undisturbed.
+
+    Args:
+        says: what the rows of each bad method or step have to say.
+        field: of `method` in a record, where it is named.
+    """
     if ended.code != 0:
         return f"NOT FINISHED: {ended}"
     found = load_records(folder)
-    rows = [record for record in found if bad(record)]
-    told = [re.search(says, record["error"]["message"]) for record in rows if record["status"] == "error"]
-    if not rows or len(told) != len(rows) or not any(told):
-        return f"NOT TOLD: {[record['error'] for record in rows]}"
-    kept = [record for record in found if not bad(record)]
+    kept = [record for record in found if record["method"][field] not in says]
+    failed = [record for record in found if record["method"][field] in says]
+    untold = [
+        record["method"][field]
+        for record in failed
+        if record["status"] == "ok"
+        or not re.search(says[record["method"][field]], record["error"]["message"])
+    ]
+    if untold or {record["method"][field] for record in failed} != says.keys():
+        return f"NOT TOLD: {untold}"
     for record in kept:
         load_predictions(folder, record)
-    count = "a failed row" if len(rows) == 1 else f"{len(rows)} failed rows"
-    return f"{count}, all others as undisturbed" if timeless(kept) == timeless(expected) else "OTHER RECORDS"
+    same = timeless(kept) == timeless(expected)
+    return f"{len(failed)} failed rows that say why, all others as undisturbed" if same else "OTHER RECORDS"
 
 
-def beside_metric(folder: Path, expected: list[Record], name: str, says: str) -> str:
-    """What a bad metric costs: its own number in each row. Keys hold who registers it."""
-    bad = test_bad_metrics.metric(name, test_bad_metrics.BAD[name][0])
-    ended = ran(folder, lambda: foreign_metrics.register(pytest.MonkeyPatch(), **{name: bad}))
+def beside_metrics(folder: Path, expected: list[Record]) -> str:
+    """What bad metrics cost: their own numbers in each row. Keys hold who registers them."""
+    bad = {name: test_bad_metrics.metric(name, do) for name, (do, _) in test_bad_metrics.BAD.items()}
+    ended = ran(folder, lambda: foreign_metrics.register(pytest.MonkeyPatch(), **bad))
     if ended.code != 0:
         return f"NOT FINISHED: {ended}"
     found = load_records(folder)
-    reasons = [record["metrics"].pop(name)["reason"] for record in found]
-    if not all(says in reason for reason in reasons):
-        return f"NOT TOLD: {reasons[0]}"
+    for name, (_, says) in test_bad_metrics.BAD.items():
+        reasons = [record["metrics"].pop(name)["reason"] for record in found]
+        if not all(says in reason for reason in reasons):
+            return f"NOT TOLD: {reasons[0]}"
     same = unkeyed(found) == unkeyed(expected)
     return "no number, and why; all others as undisturbed" if same else "OTHER RECORDS"
 
@@ -613,6 +617,7 @@ def main() -> int:
     """Do everything, write the table, and say whether all is well."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--table", type=Path, default=TABLE)
+    parser.add_argument("--only", default="", help="Faults whose name holds this.")
     parser.add_argument("--workers", type=int, default=2, help="Trials side by side.")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
@@ -632,6 +637,7 @@ def main() -> int:
             *stalls(place, expected),
             *bad_code(place, expected),
         ]
+        trials = [trial for trial in trials if given.only in trial[0]]
         rows = []
         context = multiprocessing.get_context("fork")
         with ProcessPoolExecutor(given.workers, mp_context=context) as pool:
@@ -640,7 +646,9 @@ def main() -> int:
                 rows.append((fault, outcome))
                 print(f"{fault}: {outcome}", flush=True)
     wrong = [row for row in rows if any(word.isupper() and len(word) > 2 for word in row[1].split())]
-    head = HEAD.format(count=len(rows), wrong=len(wrong) or "none")
+    # A row of many bad ways begins with their number.
+    count = sum(int(fault.split()[0]) if fault[0].isdigit() else 1 for fault, _ in rows)
+    head = HEAD.format(count=count, wrong=len(wrong) or "none")
     lines = [head, "| fault | outcome |", "|---|---|", *(f"| {' | '.join(row)} |" for row in rows)]
     given.table.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return int(bool(wrong))
