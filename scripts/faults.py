@@ -475,7 +475,8 @@ def beside_methods(folder: Path, expected: list[Record]) -> str:
     bad = {name: item.method for name, item in test_bad_methods.BAD.items()}
 
     def change(suite: Suite) -> Suite:
-        return patient(suite, method=(*map(MethodSpec, bad), *suite.method))
+        train = replace(suite.train, split="validation", limit=40)
+        return patient(suite, method=(*map(MethodSpec, bad), *suite.method), train=train)
 
     ended = ran(folder, registering(METHODS, bad, "frequentist"), change=change)
     says = {name: item.says for name, item in test_bad_methods.BAD.items()}
