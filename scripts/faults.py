@@ -417,23 +417,26 @@ def both(*faults: Fault) -> Fault:
 
 def stalls(place: Path, expected: list[Record]) -> Iterator[Trial]:
     """A method that sleeps, a process that is stopped, and a kill while the block is timed again."""
-    for number, (name, fault, dies) in enumerate(
+    sleep = partial(time.sleep, STALL)
+    for number, (name, which, stall, dies) in enumerate(
         (
-            ("A method sleeps in one block", stalled(2, partial(time.sleep, STALL)), False),
-            ("The process is stopped in one block", stalled(3, stopped), False),
-            (
-                "The process is stopped in one block, and killed while that is timed again",
-                both(stalled(2, stopped), killed_at(b'"block again"')),
-                True,
-            ),
+            ("A method sleeps in one block", 2, sleep, False),
+            ("The process is stopped in one block", 3, stopped, False),
+            ("The process is stopped in one block, and killed while that is timed again", 2, stopped, True),
         )
     ):
-        yield name, partial(stalled_then_resumed, place / f"stall-{number}", expected, fault, dies=dies)
+        yield (
+            name,
+            partial(stalled_then_resumed, place / f"stall-{number}", expected, which, stall, dies=dies),
+        )
 
 
-def stalled_then_resumed(folder: Path, expected: list[Record], fault: Fault, *, dies: bool) -> str:
+def stalled_then_resumed(
+    folder: Path, expected: list[Record], which: int, stall: Callable[[], None], *, dies: bool
+) -> str:
     """What a stall leaves: marked, timed again, in no time that counts, and nothing else."""
-    ended = ran(folder, fault)
+    fault = stalled(which, stall)
+    ended = ran(folder, both(fault, killed_at(b'"block again"')) if dies else fault)
     if ended.code != (-signal.SIGKILL if dies else 0):
         return f"NOT AS MEANT: {ended}"
     outcome = resumed(folder, expected)
