@@ -60,7 +60,7 @@ TABLE = Path(__file__).resolve().parents[1] / "results" / "faults.md"
 TIMES = {"created", "timing", "cost_ratio", "latency_ratio", "memory", "seconds", "git_revision"}
 KILLS = 20
 #: Seconds that a stalled machine stands still: a block of the suite takes some hundredths.
-STALL = 2.0
+STALL = 5.0
 HEAD = """# Faults
 
 What `python scripts/faults.py` did to a small run of the embedded suite, and what was there once the same
