@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
 from calibench.cli import main
+from calibench.data.embedded import checkpoint_folder
+from calibench.measure import throughput
 from calibench.report.terminal.progress import Display
 from calibench.store.records import RECORDS, load_records
 from stub_hub import StubHub
@@ -182,3 +188,61 @@ def test_control_c_keeps_what_was_measured(tmp_path: Path) -> None:
     assert f"run the same command with -o {tmp_path} to go on" in errors.replace("\n", " ")
     assert "Traceback" not in errors
     assert json.loads(journals[0].read_text().splitlines()[0])["kind"] == "block"
+
+
+def test_names_with_line_separators_go_through_a_run_a_resumption_and_a_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """U+2028, U+0085 and U+001C end no line of the data, the journal or the records."""
+    names = ["gri\u2028m\x1c", "che\x85erful"]
+    model = shutil.copytree(checkpoint_folder(), tmp_path / "model")
+    config = json.loads((model / "config.json").read_text())
+    config |= {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}}
+    (model / "config.json").write_text(json.dumps(config))
+    texts = ["rain\u2028again", "the sun is out", "no bread left", "fresh\x85bread"]
+    rows = [{"text": f"{texts[i % 4]} {i}", "label": names[i % 2]} for i in range(24)]
+    for escaped in (True, False):
+        data = tmp_path / f"{escaped}.jsonl"
+        lines = [json.dumps(row, ensure_ascii=escaped) + "\n" for row in rows]
+        data.write_text("".join(lines), encoding="utf-8", newline="")
+        command = ["run", *SMALL, "-m", "frequentist", "-m", "mc-dropout", "--posthoc", "temperature"]
+        target = tmp_path / f"run-{escaped}"
+        command += ["--dataset", str(data), "--model", str(model), "-o", str(target)]
+        with monkeypatch.context() as patch:
+            patch.setattr(throughput, "_one_block", interrupted_at(1))
+            assert calibench(*command).exit_code == 1
+        assert list((target / "journal").glob("*.jsonl"))
+        result = calibench(*command)
+        assert result.exit_code == 0, result.output
+        records = load_records(target)
+        assert [record["data"]["n"] for record in records] == [24] * 4
+        assert all(record["data"]["labels"] == record["model"]["labels"] == names for record in records)
+        before = (target / RECORDS).read_bytes()
+        assert calibench(*command).exit_code == 0
+        assert (target / RECORDS).read_bytes() == before
+        for kind in ("markdown", "html", "model-card", "csv", "json"):
+            assert calibench("report", str(target), "--format", kind).exit_code == 0
+        with (target / "report.csv").open(encoding="utf-8", newline="") as file:
+            assert len({len(row) for row in csv.reader(file)}) == 1
+        json.loads((target / "report.json").read_text(encoding="utf-8"))
+        assert (
+            calibench("check", str(target), "--against", str(target), "--max-regression", "nll=0").exit_code
+            == 0
+        )
+    one, other = (
+        [record["predictions_sha256"] for record in load_records(tmp_path / f"run-{escaped}")]
+        for escaped in (True, False)
+    )
+    assert one == other
+
+
+def interrupted_at(number: int) -> Callable[..., None]:
+    """A block of a run, in the place of which Ctrl-C is pressed at that number."""
+    real, count = throughput._one_block, iter(range(number))
+
+    def block(*arguments: Any) -> None:
+        if next(count, None) is None:
+            raise KeyboardInterrupt
+        real(*arguments)
+
+    return block

@@ -201,13 +201,14 @@ def run(
 @click.argument("what", type=click.Choice(["methods", "metrics", "datasets", "posthoc", "suites"]))
 def ls(what: str) -> None:
     """List what is registered: methods, metrics, data set loaders, post-hoc steps or suites."""
+    from calibench.metrics.select import title_of
     from calibench.registry import DATASETS, METHODS, METRICS, POSTHOC
     from calibench.suites.loader import load_suite, suite_names
 
     if what == "suites":
         rows = [(name, load_suite(name).title) for name in suite_names()]
     elif what == "metrics":
-        rows = [(name, METRICS.load(name).title) for name in METRICS.names()]
+        rows = [(name, title_of(name)) for name in METRICS.names()]
     else:
         registry = {"methods": METHODS, "datasets": DATASETS, "posthoc": POSTHOC}[what]
         rows = [(name, registry.summary(name)) for name in registry.names()]

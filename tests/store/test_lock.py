@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from calibench.errors import UsageError, WriteError
+from calibench.store import lock
 from calibench.store.lock import LOCK, sole_writer
 
 
@@ -92,3 +93,12 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path, place: str) 
         sole_writer(tmp_path / "run").__enter__()
     assert target.read_text() == "mine"
     assert not (tmp_path / "run" / LOCK).exists()
+
+
+def test_a_lock_that_was_taken_meanwhile_is_not_cleared(tmp_path: Path) -> None:
+    """Two find the same stale lock; the slower of them leaves the lock of the faster one where it is."""
+    (tmp_path / LOCK).write_text("of the faster one")
+    lock._clear(tmp_path / LOCK, b"stale")
+    assert (tmp_path / LOCK).read_text() == "of the faster one"
+    lock._clear(tmp_path / LOCK, b"of the faster one")
+    assert list(tmp_path.iterdir()) == []

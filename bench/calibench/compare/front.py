@@ -24,6 +24,7 @@ from scipy import sparse
 from calibench.metrics.selective import AURC
 from calibench.stats.bootstrap import form_of, resampled_forms
 from calibench.stats.intervals import LEVEL, quantiles, two_sided
+from calibench.stats.ratios import trimmed_count, trimmed_mean
 from calibench.stats.resampling import many, resampled_together
 from calibench.types import Evaluation, FloatArray, Metric, Moments
 
@@ -118,10 +119,10 @@ def block_cost_draws(
 ) -> FloatArray:
     """Cost ratios over resampled timing blocks, float64 [P, R].
 
-    The multiplier bootstrap (Wu 1986) of the paired ratio estimator: each block's linearised residual, on the
-    log scale, gets a normal multiplier that all points share, and all get one Student scale, so that the 95%
-    interval of a point's draws is that of `stats.ratio_interval`. A point with fewer than three blocks has
-    no spread that can be estimated, and none here.
+    The multiplier bootstrap (Wu 1986) of the trimmed mean of log ratios: each block's part of its error
+    gets a normal multiplier that all points share, and all get one Student scale, so that the 95% interval
+    of a point's draws is that of `stats.ratio_interval`. A point with fewer than three blocks has no spread
+    that can be estimated, and none here.
 
     Args:
         seconds: float64 [P, m], seconds of each point in m blocks; NaN where it was not timed.
@@ -130,15 +131,14 @@ def block_cost_draws(
     rng = np.random.default_rng(seed)
     m = seconds.shape[1]
     multipliers = rng.standard_normal((draws, m))
-    scale = np.sqrt((m - 1) / rng.chisquare(m - 1, draws)) if m > 1 else np.zeros(draws)
+    freedom = m - 2 * trimmed_count(m) - 1
+    scale = np.sqrt(freedom / rng.chisquare(freedom, draws)) if m > 1 else np.zeros(draws)
     drawn = np.empty((len(seconds), draws))
     for point, own in enumerate(seconds):
         both = np.isfinite(own) & np.isfinite(reference)
-        held = int(both.sum())
-        ratio = own[both].sum() / reference[both].sum()
-        relative = (own[both] / ratio - reference[both]) / reference[both].sum()
-        spread = np.sqrt(held / (held - 1)) if held >= 3 else 0.0
-        drawn[point] = ratio * np.exp(spread * scale * (multipliers[:, both] @ relative))
+        mean = trimmed_mean(np.log(own[both] / reference[both]))
+        parts = mean.parts if both.sum() >= 3 else np.zeros_like(mean.parts)
+        drawn[point] = np.exp(mean.value + scale * (multipliers[:, both] @ parts))
     return drawn
 
 

@@ -14,6 +14,7 @@ from calibench.data.labels import align, ids_of, matching
 from calibench.data.subset import limit
 from calibench.errors import CalibenchError, UsageError
 from calibench.hashing import dataset_sha256, plan_sha256
+from calibench.measure.environment import capture
 from calibench.measure.progress import Progress
 from calibench.measure.splits import (
     CalibrationSplit,
@@ -24,6 +25,7 @@ from calibench.measure.splits import (
     refuse_unfit,
     refuse_unknown,
 )
+from calibench.metrics.select import third_parties
 from calibench.models.checkpoint import Checkpoint, settled_note
 from calibench.models.identity import config_sha256, tokenizer_sha256
 from calibench.models.loading import load_checkpoint
@@ -51,6 +53,7 @@ class Setting:
         train_missing: why there is none.
         settled: how texts are padded, and that this changes no answer.
         context: what the keys of all cells depend on.
+        environment: as it is before any method has run.
     """
 
     suite: Suite
@@ -67,6 +70,7 @@ class Setting:
     settled: Settled
     context: dict[str, Any]
     first_forward_s: float
+    environment: dict[str, Any]
     notes: tuple[str, ...]
 
     @property
@@ -128,6 +132,7 @@ def load_setting(
         _context(suite, dataset, checkpoint, plan, calibration, train)
         | ({} if settled.note is None else {"padding": dataclasses.asdict(settled.padding)}),
         _first_forward(checkpoint, plan),
+        capture(),
         notes,
     )
 
@@ -199,6 +204,8 @@ def _context(
     }
     if suite.data.label_map:
         context["label_map"] = dict(suite.data.label_map)
+    if others := third_parties(suite.metrics):
+        context["metrics"] = others
     if suite.yardstick is not None:
         context["yardstick"] = dataclasses.asdict(suite.yardstick)
     return context

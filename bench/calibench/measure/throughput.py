@@ -1,4 +1,7 @@
-"""Blocks of the plan, run by every method in random order, until the reference has run long enough."""
+"""Blocks of the plan, run by every method in random order, until the reference has run long enough.
+
+Blocks in which the machine stalled are timed once more in the end; see `calibench.measure.stalls`.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ import numpy as np
 from calibench.measure.clocks import Timed
 from calibench.measure.running import Running
 from calibench.measure.session import Session
+from calibench.measure.stalls import AGAIN, place_of, to_time_again
 from calibench.models.sharing import alone, sharing
 from calibench.seeds import derived_seed
 from calibench.types import Predictive
@@ -35,14 +39,16 @@ def time_blocks(session: Session) -> None:
         if not session.alive:
             return
         repetition += 1
+    _time_again(session)
 
 
 def _resume(session: Session) -> set[tuple[int, int]]:
     """Take up what the journal holds: outputs, and failures; returns the finished (repetition, block)s."""
-    finished = {(entry["repetition"], entry["block"]): entry for entry in session.journal.of_kind("block")}
-    for (repetition, block), entry in finished.items():
+    finished = {place_of(entry): entry for entry in session.journal.of_kind("block")}
+    for repetition, block in finished:
         if _counts(session, repetition):
             _keep(session, repetition, block, session.journal.load_outputs(_part(repetition, block)))
+    for entry in [*finished.values(), *session.journal.of_kind(AGAIN)]:
         for running in session.active:
             if running.key in entry["failures"] and running.alive:
                 running.method = None
@@ -50,8 +56,31 @@ def _resume(session: Session) -> set[tuple[int, int]]:
     return set(finished)
 
 
+def _time_again(session: Session) -> None:
+    """Time the blocks once more in which the machine stalled; which ones, the journal says."""
+    done = {place_of(entry) for entry in session.journal.of_kind(AGAIN)}
+    left = [place for place in to_time_again(session.journal) if place not in done]
+    if left:
+        session.progress.stage("Stalled blocks again", sum(len(_in_turn(session, r)) for r, _ in left))
+    for repetition, block in left:
+        seed = derived_seed(session.setting.suite.seeds[0], "order again", repetition, block)
+        entry, _ = _timed_block(session, repetition, block, random.Random(seed))
+        session.journal.append({"kind": AGAIN} | entry)
+
+
 def _one_block(session: Session, repetition: int, block: int, draw: random.Random) -> None:
-    setting, journal = session.setting, session.journal
+    entry, outputs = _timed_block(session, repetition, block, draw)
+    if _counts(session, repetition):
+        session.journal.save_outputs(_part(repetition, block), outputs)
+        _keep(session, repetition, block, outputs)
+    session.journal.append({"kind": "block"} | entry)
+
+
+def _timed_block(
+    session: Session, repetition: int, block: int, draw: random.Random
+) -> tuple[dict[str, Any], dict[str, Predictive]]:
+    """Every method's times of a block, as the journal has them, and what each predicted."""
+    setting = session.setting
     turn = _in_turn(session, repetition)
     draw.shuffle(turn)
     times: dict[str, Any] = {}
@@ -68,21 +97,16 @@ def _one_block(session: Session, repetition: int, block: int, draw: random.Rando
                     outputs[running.key] = predictive
             session.progress.step(running.label)
     positions = np.concatenate(setting.blocks[block])
-    if _counts(session, repetition):
-        journal.save_outputs(_part(repetition, block), outputs)
-        _keep(session, repetition, block, outputs)
-    journal.append(
-        {
-            "kind": "block",
-            "repetition": repetition,
-            "block": block,
-            "sentences": len(positions),
-            "tokens": sum(len(setting.plan.token_ids[position]) for position in positions),
-            "order": [running.key for running in turn],
-            "cells": times,
-            "failures": {r.key: r.failure for r in session.active if r.failure is not None},
-        }
-    )
+    entry = {
+        "repetition": repetition,
+        "block": block,
+        "sentences": len(positions),
+        "tokens": sum(len(setting.plan.token_ids[position]) for position in positions),
+        "order": [running.key for running in turn],
+        "cells": times,
+        "failures": {r.key: r.failure for r in session.active if r.failure is not None},
+    }
+    return entry, outputs
 
 
 def _make_shared_pass(session: Session, running: Running, block: int) -> bool:

@@ -111,8 +111,7 @@ class Watch:
         return weights_sha256(self._checkpoint.module.state_dict()) == self._sha256
 
     def _changed(self) -> list[_Item]:
-        pairs = zip(self._items, self._before, strict=True)
-        return [item for item, before in pairs if item.read() != before]
+        return _unlike(self._items, self._before)
 
     def _read_again(self, stored: set[str | None]) -> None:
         """Write what the files hold over what is there, in place: all who share it have it then."""
@@ -128,6 +127,25 @@ class Watch:
             for number, item in enumerate(self._items):
                 if item.stored == "weights":  # by its version, written to; by its values, as before
                     self._before[number] = item.read()
+
+
+class ProcessWatch:
+    """The settings of the process alone, for code that is not given the checkpoint."""
+
+    def __init__(self) -> None:
+        self._items = list(_process())
+        self._before = [item.read() for item in self._items]
+
+    def put_back(self) -> str | None:
+        """What has changed, which is put back; None where nothing has."""
+        changed = _unlike(self._items, self._before)
+        for item in changed:
+            item.restore()
+        return _listed(changed) if changed else None
+
+
+def _unlike(items: Sequence[_Item], before: Sequence[Any]) -> list[_Item]:
+    return [item for item, value in zip(items, before, strict=True) if item.read() != value]
 
 
 def _listed(items: Sequence[_Item]) -> str:

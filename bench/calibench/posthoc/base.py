@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -30,7 +30,7 @@ class Calibrator(ABC):
             of steps does not. The debiased calibration error of a cross-fit is corrected where it does.
     """
 
-    smooth: ClassVar[bool] = True
+    smooth: bool = True
 
     @abstractmethod
     def fit(self, log_probs: FloatArray, labels: IntArray) -> None:

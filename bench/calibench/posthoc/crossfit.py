@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -16,9 +16,11 @@ from calibench.types import FloatArray, IntArray
 
 FOLDS = 5
 
+Fitted = TypeVar("Fitted", bound=Calibrator)
+
 
 @dataclass(frozen=True, eq=False)
-class CrossFitted:
+class CrossFitted(Generic[Fitted]):
     """Calibrated predictions of N examples over K folds.
 
     Attributes:
@@ -32,7 +34,7 @@ class CrossFitted:
 
     probs: FloatArray
     fold: IntArray
-    calibrators: tuple[Calibrator, ...]
+    calibrators: tuple[Fitted, ...]
     examples: int
     fit_s: float
     apply_s: float
@@ -49,14 +51,14 @@ def by_name(found: list[Mapping[str, Any]]) -> dict[str, list[Any]]:
 
 
 def cross_fit(
-    factory: Callable[[], Calibrator],
+    factory: Callable[[], Fitted],
     probs: FloatArray,
     labels: IntArray,
     *,
     folds: int = FOLDS,
     seed: int = 0,
     fold: IntArray | None = None,
-) -> CrossFitted:
+) -> CrossFitted[Fitted]:
     """Fit on all folds but one and transform that one, for each fold in turn.
 
     No example is transformed by a calibrator that was fitted on it. Examples out of scope are never fitted

@@ -16,6 +16,7 @@ from calibench.metrics.calibration import ECE, ECE_DEBIASED
 from calibench.metrics.scoring import NLL
 from calibench.report.sections import Entry, Section
 from calibench.report.stored import stored_predictions
+from calibench.stats.ratios import ratio_interval
 from calibench.store.predictions import Predictions
 from calibench.store.records import Record, dig, optimism_of
 from calibench.types import Evaluation, FloatArray
@@ -212,4 +213,5 @@ def _is_its_ratio(own: FloatArray, reference: FloatArray, ratio: Estimate) -> bo
     both = np.isfinite(own) & np.isfinite(reference)
     if not both.any():
         return False
-    return bool(np.isclose(own[both].sum() / reference[both].sum(), ratio["value"], rtol=1e-6))
+    found = ratio_interval(own[both], reference[both]).value
+    return found is not None and bool(np.isclose(found, ratio["value"], rtol=1e-6))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from calibench.measure.stalls import counted_blocks, stalls_of
 from calibench.stats.intervals import percentile_interval
 from calibench.stats.ratios import median_ratio_interval, ratio_interval
 from calibench.store.journal import Entries
@@ -26,12 +28,13 @@ def timing_values(journal: Entries, key: str, reference: str, curve: Sequence[in
     Returns:
         `timing`, `cost_ratio`, `latency_ratio` and, with a curve, `curve` as in a record.
     """
-    blocks = [entry for entry in journal.of_kind("block") if key in entry["cells"]]
+    blocks = [entry for entry in counted_blocks(journal) if key in entry["cells"]]
     values: dict[str, Any] = {
         "timing": {
             "throughput": _throughput(blocks, key),
             "latency_ms": _latency(journal, key),
             "stages_s": _stages(blocks, key),
+            "stalls": dataclasses.asdict(stalls_of(journal, key)),
             "blocks": [
                 {"repetition": entry["repetition"], "block": entry["block"], "sentences": entry["sentences"]}
                 | {"tokens": entry["tokens"], "position": _position(entry, key)}
@@ -58,13 +61,27 @@ def _seconds(entries: Sequence[dict[str, Any]], key: str) -> list[float]:
 
 
 def _throughput(blocks: Sequence[dict[str, Any]], key: str) -> dict[str, Any]:
-    seconds = _seconds(blocks, key)
+    """Tokens a second, and what that is in sentences of these texts' mean length.
+
+    Blocks hold about as many tokens each, of few long or many short sentences: sentences per second differ
+    between them for their texts, and a typical block of that kind there is not.
+    """
+    sentences, tokens = (np.array([entry[name] for entry in blocks]) for name in ("sentences", "tokens"))
+    rate = ratio_interval(tokens, _seconds(blocks, key))
     return {
-        "sentences_per_s": ratio_interval([entry["sentences"] for entry in blocks], seconds).as_dict(),
-        "tokens_per_s": ratio_interval([entry["tokens"] for entry in blocks], seconds).as_dict(),
+        "sentences_per_s": _times(rate, float(sentences.sum() / tokens.sum())).as_dict(),
+        "tokens_per_s": rate.as_dict(),
         "blocks": len({entry["block"] for entry in blocks}),
         "repetitions": len({entry["repetition"] for entry in blocks}),
     }
+
+
+def _times(interval: Interval, factor: float) -> Interval:
+    """The interval of a quantity that is a known multiple."""
+    value, low, high = (
+        None if end is None else factor * end for end in (interval.value, interval.low, interval.high)
+    )
+    return Interval(value, low, high, interval.reason)
 
 
 def _stages(blocks: Sequence[dict[str, Any]], key: str) -> dict[str, float | None]:

@@ -9,15 +9,16 @@ from typing import Any
 
 import numpy as np
 
+from calibench.errors import CalibenchError
 from calibench.measure.checks import check_probabilities
 from calibench.measure.measured import DerivedCell, Measured, MeasuredCell
 from calibench.measure.running import failure_of
 from calibench.measure.setting import Setting
 from calibench.measure.splits import ExtraData
 from calibench.metrics.calibration import ECE_DEBIASED
-from calibench.posthoc import Calibrator, cross_fit, log_of
+from calibench.posthoc import cross_fit, log_of
 from calibench.posthoc.conformal import FittedSets, Recipe
-from calibench.registry import POSTHOC
+from calibench.score.apart import ContainedStep, step_factory
 from calibench.seeds import derived_seed
 from calibench.store.records import Record
 from calibench.types import BoolArray, Evaluation, FloatArray, IntArray, Metric, Predictive
@@ -35,12 +36,12 @@ class FittedStep:
     """
 
     fields: dict[str, Any]
-    calibrators: tuple[Calibrator, ...]
+    calibrators: tuple[ContainedStep, ...]
     before: FloatArray
     fold: IntArray | None = None
 
     @property
-    def calibrator(self) -> Calibrator:
+    def calibrator(self) -> ContainedStep:
         """The fitted step; of a cross-fit the first fold's."""
         return self.calibrators[0]
 
@@ -172,7 +173,15 @@ def on_extra(measured: Measured, outcome: Outcome, extra: ExtraData) -> Predicti
     predictive = measured.on_extra(outcome.source, extra)
     if outcome.fitted is None:
         return predictive
-    return replace(predictive, probs=outcome.fitted.on_other(predictive.probs, extra.of))
+    label, rows = outcome.row.cell.label, extra.dataset.rows
+    try:
+        probs = outcome.fitted.on_other(predictive.probs, extra.of)
+        check_probabilities(probs, rows, label)
+    except CalibenchError:
+        raise
+    except Exception as error:  # a post-hoc step may come from a plugin and break in any way
+        raise CalibenchError(f"{label} failed there: {type(error).__name__}: {error}") from error
+    return replace(predictive, probs=probs)
 
 
 def calibrated(
@@ -198,7 +207,7 @@ def _cross_fitted(
     setting = measured.setting
     folds = setting.suite.calibration.folds
     seed = derived_seed(source.cell.seed, "folds")
-    found = cross_fit(POSTHOC.load(step), raw.probs, setting.dataset.labels, folds=folds, seed=seed)
+    found = cross_fit(step_factory(step, setting), raw.probs, setting.dataset.labels, folds=folds, seed=seed)
     fields = {
         "seconds": found.fit_s,
         "examples": found.examples,
@@ -216,7 +225,7 @@ def _fitted_on_split(
     split = measured.setting.calibration
     assert split is not None
     predictive, seconds = measured.on_calibration(source, split)
-    calibrator: Calibrator = POSTHOC.load(step)()
+    calibrator = step_factory(step, measured.setting)()
     start = time.perf_counter()
     calibrator.fit(log_of(predictive.probs), split.dataset.labels)
     fit_s = time.perf_counter() - start

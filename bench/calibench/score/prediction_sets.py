@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 
 from calibench.errors import CalibenchError
+from calibench.measure.checks import check_probabilities
 from calibench.measure.measured import Measured
 from calibench.measure.setting import Setting
 from calibench.measure.splits import CalibrationSplit
 from calibench.posthoc import cross_fit
 from calibench.posthoc.conformal import FittedSets, Recipe, fit_apart, fit_crossed, uniforms
 from calibench.posthoc.folds import stratified_folds
-from calibench.registry import POSTHOC
+from calibench.score.apart import step_factory
 from calibench.score.outcomes import Outcome, Sets
 from calibench.score.set_coverage import set_values
 from calibench.seeds import derived_seed
@@ -157,7 +158,10 @@ def _as_scored(
     folds = measured.setting.suite.calibration.folds
     seed = derived_seed(outcome.source.cell.seed, "folds")
     try:
-        return cross_fit(POSTHOC.load(step), probs, split.dataset.labels, folds=folds, seed=seed).probs
+        make = step_factory(step, measured.setting)
+        found = cross_fit(make, probs, split.dataset.labels, folds=folds, seed=seed).probs
+        check_probabilities(found, split.dataset.rows, outcome.row.cell.label)
+        return found
     except Exception as error:  # a post-hoc step may come from a plugin and break in any way
         raise CalibenchError(f"{step} failed on part of the calibration split: {error}") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,10 +10,12 @@ import numpy as np
 from scipy import special
 
 from calibench.metrics.detection import by_other_scores
+from calibench.metrics.select import REGISTERED_BY
 from calibench.metrics.selective import by_largest_probability, own_score
 from calibench.registry import METRICS
+from calibench.score.apart import apart
 from calibench.score.pass_curve import pass_curve, running_means
-from calibench.stats.bootstrap import bootstrap_intervals, noise_floor
+from calibench.stats.bootstrap import bootstrap_interval, bootstrap_intervals, noise_floor
 from calibench.types import Dataset, Evaluation, FloatArray, Interval, Metric, Predictive
 
 RESAMPLES = 1000
@@ -47,9 +50,7 @@ def metric_values(metrics: Sequence[Metric], evaluation: Evaluation, seed: int) 
     intervals: dict[str, Interval] = {}
     for about, beyond in ((scored, False), (evaluation, True)):
         some = [metric for metric in every if metric.needs_out_of_scope is beyond]
-        if some:
-            found = bootstrap_intervals(some, about, resamples=RESAMPLES, seed=seed)
-            intervals |= {metric.name: interval for metric, interval in zip(some, found, strict=True)}
+        intervals |= _intervals(some, about, seed)
     for metric in every:
         interval = intervals[metric.name]
         values[metric.name] = interval.as_dict() | {"definition": _definition(metric, evaluation)}
@@ -57,6 +58,27 @@ def metric_values(metrics: Sequence[Metric], evaluation: Evaluation, seed: int) 
             floor = noise_floor(metric, scored.probs, draws=RESAMPLES, seed=seed)
             values["ece_noise_floor"] = floor.as_dict() | {"definition": dict(metric.definition)}
     return values
+
+
+def _intervals(metrics: Sequence[Metric], about: Evaluation, seed: int) -> dict[str, Interval]:
+    """By name, the metrics with their intervals: our own on one set of resamples, a third party's apart."""
+    own = [metric for metric in metrics if metric.definition.get(REGISTERED_BY) is None]
+    found = bootstrap_intervals(own, about, resamples=RESAMPLES, seed=seed) if own else []
+    intervals = {metric.name: interval for metric, interval in zip(own, found, strict=True)}
+    for metric in metrics:
+        if metric.name not in intervals:
+            intervals[metric.name] = _third_party(metric, about, seed)
+    return intervals
+
+
+def _third_party(metric: Metric, about: Evaluation, seed: int) -> Interval:
+    """The metric with its interval; of one that fails, why."""
+    name = f"The metric {metric.name!r} from {metric.definition[REGISTERED_BY]}"
+    given = copy.deepcopy(about)
+    try:
+        return apart(name, lambda: bootstrap_interval(metric, given, resamples=RESAMPLES, seed=seed))
+    except Exception as error:  # it may break in any way
+        return Interval(None, None, None, f"{name} failed ({type(error).__name__}: {error})")
 
 
 def _by_scores(metric: Metric, evaluation: Evaluation) -> tuple[Metric, ...]:

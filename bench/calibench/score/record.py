@@ -13,13 +13,13 @@ import numpy as np
 import calibench
 from calibench.compare.verdicts import FAMILY
 from calibench.errors import CalibenchError, WriteError
-from calibench.measure import environment, memory
+from calibench.measure import memory
 from calibench.measure.measured import Measured, MeasuredCell
 from calibench.measure.progress import Progress
 from calibench.measure.running import failure_of, self_check_key
 from calibench.measure.setting import Setting
 from calibench.measure.splits import ExtraData
-from calibench.metrics.select import select_metrics
+from calibench.metrics.select import left_out_metrics, select_metrics
 from calibench.registry import METHODS, METRICS, distribution
 from calibench.score.cost import timing_values
 from calibench.score.joint import joint_fields
@@ -37,7 +37,6 @@ from calibench.score.quality import (
 from calibench.score.step_time import SteppedEntries
 from calibench.score.yardstick import error_fields
 from calibench.store import records
-from calibench.store.journal import Entries
 from calibench.store.paths import folders, scrubbed, without_paths
 from calibench.store.predictions import write_predictions
 from calibench.store.records import Record
@@ -53,7 +52,8 @@ def make_records(measured: Measured, folder: Path, progress: Progress) -> list[R
         posterior_known=setting.dataset.posterior is not None,
         out_of_scope=bool((setting.dataset.labels < 0).any()),
     )
-    captured = environment.capture()
+    for sentence in left_out_metrics(setting.suite.metrics):
+        progress.say(sentence)
     outcomes = [with_sets(measured, outcome) for outcome in outcomes_of(measured)]
     timings = SteppedEntries(measured, outcomes)
     found: list[Record] = []
@@ -68,7 +68,7 @@ def make_records(measured: Measured, folder: Path, progress: Progress) -> list[R
                 raise
             except CalibenchError as error:
                 failure = failure_of(error)
-        record = _shared_fields(setting, cell, outcome.row.key, captured)
+        record = _shared_fields(setting, cell, outcome.row.key)
         record["status"] = "ok" if failure is None else "error"
         record["error"] = _without_paths(failure, cell)
         found.append(record | fields)
@@ -80,7 +80,7 @@ def _without_paths(failure: dict[str, str] | None, cell: Cell) -> dict[str, str]
     return failure and failure | {"message": scrubbed(failure["message"], cell.params)}
 
 
-def _shared_fields(setting: Setting, cell: Cell, key: str, captured: dict[str, Any]) -> Record:
+def _shared_fields(setting: Setting, cell: Cell, key: str) -> Record:
     dataset, checkpoint, plan = setting.dataset, setting.checkpoint, setting.plan
     config = getattr(checkpoint.module, "config", None)
     return {
@@ -143,7 +143,7 @@ def _shared_fields(setting: Setting, cell: Cell, key: str, captured: dict[str, A
             "sha256": setting.context["plan"],
         },
         "seed": cell.seed,
-        "environment": captured,
+        "environment": setting.environment,
         "notes": list(setting.notes),
     }
 
@@ -154,8 +154,9 @@ def _measured_fields(
     predictive: Predictive,
     metrics: Sequence[Metric],
     folder: Path,
-    timings: Entries,
+    timings: SteppedEntries,
 ) -> Record:
+    timings.require(outcome.row.key)
     setting, row, source = measured.setting, outcome.row, outcome.source
     seed = setting.suite.seeds[0]
     curve = curve_values(metrics, predictive, setting.dataset, setting.suite.curve, seed)

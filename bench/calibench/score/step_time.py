@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from calibench.errors import CalibenchError
 from calibench.measure.measured import Measured
-from calibench.posthoc import log_of
+from calibench.measure.stalls import AGAIN
 from calibench.score.outcomes import Outcome
 from calibench.score.prediction_sets import OWN, seconds_of
 from calibench.types import IntArray
@@ -34,28 +34,35 @@ class SteppedEntries:
             for item in outcomes
             if item.fitted is not None or any(one.column == OWN for one in item.sets)
         ]
-        self._entries: dict[str, list[dict[str, Any]]] = {}
+        self._failures: dict[str, Exception] = {}
         for item in self._stepped:
             self._seconds(item, np.array([0]))  # a first call may import
+        self._entries = {
+            kind: [self._with_steps(entry) for entry in self._journal.of_kind(kind)]
+            for kind in ("block", AGAIN, "latency")
+        }
 
     def of_kind(self, kind: str) -> list[dict[str, Any]]:
         """The entries of one kind, in the order in which they were written."""
-        if kind not in self._entries:
-            self._entries[kind] = [self._with_steps(entry) for entry in self._journal.of_kind(kind)]
-        return self._entries[kind]
+        return self._entries[kind] if kind in self._entries else self._journal.of_kind(kind)
+
+    def require(self, key: str) -> None:
+        """Raise a CalibenchError where the row's step failed while it was timed."""
+        if key in self._failures:
+            raise CalibenchError(f"Its post-hoc step failed while it was timed: {self._failures[key]}")
 
     def _with_steps(self, entry: dict[str, Any]) -> dict[str, Any]:
-        if entry["kind"] == "block":
+        if entry["kind"] in ("block", AGAIN):
             positions = self._blocks[entry["block"]]
-        elif entry["kind"] == "latency":
-            positions = np.array([entry["position"]])
         else:
-            return entry
+            positions = np.array([entry["position"]])
         cells: dict[str, Any] = entry["cells"]
         added: dict[str, Any] = {}
         for item in self._stepped:
             if item.source.key in cells:
                 times, seconds = cells[item.source.key], self._seconds(item, positions)
+                if seconds is None:
+                    continue
                 added[item.row.key] = (
                     times | {"end_to_end_s": times["end_to_end_s"] + seconds}
                     if isinstance(times, dict)
@@ -64,11 +71,15 @@ class SteppedEntries:
         shared = {item.row.key: item.source.key for item in self._stepped}
         return entry | {"cells": cells | added, "shared": shared}
 
-    def _seconds(self, item: Outcome, positions: IntArray) -> float:
+    def _seconds(self, item: Outcome, positions: IntArray) -> float | None:
+        """What a row's step and sets add for these examples; None once its step has failed."""
         seconds = seconds_of(item, self._rows, positions)
         if item.fitted is None:
             return seconds
-        probs = item.fitted.before[positions]
-        start = time.perf_counter()
-        item.fitted.calibrator.transform(log_of(probs))
-        return seconds + time.perf_counter() - start
+        if item.row.key in self._failures:
+            return None
+        try:
+            return seconds + item.fitted.calibrator.time_transform(item.fitted.before[positions])
+        except Exception as error:  # a post-hoc step may come from a plugin and break in any way
+            self._failures[item.row.key] = error
+            return None

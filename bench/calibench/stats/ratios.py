@@ -1,6 +1,9 @@
-"""Intervals of what clocks measure: ratios of totals over paired blocks, and medians of paired ratios."""
+"""Intervals of what clocks measure: trimmed means of paired log ratios, and medians of paired ratios."""
 
 from __future__ import annotations
+
+import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -10,24 +13,75 @@ from calibench.errors import UsageError
 from calibench.stats.intervals import LEVEL, finite, percentile_interval
 from calibench.types import FloatArray, Interval
 
+#: Share of the blocks that is cut from each end, rounded up: of twelve, the two dearest and the two cheapest.
+TRIMMED = 0.1
+#: Fewer blocks than these are all kept: of four, the two in the middle would say next to nothing.
+FEWEST_TRIMMED = 5
 
-def ratio_interval(numerators: ArrayLike, denominators: ArrayLike, *, level: float = LEVEL) -> Interval:
-    """Ratio of totals over paired blocks, with a Student-t interval on the linearised residuals.
 
-    With R = sum a / sum b over m blocks, the residuals (a - R b) / mean(b) have the variance of the ratio
-    estimator (Cochran 1977, section 6.3); the interval has m - 1 degrees of freedom.
+@dataclass(frozen=True, eq=False)
+class TrimmedMean:
+    """A mean without the ends of the sample.
+
+    Attributes:
+        value: the mean of the `held` values in the middle.
+        parts: float64 [n], in the order of the values; the root of the sum of their squares is the standard
+            error.
+        held: how many values are in the mean; the standard error has `held` - 1 degrees of freedom.
+    """
+
+    value: float
+    parts: FloatArray
+    held: int
+
+
+def trimmed_mean(values: FloatArray) -> TrimmedMean:
+    """Mean of the middle of a sample, with the standard error of Tukey and McLaughlin (1963).
+
+    The ends that are cut count in the error as the values next to them: the variance is that of the
+    winsorised sample, and Student's distribution has a degree of freedom less than there are values in the
+    middle (Yuen 1974 has the same for a difference). Nothing is cut from fewer than `FEWEST_TRIMMED`
+    values, of which this is the mean with its usual error.
 
     Args:
-        numerators, denominators: float [m], for instance seconds of a method and of its reference.
+        values: float64 [n], n at least 1; from a single value no error is had, and its part is 0.
+    """
+    n = len(values)
+    cut = trimmed_count(n)
+    ordered = np.sort(values)
+    held = n - 2 * cut
+    winsorised = np.clip(values, ordered[cut], ordered[n - 1 - cut])
+    scale = math.sqrt(held * (held - 1)) if held > 1 else 1.0
+    centred = winsorised - winsorised.mean()
+    return TrimmedMean(float(ordered[cut : n - cut].mean()), centred / scale, held)
+
+
+def trimmed_count(n: int) -> int:
+    """How many of n values are cut from each end."""
+    return math.ceil(TRIMMED * n) if n >= FEWEST_TRIMMED else 0
+
+
+def ratio_interval(numerators: ArrayLike, denominators: ArrayLike, *, level: float = LEVEL) -> Interval:
+    """The typical ratio over paired blocks: a trimmed mean of logarithms, with its interval; see
+    `trimmed_mean`.
+
+    One block in which the machine stalled, on either side, is cut, and moves neither the value nor the ends
+    by more than another quiet block would. The ratio of totals that it takes the place of does not survive
+    one. Every block counts alike, so blocks should be alike in what they hold, as those of a plan are. Both
+    ends are above zero, and the ratio turned round has the ends turned round.
+
+    Args:
+        numerators, denominators: float [m], above zero, for instance seconds of a method and of its
+        reference.
     """
     above, below = _paired(numerators, denominators)
     m = len(above)
-    ratio = float(above.sum() / below.sum())
+    mean = trimmed_mean(np.log(above / below))
+    ratio = math.exp(mean.value)
     if m < 3:
         return Interval(ratio, None, None, f"n too small: {m} blocks, an interval needs 3")
-    residuals = (above - ratio * below) / below.mean()
-    half = special.stdtrit(m - 1, 0.5 + level / 2.0) * np.sqrt((residuals**2).sum() / (m - 1) / m)
-    return Interval(ratio, ratio - float(half), ratio + float(half))
+    half = special.stdtrit(mean.held - 1, 0.5 + level / 2.0) * math.sqrt(float((mean.parts**2).sum()))
+    return Interval(ratio, ratio * math.exp(-half), ratio * math.exp(half))
 
 
 def median_ratio_interval(
@@ -40,9 +94,9 @@ def median_ratio_interval(
 
 def _paired(numerators: ArrayLike, denominators: ArrayLike) -> tuple[FloatArray, FloatArray]:
     above, below = finite(numerators, "numerators"), finite(denominators, "denominators")
-    if above.shape != below.shape or not len(above) or not (below > 0.0).all():
+    if above.shape != below.shape or not len(above) or not ((above > 0.0) & (below > 0.0)).all():
         raise UsageError(
             f"A ratio got {len(above)} numerators and {len(below)} denominators; expected as many of each, "
-            "at least one, and denominators above zero."
+            "at least one, and all of them above zero."
         )
     return above, below

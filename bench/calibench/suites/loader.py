@@ -13,7 +13,7 @@ from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from calibench.errors import UsageError
-from calibench.suites.spec import MethodSpec, Suite, YardstickSpec
+from calibench.suites.spec import LONGEST_TIMEOUT, MethodSpec, Suite, YardstickSpec
 
 
 def suite_names() -> list[str]:
@@ -80,9 +80,10 @@ def suite_of(table: Mapping[str, Any], name: str) -> Suite:
         if value is not None and not least <= value < math.inf:
             raise UsageError(f"{label} is {value} in the suite {name!r}; expected {least} or more.")
     limit = suite.timing.timeout_per_block
-    if limit is not None and limit <= 0:
+    if limit is not None and not 0 < limit <= LONGEST_TIMEOUT:
         raise UsageError(
-            f"timing.timeout_per_block is {limit:g} in the suite {name!r}; expected seconds above 0."
+            f"timing.timeout_per_block is {limit:g} in the suite {name!r}; expected seconds above 0 and up "
+            "to a year."
         )
     if suite.yardstick is not None:
         _check_yardstick(suite.yardstick, f"the suite {name!r}")

@@ -10,6 +10,7 @@ from typing import Any
 from calibench.errors import UsageError
 from calibench.registry import METHODS
 from calibench.suites.spec import (
+    LONGEST_TIMEOUT,
     CalibrationSpec,
     ConformalSpec,
     DataSpec,
@@ -216,6 +217,11 @@ def _conformal(conformal: ConformalSpec, given: Overrides) -> ConformalSpec:
 def _timing(timing: TimingSpec, given: Overrides) -> TimingSpec:
     if given.min_time is not None and not math.isfinite(given.min_time):
         raise UsageError(f"--min-time is {given.min_time}; expected a number of seconds.")
+    limit = given.timeout_per_block
+    if limit is not None and not 0 < limit <= LONGEST_TIMEOUT:
+        raise UsageError(
+            f"--timeout-per-block is {limit:g}; expected seconds above 0 and up to a year, or none."
+        )
     if given.effort == "fast":
         timing = replace(timing, runs=1, latency=min(timing.latency, 10))
     elif given.effort == "rigorous":

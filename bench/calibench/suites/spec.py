@@ -124,6 +124,10 @@ class TrainSpec:
     limit: int | None = None
 
 
+#: Seconds in a year: no clock keeps a longer time out, or one that is no number.
+LONGEST_TIMEOUT = 366 * 24 * 3600
+
+
 @dataclass(frozen=True)
 class TimingSpec:
     """How much effort goes into timing; never which examples or how many passes.

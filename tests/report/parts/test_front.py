@@ -17,6 +17,7 @@ from calibench.report import sections
 from calibench.report.drawing import labels, style
 from calibench.report.parts.front import front_drawing, front_table
 from calibench.report.points import Tradeoff, points, tradeoff
+from calibench.stats.ratios import trimmed_mean
 from calibench.store.records import load_records, write_records
 
 FIFTEEN = (
@@ -69,11 +70,10 @@ def test_costs_are_drawn_from_the_blocks_they_share(found: Tradeoff) -> None:
         [b["end_to_end_s"] for b in found.points[0].entry.record["timing"]["blocks"]], dtype=float
     )
     own = np.array([block["end_to_end_s"] for block in blocks])
-    ratio = own.sum() / reference.sum()
-    error = np.sqrt(((own - ratio * reference) ** 2).sum() / 11 / 12) / reference.mean()
+    error = np.sqrt((trimmed_mean(np.log(own / reference)).parts ** 2).sum())
     low, high = found.boxes["nll"][at].cost
-    # Student's quantile that leaves half of 1 - sqrt(.95) on either side, 11 degrees of freedom.
-    assert (high - low) / 2 == pytest.approx(2.593 * error, rel=0.12)
+    # Student's quantile that leaves half of 1 - sqrt(.95) on either side, 7 degrees of freedom.
+    assert np.log(high / low) / 2 == pytest.approx(2.832 * error, rel=0.12)
     assert found.boxes["nll"][0].cost == (1.0, 1.0)
 
 

@@ -86,12 +86,26 @@ def remarks(section: Section) -> list[tuple[str, str]]:
     for entry in section.entries:
         texts = [f"failed: {entry.failure}"] if entry.failure is not None else []
         texts += [f"Warning: {warning}" for warning in entry.record.get("warnings") or []]
-        for text in [*texts, *(str(note) for note in entry.record.get("notes") or [])]:
+        texts += [str(note) for note in entry.record.get("notes") or []]
+        for text in [*texts, *_stalls(entry.record)]:
             found.setdefault(text, []).append(entry.label)
     every = len(section.entries)
     return [
         ("" if len(labels) == every and every > 1 else ", ".join(labels), text)
         for text, labels in found.items()
+    ]
+
+
+def _stalls(record: Record) -> list[str]:
+    """That blocks were marked as stalled, in a sentence; none where none was."""
+    stalls = dig(record, "timing", "stalls") or {}
+    marked, repeated, left = (stalls.get(name, 0) for name in ("marked", "repeated", "left"))
+    if not marked and not left:
+        return []
+    count = "1 timing block" if marked == 1 else f"{marked} timing blocks"
+    return [
+        f"{count} took far longer than this row's others, as when the machine stalls; timed once more: "
+        f"{repeated}, far from the others still: {left}."
     ]
 
 
