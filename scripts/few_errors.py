@@ -11,15 +11,17 @@ is the posterior itself, which is truly better.
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from calibench.compare import unseen
-from calibench.compare.verdicts import compare
-from calibench.posthoc import cross_fit
+from calibench.compare.verdicts import Pair, compare_pairs
+from calibench.metrics.calibration import ECE_DEBIASED
+from calibench.posthoc import cross_fit, log_of
 from calibench.posthoc.temperature import Temperature
-from calibench.types import FloatArray
+from calibench.types import Evaluation, FloatArray
 
 RESULT = Path(__file__).resolve().parents[1] / "results" / "few-errors.md"
 ACCURACIES = (0.90, 0.95, 0.98, 0.99, 0.998)
@@ -40,28 +42,43 @@ def population(accuracy: float) -> FloatArray:
     return np.log(accuracy / (1.0 - accuracy)) + 0.5 * rng.normal(size=200_000)
 
 
-def better(reference: FloatArray, methods: dict[str, FloatArray], labels: np.ndarray) -> set[str]:
+def better(reference: FloatArray, methods: dict[str, Evaluation], labels: np.ndarray) -> set[str]:
     """The methods that are called better in any of `METRICS`."""
-    found = compare(reference, methods, labels, resamples=20, seed=0)
+    base = Evaluation(reference, labels)
+    found = compare_pairs([Pair(name, base, own) for name, own in methods.items()], resamples=20, seed=0)
     return {item.method for item in found if item.metric in METRICS and item.verdict == "better"}
 
 
-def shares(accuracy: float, n: int, samples: int) -> tuple[float, dict[str, float]]:
-    """Mean number of errors, and the share of samples in which each method is called better."""
+def scaled(probs: FloatArray, labels: np.ndarray, seed: int) -> Evaluation:
+    """A cross-fitted temperature, with what cross-fitting hides from its calibration error."""
+    fitted = cross_fit(Temperature, probs, labels, seed=seed)
+    refits = [calibrator.transform(log_of(probs)) for calibrator in fitted.calibrators]
+    read = Evaluation(fitted.probs, labels)
+    assert ECE_DEBIASED.optimism is not None
+    return replace(read, optimism={"ece_debiased": ECE_DEBIASED.optimism(read, refits)})
+
+
+def shares(accuracy: float, n: int, samples: int) -> tuple[float, list[dict[str, float]]]:
+    """Mean number of errors, and the share of samples in which each method is called better: without room
+    for unseen errors, and with it."""
     odds = population(accuracy)
-    errors, counts = 0, {"sharp": 0, "temperature": 0, "true": 0}
+    errors, counts = 0, [dict.fromkeys(("sharp", "temperature", "true"), 0) for _ in range(2)]
+    enough = unseen.ENOUGH
     for sample in range(samples):
         rng = np.random.default_rng([n, sample])
         chosen = odds[rng.integers(0, len(odds), n)]
         labels = (rng.random(n) < 1.0 / (1.0 + np.exp(-chosen))).astype(np.int64)
         errors += int((labels == 0).sum())
         calibrated = two(chosen)
-        scaled = cross_fit(Temperature, calibrated, labels, seed=sample).probs
-        called = better(calibrated, {"sharp": two(2.0 * chosen), "temperature": scaled}, labels)
-        called |= better(two(OVERCONFIDENT * chosen), {"true": calibrated}, labels)
-        for name in called:
-            counts[name] += 1
-    return errors / samples, {name: count / samples for name, count in counts.items()}
+        sharp = Evaluation(two(2.0 * chosen), labels)
+        methods = {"sharp": sharp, "temperature": scaled(calibrated, labels, sample)}
+        for room, counted in zip((0, enough), counts, strict=True):
+            unseen.ENOUGH = room
+            called = better(calibrated, methods, labels)
+            called |= better(two(OVERCONFIDENT * chosen), {"true": Evaluation(calibrated, labels)}, labels)
+            for name in called:
+                counted[name] += 1
+    return errors / samples, [{name: count / samples for name, count in one.items()} for one in counts]
 
 
 def table(samples: int) -> str:
@@ -81,13 +98,9 @@ def table(samples: int) -> str:
         "| accuracy | examples | errors | logits doubled | temperature | posterior |",
         "|---:|---:|---:|---:|---:|---:|",
     ]
-    enough = unseen.ENOUGH
     for accuracy in ACCURACIES:
         for n in SIZES:
-            unseen.ENOUGH = 0
-            errors, before = shares(accuracy, n, samples)
-            unseen.ENOUGH = enough
-            _, after = shares(accuracy, n, samples)
+            errors, (before, after) = shares(accuracy, n, samples)
             cells = [f"{before[name]:.0%} -> {after[name]:.0%}" for name in ("sharp", "temperature", "true")]
             lines.append(f"| {accuracy:g} | {n:,} | {errors:.1f} | {' | '.join(cells)} |")
             print(lines[-1], flush=True)
