@@ -13,12 +13,12 @@ ROOT = Path(__file__).resolve().parents[2]
 FLOORS = {
     "calibench": (
         {"cli"},
-        {"run"},
+        {"run", "scoring"},
         {"score", "report"},
         {"measure", "compare"},
         {"suites"},
         {"method"},
-        {"models"},
+        {"models", "readers"},
         {"data", "metrics", "posthoc", "store"},
         {"stats", "hashing", "hub", "registry"},
         {"types", "seeds", "containment"},

@@ -22,7 +22,7 @@ from calibench.metrics.select import select_metrics
 from calibench.registry import METHODS, distribution
 from calibench.score.cost import timing_values
 from calibench.score.joint import joint_fields
-from calibench.score.outcomes import FittedStep, Outcome, joined, on_extra, outcomes_of
+from calibench.score.outcomes import Outcome, joined, on_extra, outcomes_of
 from calibench.score.prediction_sets import with_sets
 from calibench.score.quality import (
     below_guessing,
@@ -33,6 +33,7 @@ from calibench.score.quality import (
     shift_values,
 )
 from calibench.score.step_time import SteppedEntries
+from calibench.score.steps import FittedStep
 from calibench.score.yardstick import error_fields
 from calibench.store import records
 from calibench.store.journal import Entries

@@ -1,0 +1,310 @@
+"""A file -> its columns in record batches: csv, tsv, jsonl, parquet, arrow or npz.
+
+Only the columns that are asked for are read. Numbers, words and lists are what pyarrow makes of them; in
+files of text an empty cell is missing, and nothing else is.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from calibench.errors import UsageError
+from calibench.hub import one_line
+
+#: By suffix, how a file is read.
+FORMATS = {
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".jsonl": "jsonl",
+    ".parquet": "parquet",
+    ".arrow": "arrow",
+    ".feather": "arrow",
+    ".npz": "npz",
+}
+STDIN = "-"
+#: Bytes of a line of JSON, at most.
+_LONGEST_LINE = 64 * 2**20
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A file, or what came by standard input.
+
+    Attributes:
+        name: how messages and records call it, free of machine paths.
+        format: one of `FORMATS`, or "" where a reader knows its own.
+        path: None where `content` holds it.
+    """
+
+    name: str
+    format: str
+    path: Path | None = None
+    content: bytes = b""
+
+    def opened(self) -> Any:
+        """A pyarrow file to read from."""
+        return pa.BufferReader(self.content) if self.path is None else pa.memory_map(str(self.path))
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """A file whose columns can be read.
+
+    Attributes:
+        name: of the file.
+        columns: their names, in the file's order.
+        rows: how many; None where only reading tells.
+        batches: of the columns named first; of those named second, which hold words, numbers are words too.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    rows: int | None
+    batches: Callable[[Sequence[str], Collection[str]], Iterator[pa.RecordBatch]]
+
+    def read(self, columns: Sequence[str], words: Collection[str] = ()) -> Iterator[pa.RecordBatch]:
+        """The columns, in this order.
+
+        Raises:
+            UsageError: the content cannot be read.
+        """
+        try:
+            for batch in self.batches(columns, words):
+                yield batch.select(list(columns))
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise _unreadable(self.name, error) from error
+
+
+def source_of(text: str, format: str | None = None) -> Source:
+    """What a word of the command line stands for: a file, or `-` for standard input.
+
+    Args:
+        format: one of the values of `FORMATS`; None for what the suffix says.
+
+    Raises:
+        UsageError: there is no such file, or nothing says what kind it is.
+    """
+    kinds = ", ".join(dict.fromkeys(FORMATS.values()))
+    if format is not None and format not in FORMATS.values():
+        raise UsageError(f"The format is {format!r}; choose from {kinds}.")
+    if text == STDIN:
+        if format is None:
+            raise UsageError(f"Standard input has no suffix; say what it is with --format, one of {kinds}.")
+        return Source("stdin", format, content=sys.stdin.buffer.read())
+    path = Path(text).expanduser()
+    if not path.is_file():
+        raise UsageError(f"There is no file {text!r}; pass a file of predictions, or - for standard input.")
+    return Source(path.name, format or FORMATS.get(path.suffix.lower(), ""), path)
+
+
+def open_file(source: Source, delimiter: str | None = None) -> Opened:
+    """The file, with the names of its columns read.
+
+    Raises:
+        UsageError: it is not what its suffix or `--format` says, or no kind that is read.
+    """
+    if source.format not in FORMATS.values():
+        raise UsageError(
+            f"{source.name!r} has no suffix that says what it is; name it .csv, .tsv, .jsonl, .parquet, "
+            f".arrow or .npz, or pass --format."
+        )
+    if delimiter is not None and source.format not in ("csv", "tsv"):
+        raise UsageError(f"{source.name!r} has no delimiter: leave --delimiter out.")
+    try:
+        if source.format in ("csv", "tsv"):
+            return _separated(source, delimiter)
+        openers = {"jsonl": _json_lines, "parquet": _parquet, "arrow": _arrow, "npz": _npz}
+        return openers[source.format](source)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise _unreadable(source.name, error) from error
+
+
+def _unreadable(name: str, error: Exception) -> UsageError:
+    return UsageError(f"{name!r} cannot be read: {one_line(error)}; check that it is what its suffix says.")
+
+
+def _separated(source: Source, delimiter: str | None) -> Opened:
+    from pyarrow import csv
+
+    tabs = source.format == "tsv"
+    # A tab-separated file has no quoting, as in `calibench.data.tables`.
+    parsing = csv.ParseOptions(
+        delimiter=delimiter or ("\t" if tabs else ","),
+        quote_char=False if tabs else '"',
+        newlines_in_values=not tabs,
+    )
+    with source.opened() as file:
+        header = csv.open_csv(file, parse_options=parsing, convert_options=_as_words(())).schema.names
+    other = next((mark for mark in ";\t,|" if mark in header[0]), None)
+    if len(header) == 1 and other is not None and delimiter is None:
+        shown = r"$'\t'" if other == "\t" else repr(other)
+        raise UsageError(
+            f"{source.name!r} has one column, {header[0]!r}; pass --delimiter {shown} if it stands between "
+            "cells."
+        )
+    _refuse_twins(source.name, header)
+
+    def batches(columns: Sequence[str], words: Collection[str]) -> Iterator[pa.RecordBatch]:
+        types = {name: pa.string() if name in words else pa.float64() for name in columns}
+        converting = csv.ConvertOptions(
+            column_types=types,
+            include_columns=list(columns),
+            null_values=[""],
+            strings_can_be_null=True,
+            quoted_strings_can_be_null=True,
+        )
+        with source.opened() as file:
+            yield from csv.open_csv(file, parse_options=parsing, convert_options=converting)
+
+    return Opened(source.name, tuple(header), None, batches)
+
+
+def _as_words(names: Collection[str]) -> Any:
+    from pyarrow import csv
+
+    return csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()))
+
+
+def _refuse_twins(name: str, columns: Sequence[str]) -> None:
+    twice = sorted({column for column in columns if columns.count(column) > 1})
+    if twice:
+        raise UsageError(f"{name!r} has two columns called {twice[0]!r}; rename one.")
+
+
+def _json_lines(source: Source) -> Opened:
+    """Types come from the first value of a column: pyarrow reads those alone, and skips other fields."""
+    with source.opened() as file:
+        first = _object(source.name, file.readline()) if file.size() else {}
+    if not first:
+        raise UsageError(f"{source.name!r} holds no rows; expected a JSON object per line.")
+
+    def batches(columns: Sequence[str], _: Collection[str]) -> Iterator[pa.RecordBatch]:
+        from pyarrow import json as lines
+
+        schema = pa.schema([(name, _json_type(source, name)) for name in columns])
+        parsing = lines.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
+        reading = lines.ReadOptions(block_size=_LONGEST_LINE)
+        with source.opened() as file:
+            yield from lines.read_json(file, reading, parsing).to_batches()
+
+    return Opened(source.name, tuple(first), None, batches)
+
+
+def _object(name: str, line: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(line)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise UsageError(f"A line of {name!r} is no JSON object; expected one per line.")
+    return found
+
+
+def _json_type(source: Source, name: str) -> Any:
+    """What the first value of a column is."""
+    with source.opened() as file:
+        for line in iter(file.readline, b""):
+            value = _object(source.name, line).get(name) if line.strip() else None
+            if value is not None:
+                found = pa.array([value]).type
+                # The first number may be a whole one, and those after it not.
+                if pa.types.is_list(found) and pa.types.is_integer(found.value_type):
+                    return pa.list_(pa.float64())
+                return pa.float64() if pa.types.is_integer(found) else found
+    return pa.null()
+
+
+def _parquet(source: Source) -> Opened:
+    import pyarrow.parquet as pq
+
+    file = pq.ParquetFile(source.opened())
+    columns = file.schema_arrow.names
+    _refuse_twins(source.name, columns)
+    return Opened(
+        source.name,
+        tuple(columns),
+        file.metadata.num_rows,
+        lambda names, _: file.iter_batches(columns=list(names)),
+    )
+
+
+def _arrow(source: Source) -> Opened:
+    """The file format of Arrow, or its stream."""
+    try:
+        names = pa.ipc.open_file(source.opened()).schema.names
+        batches = _file_batches
+    except pa.ArrowInvalid:
+        names = pa.ipc.open_stream(source.opened()).schema.names
+        batches = _stream_batches
+    _refuse_twins(source.name, names)
+    return Opened(source.name, tuple(names), None, lambda *_: batches(source))
+
+
+def _file_batches(source: Source) -> Iterator[pa.RecordBatch]:
+    reader = pa.ipc.open_file(source.opened())
+    return (reader.get_batch(i) for i in range(reader.num_record_batches))
+
+
+def _stream_batches(source: Source) -> Iterator[pa.RecordBatch]:
+    return iter(pa.ipc.open_stream(source.opened()))
+
+
+def _npz(source: Source) -> Opened:
+    arrays = npz_arrays(source)
+
+    def batches(names: Sequence[str], _: Collection[str]) -> Iterator[pa.RecordBatch]:
+        columns = [_column(source.name, name, arrays[name]) for name in names]
+        unlike = sorted({len(column) for column in columns})
+        if len(unlike) > 1:
+            lengths = ", ".join(f"{name} {len(c)}" for name, c in zip(names, columns, strict=True))
+            raise UsageError(
+                f"The arrays of {source.name!r} are not of one length ({lengths}); save one row of each per "
+                "example."
+            )
+        yield pa.RecordBatch.from_arrays(columns, list(names))
+
+    return Opened(source.name, tuple(arrays), None, batches)
+
+
+def npz_arrays(source: Source) -> dict[str, np.ndarray]:
+    """The arrays of an npz file by name; what is pickled is refused, because loading it would run it.
+
+    Raises:
+        UsageError: it cannot be read, or holds Python objects.
+    """
+    import io
+    import zipfile
+
+    try:
+        content = source.path if source.path is not None else io.BytesIO(source.content)
+        loaded = np.load(content, allow_pickle=False)
+        if not isinstance(loaded, np.lib.npyio.NpzFile):
+            raise UsageError(f"{source.name!r} holds one array and no names; save it with numpy.savez.")
+        with loaded:
+            return {name: loaded[name] for name in loaded.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        if "pickle" in str(error):
+            raise UsageError(
+                f"{source.name!r} holds Python objects, which are not loaded because that would run them; "
+                "save arrays of numbers or of text with numpy.savez."
+            ) from error
+        raise _unreadable(source.name, error) from error
+
+
+def _column(file: str, name: str, array: np.ndarray) -> Any:
+    if array.ndim == 1:
+        return pa.array(array)
+    if array.ndim == 2 and array.shape[1]:
+        return pa.FixedSizeListArray.from_arrays(pa.array(array.ravel()), array.shape[1])
+    raise UsageError(
+        f"The array {name!r} of {file!r} has shape {list(array.shape)}; expected one number per row, or one "
+        "row of numbers."
+    )

@@ -1,0 +1,85 @@
+"""Files of predictions -> a run folder: which rows are there already, and the records of all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from calibench.errors import UsageError
+from calibench.measure.progress import Progress, Silent
+from calibench.readers.scored import Scored
+from calibench.score.scored import Row, Wanted, lacks_sets, rows_of, score_rows
+from calibench.store.lock import sole_writer
+from calibench.store.merging import add_records
+from calibench.store.predictions import has_its_predictions
+from calibench.store.records import RECORDS, Record, dig, is_scored, load_records
+
+Overwrite = Literal["always", "never", "only-missing"]
+
+
+def score(
+    tables: Sequence[Scored],
+    folder: Path,
+    wanted: Wanted,
+    *,
+    overwrite: Overwrite = "only-missing",
+    progress: Progress | None = None,
+) -> list[Record]:
+    """Score every row that `folder` does not hold yet, and write the records.
+
+    A row of the same name about the same data, whose predictions are others, is replaced.
+
+    Args:
+        tables: about the same rows; see `calibench.readers.joining`.
+        folder: the run folder; made where it does not exist.
+        overwrite: what to do about records that are there already.
+
+    Returns:
+        The records of all rows, in table order, also those that were there.
+
+    Raises:
+        UsageError: records are there and may not be, or another run writes to the folder.
+        CalibenchError: the folder cannot be written.
+    """
+    with sole_writer(folder):
+        existing = load_records(folder) if os.path.lexists(folder / RECORDS) else []
+        if existing and overwrite == "never":
+            raise UsageError(
+                f"{folder} holds records already; choose another folder with -o, or --overwrite-strategy "
+                "only-missing."
+            )
+        rows = rows_of(tables, wanted)
+        found = {} if overwrite == "always" else _done(existing, rows, folder, wanted)
+        missing = [row for row in rows if row.key not in found]
+        fresh = score_rows(missing, tables, wanted, folder, progress or Silent())
+        order = {row.key: position for position, row in enumerate(rows)}
+        add_records(folder, fresh, order, _replaced(existing, fresh))
+        found |= {record["cell"]: record for record in fresh}
+        return [found[row.key] for row in rows]
+
+
+def _done(existing: Sequence[Record], rows: Sequence[Row], folder: Path, wanted: Wanted) -> dict[str, Record]:
+    """The records that are as asked for, and whose predictions are there."""
+    keys = {row.key for row in rows}
+    return {
+        record["cell"]: record
+        for record in existing
+        if record["cell"] in keys
+        and record["status"] == "ok"
+        and not lacks_sets(record, wanted)
+        and has_its_predictions(folder, record)
+    }
+
+
+def _replaced(existing: Sequence[Record], fresh: Sequence[Record]) -> set[str]:
+    """Cells of the same rows whose predictions were others."""
+    new = {_row(record) for record in fresh}
+    return {record["cell"] for record in existing if is_scored(record) and _row(record) in new}
+
+
+def _row(record: Record) -> tuple[object, ...]:
+    method = record["method"]
+    data = dig(record, "data", "sha256")
+    return record["suite"], method["name"], method["posthoc"], record["seed"], data
