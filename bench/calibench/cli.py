@@ -214,7 +214,7 @@ def run(
 @option("--from", "reader", default="file", show_default=True, help="What wrote it: see ls readers.")
 @option(
     "--normalise",
-    type=click.Choice(["none", "bytes"]),
+    type=click.Choice(["none", "characters", "bytes"]),
     default="none",
     show_default=True,
     help="Of lm-eval, what log-likelihoods of choices are divided by.",
@@ -375,12 +375,14 @@ def report(
 
 #: What `compare` shows unless told otherwise.
 COMPARED = ("accuracy", "nll", "brier", "ece_debiased", "ece")
+#: The same where there are no classes.
+COMPARED_CONFIDENCES = ("accuracy", "brier_confidence", "ece_debiased", "ece")
 
 
 @main.command(cls=Command)
 @click.argument("base", type=click.Path(path_type=Path))
 @click.argument("new", type=click.Path(path_type=Path), nargs=-1, required=True)
-@option("--metric", "metrics", multiple=True, default=COMPARED, show_default=True, help="Repeatable.")
+@option("--metric", "metrics", multiple=True, help=f"Repeatable.  [default: {', '.join(COMPARED)}]")
 @option("--quality-only", is_flag=True, help="Leave timings out; batch plans may then differ.")
 def compare(base: Path, new: tuple[Path, ...], metrics: tuple[str, ...], quality_only: bool) -> None:
     """Compare the cells of run folders NEW with the same ones of BASE, on the same examples.
@@ -390,14 +392,19 @@ def compare(base: Path, new: tuple[Path, ...], metrics: tuple[str, ...], quality
     from calibench.compare import runs
     from calibench.metrics.select import select_metrics
     from calibench.report.terminal.comparison import comparison
+    from calibench.store.records import is_scored
 
-    chosen = select_metrics(metrics, posterior_known=False, out_of_scope=True)
     first = runs.load_run(base)
+    usual = COMPARED_CONFIDENCES if first.by_confidence else COMPARED
+    chosen = select_metrics(
+        metrics or usual, posterior_known=False, out_of_scope=True, classes_known=not first.by_confidence
+    )
     for path in new:
         other = runs.load_run(path)
         match = runs.match if runs.same_cells(first, other) else runs.match_reference
         found = match(first, other, quality_only=quality_only)
-        _print(comparison(found, chosen, timing=not quality_only))
+        timed = not all(is_scored(pair.base) and is_scored(pair.new) for pair in found.pairs)
+        _print(comparison(found, chosen, timing=timed and not quality_only))
 
 
 @main.command(cls=Command)

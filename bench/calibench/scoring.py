@@ -40,9 +40,16 @@ def score(
         The records of all rows, in table order, also those that were there.
 
     Raises:
-        UsageError: records are there and may not be, or another run writes to the folder.
+        UsageError: records are there and may not be, another run writes to the folder, or a step or sets were
+            asked for that need classes where there are none.
         CalibenchError: the folder cannot be written.
     """
+    if tables[0].by_confidence and (wanted.posthoc or wanted.recipes):
+        option = "--posthoc" if wanted.posthoc else "--conformal"
+        raise UsageError(
+            f"{option} needs the probability of every class, and these are confidences of answers; leave it "
+            "out."
+        )
     with sole_writer(folder):
         existing = load_records(folder) if os.path.lexists(folder / RECORDS) else []
         if existing and overwrite == "never":

@@ -215,6 +215,7 @@ def binned_metric(
     outcome: Callable[[Evaluation], tuple[FloatArray, FloatArray]] = predicted_class,
     definition: Mapping[str, Any] | None = None,
     needs_posterior: bool = False,
+    needs_classes: bool = False,
 ) -> Metric:
     """The metric that is `statistic` of residuals, binned by confidence.
 
@@ -251,4 +252,5 @@ def binned_metric(
         moments=moments,
         definition={**binning.definition, **statistic.definition, **(definition or {})},
         needs_posterior=needs_posterior,
+        needs_classes=needs_classes,
     )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
 from calibench.errors import UsageError
 
-NORMALISATIONS = ("none", "bytes")
+NORMALISATIONS = ("none", "characters", "bytes")
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,21 @@ class Asked:
     def by_confidence(self) -> bool:
         """Whether confidence and correctness are all there is."""
         return self.confidence is not None or self.correct is not None
+
+    def refuse_others(self, reader: str, known: Collection[str]) -> None:
+        """Refuse what a reader has no use for, so that nobody takes it for heeded.
+
+        Args:
+            reader: its name.
+            known: fields that it heeds; those that every reader heeds need not be named.
+
+        Raises:
+            UsageError: naming the first option that it does not.
+        """
+        for name in self.as_options():
+            if name not in known and name != "skip_nulls":
+                option = "--prices COLUMN" if name == "price" else f"--{name.replace('_', '-')}"
+                raise UsageError(f"{option} has no meaning with --from {reader}; leave it out.")
 
     def checked_columns(self) -> Asked:
         """Itself, if it says what a table of columns needs.

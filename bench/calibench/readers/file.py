@@ -35,6 +35,8 @@ def read(source: Source, asked: Asked, name: str) -> Scored:
     Raises:
         UsageError: the file is not what was said of it.
     """
+    if asked.normalise != "none":
+        raise UsageError("--normalise is about the log-likelihoods of --from lm-eval; leave it out.")
     asked = asked.checked_columns()
     opened = open_file(source, asked.delimiter)
     if asked.by_confidence:

@@ -6,9 +6,11 @@ files of text an empty cell is missing, and nothing else is.
 
 from __future__ import annotations
 
+import io
 import json
 import sys
-from collections.abc import Callable, Collection, Iterator, Sequence
+import zipfile
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -258,43 +260,66 @@ def _stream_batches(source: Source) -> Iterator[pa.RecordBatch]:
 
 
 def _npz(source: Source) -> Opened:
-    arrays = npz_arrays(source)
+    names = npz_names(source)
 
-    def batches(names: Sequence[str], _: Collection[str]) -> Iterator[pa.RecordBatch]:
-        columns = [_column(source.name, name, arrays[name]) for name in names]
-        unlike = sorted({len(column) for column in columns})
-        if len(unlike) > 1:
-            lengths = ", ".join(f"{name} {len(c)}" for name, c in zip(names, columns, strict=True))
-            raise UsageError(
-                f"The arrays of {source.name!r} are not of one length ({lengths}); save one row of each per "
-                "example."
-            )
-        yield pa.RecordBatch.from_arrays(columns, list(names))
+    def batches(columns: Sequence[str], _: Collection[str]) -> Iterator[pa.RecordBatch]:
+        arrays = npz_arrays(source, columns)
+        found = [_column(source.name, name, arrays[name]) for name in columns]
+        refuse_unlike(source.name, dict(zip(columns, found, strict=True)))
+        yield pa.RecordBatch.from_arrays(found, list(columns))
 
-    return Opened(source.name, tuple(arrays), None, batches)
+    return Opened(source.name, names, None, batches)
 
 
-def npz_arrays(source: Source) -> dict[str, np.ndarray]:
-    """The arrays of an npz file by name; what is pickled is refused, because loading it would run it.
+def refuse_unlike(file: str, columns: Mapping[str, Any]) -> None:
+    """Refuse arrays that are not of one length.
 
     Raises:
-        UsageError: it cannot be read, or holds Python objects.
+        UsageError: naming the lengths.
     """
-    import io
-    import zipfile
+    if len({len(column) for column in columns.values()}) > 1:
+        lengths = ", ".join(f"{name} {len(column)}" for name, column in columns.items())
+        raise UsageError(
+            f"The arrays of {file!r} are not of one length ({lengths}); save one row of each per example."
+        )
 
+
+def npz_names(source: Source) -> tuple[str, ...]:
+    """The names of the arrays in an npz file.
+
+    Raises:
+        UsageError: it is no such file.
+    """
+    return tuple(_loaded(source, lambda found: found.files))
+
+
+def npz_arrays(source: Source, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Some arrays of an npz file; what is pickled is refused, because loading it would run it.
+
+    Raises:
+        UsageError: it cannot be read, lacks one of them, or holds Python objects there.
+    """
+    there = npz_names(source)
+    for name in names:
+        if name not in there:
+            raise UsageError(f"{source.name!r} has no array {name!r}; it has {', '.join(there) or 'none'}.")
+    found: dict[str, np.ndarray] = _loaded(source, lambda loaded: {name: loaded[name] for name in names})
+    return found
+
+
+def _loaded(source: Source, read: Callable[[Any], Any]) -> Any:
     try:
         content = source.path if source.path is not None else io.BytesIO(source.content)
         loaded = np.load(content, allow_pickle=False)
         if not isinstance(loaded, np.lib.npyio.NpzFile):
             raise UsageError(f"{source.name!r} holds one array and no names; save it with numpy.savez.")
         with loaded:
-            return {name: loaded[name] for name in loaded.files}
+            return read(loaded)
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         if "pickle" in str(error):
             raise UsageError(
                 f"{source.name!r} holds Python objects, which are not loaded because that would run them; "
-                "save arrays of numbers or of text with numpy.savez."
+                "save arrays of numbers or of text (names.astype(str)) with numpy.savez."
             ) from error
         raise _unreadable(source.name, error) from error
 

@@ -79,9 +79,13 @@ class Scored:
         )
 
     def data_sha256(self) -> str:
-        """SHA-256 of what was predicted: classes, labels, ids, and which rows were left out."""
+        """SHA-256 of what was predicted: classes, labels, ids, and which rows were left out.
+
+        Where there are no classes the labels say which answers were right, and are no part of it.
+        """
         digest = hashlib.sha256(repr(self.classes.names).encode())
-        digest.update(np.ascontiguousarray(self.labels).data)
+        if not self.by_confidence:
+            digest.update(np.ascontiguousarray(self.labels).data)
         digest.update(np.ascontiguousarray(self.rows).data)
         for text in () if self.ids is None else self.ids.to_pylist():
             digest.update(text.encode(errors="surrogatepass") + b"\n")
@@ -89,4 +93,6 @@ class Scored:
 
     def sha256(self) -> str:
         """SHA-256 of the predictions."""
-        return hashlib.sha256(np.ascontiguousarray(self.probs).data).hexdigest()
+        digest = hashlib.sha256(np.ascontiguousarray(self.probs).data)
+        digest.update(np.ascontiguousarray(self.labels).data)
+        return digest.hexdigest()

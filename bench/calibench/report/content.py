@@ -67,7 +67,7 @@ def parts(section: Section, folder: Path) -> list[Part]:
         _matched(own, placed),
         Part("Over the number of passes", drawings=tuple(curve_drawings(own))),
         Part("Cost", "", tables.cost(section)),
-        Part("Where the time goes", "Seconds for the whole data set, once.", tables.stages(section)),
+        _stages(section),
         Part("Dropout coverage", "", tables.coverage(section)),
         Part("Further metrics", "", tables.further(own)),
     ]
@@ -124,12 +124,17 @@ def _reliability(section: Section, folder: Path) -> Part:
     return Part(title, text, drawings=_some(reliability_diagrams(section, folder)))
 
 
+def _stages(section: Section) -> Part:
+    table = tables.stages(section)
+    return Part("Where the time goes", "Seconds for the whole data set, once." if table else "", table)
+
+
 def _front(section: Section, placed: Sequence[Point]) -> tuple[Part, Part]:
     found = tradeoff(placed)
     table = front_table(section, found)
     return (
         Part("Cost against quality", drawings=_some(front_drawing(section, found))),
-        Part("Probability of being on the front", front_words() if table else "", table),
+        Part("Probability of being on the front", front_words(section) if table else "", table),
     )
 
 

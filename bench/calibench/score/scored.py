@@ -28,7 +28,7 @@ from calibench.score.steps import FittedStep, across, cross_fitted, note_of
 from calibench.store import records
 from calibench.store.predictions import Examples, write_examples
 from calibench.store.records import Record
-from calibench.types import Evaluation, Interval, Predictive
+from calibench.types import Evaluation, Interval, Metric, Predictive
 
 #: Why there are no times.
 REASON = "scored from a file"
@@ -193,9 +193,10 @@ def _fields(row: Row, wanted: Wanted, folder: Path) -> Record:
         )
         notes.append(note_of(row.step, across(fitted.fields, "these rows"), fitted.fields["parameters"]))
     evaluation = Evaluation(probs, table.labels)
-    metrics = select_metrics((), posterior_known=False)
-    values = metric_values(metrics, evaluation, wanted.seed)
-    warning = below_guessing(evaluation, table.classes.names)
+    known = not table.by_confidence
+    metrics = select_metrics((), posterior_known=False, classes_known=known)
+    values = metric_values(metrics, evaluation, wanted.seed) | ({} if known else _absent(metrics))
+    warning = below_guessing(evaluation, table.classes.names) if known else None
     sets = _sets(replace(table, probs=probs), fitted, wanted)
     passes = np.ones(len(table), dtype=np.int64)
     stored = write_examples(
@@ -224,6 +225,14 @@ def _fields(row: Row, wanted: Wanted, folder: Path) -> Record:
         "asides": [],
         **stored,
     }
+
+
+def _absent(there: Sequence[Metric]) -> dict[str, dict[str, Any]]:
+    """What cannot be computed without classes, and why."""
+    names = {metric.name for metric in there}
+    lacking = [metric for metric in select_metrics((), posterior_known=False) if metric.name not in names]
+    missing = Interval(None, None, None, "needs the probability of every class").as_dict()
+    return {metric.name: missing | {"definition": dict(metric.definition)} for metric in lacking}
 
 
 def _hashes(table: Scored) -> Sequence[str]:

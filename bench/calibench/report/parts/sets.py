@@ -79,7 +79,8 @@ def sets_table(section: Section) -> Table | None:
         for fields in (entry.record.get("conformal") or []) or [{}]
         if fields or entry.failure is not None
     ]
-    columns = (*_COLUMNS, *(_BEYOND if has_scope(section) else ()), _COST)
+    cost = (_COST,) if section.timed or section.priced else ()
+    columns = (*_COLUMNS, *(_BEYOND if has_scope(section) else ()), *cost)
     return build("Prediction sets", rows, columns)
 
 
@@ -143,7 +144,7 @@ _BEYOND = (
 )
 _COST = Column(
     "Cost ratio ↓",
-    "Of the method, over the reference's time.",
+    "Of the method, over the reference's.",
     estimate("cost_ratio", value=significant, end=None),
 )
 

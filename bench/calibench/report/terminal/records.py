@@ -46,6 +46,8 @@ _COLUMNS = (
     Column("p50 ms", "", estimate("timing", "latency_ms", "p50", value=significant, end=None)),
     Column("memory", "", peak_memory),
 )
+#: Of predictions from files: nothing was timed.
+_SCORED = (_COLUMNS[1:5], _COLUMNS[1:6])
 _DETECTION = (
     Column("by", "", lambda record: Cell(_score(record)), text=True),
     Column("AUROC", "", estimate("metrics", "oos_auroc")),
@@ -84,7 +86,7 @@ def _title(section: Section) -> str:
 
 
 def _section(section: Section) -> Iterator[RenderableType]:
-    yield from _table(section, _COLUMNS, failures=True)
+    yield from _table(section, _columns(section), failures=True)
     for label, warning in _warnings(section):
         yield Text.assemble(("Warning: ", "bold yellow"), (label, "bold"), ": ", warning)
     if section.measured:
@@ -112,6 +114,13 @@ def _section(section: Section) -> Iterator[RenderableType]:
         yield Text("")
         yield from _table(section, sets_columns(section), failures=False)
         yield Text(sets_caption(section), style="dim")
+
+
+def _columns(section: Section) -> tuple[Column, ...]:
+    """All of them where something was timed; without a price, quality alone."""
+    if section.timed or not section.measured:
+        return _COLUMNS
+    return _SCORED[section.priced]
 
 
 def _warnings(section: Section) -> list[tuple[str, str]]:
