@@ -276,14 +276,12 @@ def score(
     level = {"level": given["conformal_level"], "class_conditional": given["class_conditional"]}
     wanted = Wanted(
         suite=given["suite"],
-        reference=given["reference"] or names[0],
+        reference=given["reference"],
         posthoc=tuple(dict.fromkeys(given["posthoc"])),
         recipes=recipes(given["conformal"], **level),
         seed=given["seed"],
         prices=by_method,
     )
-    if wanted.reference not in names:
-        raise UsageError(f"--reference {wanted.reference!r} is no method; choose from {', '.join(names)}.")
     tables = read_methods(files, asked, reader=reader, format=file_format)
     folder = output or Path("calibench-runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{wanted.suite}"
     records = score_tables(tables, folder, wanted, overwrite=overwrite_strategy)

@@ -28,8 +28,8 @@ FLOORS = {
 }
 #: What a room may not reach, wherever it stands.
 NEVER = {
-    "report": {"measure", "score", "models", "method", "data"},
-    "compare": {"measure", "score", "models", "method", "data", "suites"},
+    "report": {"measure", "score", "models", "method", "data", "readers"},
+    "compare": {"measure", "score", "models", "method", "data", "readers", "suites"},
 }
 
 

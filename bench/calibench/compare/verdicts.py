@@ -281,7 +281,7 @@ def _judged(
                 adjusted_p=float(adjusted[k]),
                 adjusted=_adjusted(item, float(levels[k])),
                 detectable=_detectable(item, 1.0 - (1.0 - level) / len(hypotheses)),
-                verdict=_verdict(item.metric, item.mean) if shown else UNDECIDED,
+                verdict=verdict_of(item.metric, item.mean) if shown else UNDECIDED,
             )
         )
     return tuple(differences)
@@ -403,7 +403,8 @@ def _detectable(item: _Column | _Ranking, level: float) -> float | None:
     return (high - low) / 2.0 * float(1.0 + special.ndtri(0.8) / two_sided(level))
 
 
-def _verdict(metric: Metric, difference: float) -> Verdict:
+def verdict_of(metric: Metric, difference: float) -> Verdict:
+    """The word for a difference that is shown."""
     return "better" if (difference > 0.0) == (metric.better == "higher") else "worse"
 
 

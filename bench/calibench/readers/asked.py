@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -119,15 +119,3 @@ class Asked:
             for field in fields(self)
             if (value := getattr(self, field.name)) != getattr(default, field.name)
         }
-
-
-def options(said: Mapping[str, Any]) -> list[str]:
-    """`Asked.as_options` as words of a command."""
-    words: list[str] = []
-    for name, value in said.items():
-        option = "--prices" if name == "price" else f"--{name.replace('_', '-')}"
-        if value is True:
-            words.append(option)
-        else:
-            words += [option, ",".join(value) if isinstance(value, list) else str(value)]
-    return words

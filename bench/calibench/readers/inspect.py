@@ -113,7 +113,7 @@ def _binary(source: Source) -> dict[str, Any]:
     except ImportError as error:
         raise UsageError(
             f'Reading {source.name!r} takes Inspect: pip install "calibench[inspect]", or turn it to JSON '
-            "with inspect log convert --to json."
+            "with inspect log convert --to json --output-dir FOLDER."
         ) from error
     if source.path is None:
         raise UsageError("A .eval log cannot come by standard input; name the file.")

@@ -78,6 +78,18 @@ class Scored:
             rows=self.rows[index],
         )
 
+    def groups(self) -> tuple[IntArray, tuple[str, ...]]:
+        """The group of each row, int64 [N], and what the groups are called, in the order of their names.
+
+        There has to be a group.
+        """
+        encoded = self.group.dictionary_encode()
+        names = encoded.dictionary.to_pylist()
+        order = sorted(range(len(names)), key=lambda i: str(names[i]))
+        places = np.argsort(np.array(order))
+        codes: IntArray = places[encoded.indices.to_numpy(zero_copy_only=False)].astype(np.int64)
+        return codes, tuple(names[i] for i in order)
+
     def data_sha256(self) -> str:
         """SHA-256 of what was predicted: classes, labels, ids, and which rows were left out.
 
@@ -92,7 +104,11 @@ class Scored:
         return digest.hexdigest()
 
     def sha256(self) -> str:
-        """SHA-256 of the predictions."""
+        """SHA-256 of the predictions, of what they are held to, and of the groups."""
         digest = hashlib.sha256(np.ascontiguousarray(self.probs).data)
         digest.update(np.ascontiguousarray(self.labels).data)
+        if self.group is not None:
+            codes, names = self.groups()
+            digest.update(repr(names).encode())
+            digest.update(codes.data)
         return digest.hexdigest()

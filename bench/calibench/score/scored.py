@@ -22,6 +22,7 @@ from calibench.posthoc import FOLDS
 from calibench.posthoc.conformal import Recipe
 from calibench.readers.scored import Scored
 from calibench.registry import POSTHOC, distribution
+from calibench.score.groups import group_fields
 from calibench.score.made_sets import Labelled, Sets, fitted_across, guarantee, identity_of, made
 from calibench.score.quality import below_guessing, metric_values
 from calibench.score.steps import FittedStep, across, cross_fitted, note_of
@@ -42,15 +43,15 @@ class Wanted:
 
     Attributes:
         suite: what the table is called.
-        reference: the method that others are compared with.
+        reference: the method that others are compared with; None for the folder's, or else the first.
         posthoc: post-hoc steps; every file has a row without and one with each of them.
         recipes: prediction sets of every row.
         seed: of folds, sets and resampling.
-        prices: by method, what an answer of it costs.
+        prices: by method, what an answer of it costs; the reference among them where it is no table's.
     """
 
     suite: str = SUITE
-    reference: str = ""
+    reference: str | None = None
     posthoc: tuple[str, ...] = ()
     recipes: tuple[Recipe, ...] = ()
     seed: int = 0
@@ -86,7 +87,7 @@ def _key(table: Scored, step: str | None, data: str, wanted: Wanted) -> str:
         "seed": wanted.seed,
         "posthoc": step,
         "reference": wanted.reference,
-        "price": _price(table, wanted),
+        "price": [price_of(table, wanted), wanted.prices.get(str(wanted.reference))],
         "said": dict(table.said),
         "notes": table.notes,
         "calibench": calibench.__version__,
@@ -108,10 +109,10 @@ def score_rows(
     """The records of rows, failed ones included; stores their predictions in the run folder.
 
     Args:
-        tables: all that are asked for, the reference among them.
+        tables: all that are asked for.
     """
     captured = environment.capture_reading()
-    reference = next(table for table in tables if table.name == wanted.reference)
+    base = {table.name: price_of(table, wanted) for table in tables} | dict(wanted.prices)
     data = tables[0].data_sha256()
     found = []
     progress.stage("Scoring", len(rows))
@@ -126,7 +127,9 @@ def score_rows(
         shared = _shared_fields(row, wanted, data, captured)
         shared["status"] = "ok" if failure is None else "error"
         shared["error"] = failure
-        shared["cost_ratio"] = _price_ratio(row.table, reference, wanted).as_dict()
+        shared["cost_ratio"] = _price_ratio(
+            price_of(row.table, wanted), base.get(str(wanted.reference))
+        ).as_dict()
         found.append(shared | fields)
         progress.step(row.table.name)
     return found
@@ -178,7 +181,7 @@ def _shared_fields(row: Row, wanted: Wanted, data: str, captured: dict[str, Any]
             "file": table.file,
             "sha256": table.sha256(),
             "options": dict(table.said),
-            "price_per_row": _price(table, wanted),
+            "price_per_row": price_of(table, wanted),
         },
     }
 
@@ -223,8 +226,17 @@ def _fields(row: Row, wanted: Wanted, folder: Path) -> Record:
         "joint": None,
         "shifts": [],
         "asides": [],
+        "groups": _groups(table, evaluation, wanted),
         **stored,
     }
+
+
+def _groups(table: Scored, evaluation: Evaluation, wanted: Wanted) -> dict[str, Any] | None:
+    """The subgroups, or None where there are none."""
+    if table.group is None:
+        return None
+    codes, names = table.groups()
+    return group_fields(evaluation, codes, names, str(table.said.get("group")), wanted.seed)
 
 
 def _absent(there: Sequence[Metric]) -> dict[str, dict[str, Any]]:
@@ -266,16 +278,15 @@ def _made(recipe: Recipe, examples: Labelled, stepped: bool, seed: int) -> Sets:
     return Sets(recipe, column, sets, fitted, fields)
 
 
-def _price(table: Scored, wanted: Wanted) -> float | None:
+def price_of(table: Scored, wanted: Wanted) -> float | None:
     """What an answer costs on average, or None where nobody says."""
     if table.price is not None:
         return float(table.price.mean())
     return wanted.prices.get(table.name)
 
 
-def _price_ratio(table: Scored, reference: Scored, wanted: Wanted) -> Interval:
+def _price_ratio(own: float | None, base: float | None) -> Interval:
     """Prices are known and not measured, so that their ratio has no interval."""
-    own, base = _price(table, wanted), _price(reference, wanted)
     if own is None or base is None:
         return Interval(None, None, None, REASON)
     if base == 0.0:

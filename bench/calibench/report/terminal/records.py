@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -11,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from calibench.metrics.selective import MAX_PROBABILITY
+from calibench.report.parts.groups import group_columns, group_rows, groups_words
 from calibench.report.parts.sets import has_sets, sets_caption, sets_columns
 from calibench.report.sections import Section, is_copy, sections
 from calibench.report.writing.numbers import significant
@@ -114,6 +116,17 @@ def _section(section: Section) -> Iterator[RenderableType]:
         yield Text("")
         yield from _table(section, sets_columns(section), failures=False)
         yield Text(sets_caption(section), style="dim")
+    yield from _groups(section)
+
+
+def _groups(section: Section) -> Iterator[RenderableType]:
+    rows = group_rows(section)
+    if rows:
+        yield Text("")
+        about = replace(section, entries=tuple(rows))
+        columns = [column for column in group_columns(rows) if column.title not in ("ECE ↓", "Brier ↓")]
+        yield from _table(about, columns, failures=False)
+        yield Text(groups_words(section).replace("`", ""), style="dim")
 
 
 def _columns(section: Section) -> tuple[Column, ...]:
