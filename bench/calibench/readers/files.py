@@ -183,9 +183,8 @@ def _refuse_twins(name: str, columns: Sequence[str]) -> None:
 
 def _json_lines(source: Source) -> Opened:
     """Types come from the first value of a column: pyarrow reads those alone, and skips other fields."""
-    with source.opened() as file:
-        first = _object(source.name, file.readline()) if file.size() else {}
-    if not first:
+    first = next(_objects(source), None)
+    if first is None:
         raise UsageError(f"{source.name!r} holds no rows; expected a JSON object per line.")
 
     def batches(columns: Sequence[str], _: Collection[str]) -> Iterator[pa.RecordBatch]:
@@ -200,28 +199,39 @@ def _json_lines(source: Source) -> Opened:
     return Opened(source.name, tuple(first), None, batches)
 
 
-def _object(name: str, line: bytes) -> dict[str, Any]:
+def _objects(source: Source) -> Iterator[dict[str, Any]]:
+    """The objects of a file, one per line that is not blank."""
+    with io.BytesIO(source.content) if source.path is None else source.path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if line.strip():
+                yield object_in(source.name, number, line)
+
+
+def object_in(file: str, number: int, line: bytes) -> dict[str, Any]:
+    """The JSON object on a line of a file.
+
+    Raises:
+        UsageError: it is none, naming the line.
+    """
     try:
         found = json.loads(line)
     except ValueError:
         found = None
     if not isinstance(found, dict):
-        raise UsageError(f"A line of {name!r} is no JSON object; expected one per line.")
+        raise UsageError(f"Line {number} of {file!r} is no JSON object; expected one per line.")
     return found
 
 
 def _json_type(source: Source, name: str) -> Any:
     """What the first value of a column is."""
-    with source.opened() as file:
-        for line in iter(file.readline, b""):
-            value = _object(source.name, line).get(name) if line.strip() else None
-            if value is not None:
-                found = pa.array([value]).type
-                # The first number may be a whole one, and those after it not.
-                if pa.types.is_list(found) and pa.types.is_integer(found.value_type):
-                    return pa.list_(pa.float64())
-                return pa.float64() if pa.types.is_integer(found) else found
-    return pa.null()
+    value = next((row[name] for row in _objects(source) if row.get(name) is not None), None)
+    if value is None:
+        return pa.null()
+    found = pa.array([value]).type
+    # The first number may be a whole one, and those after it not.
+    if pa.types.is_list(found) and pa.types.is_integer(found.value_type):
+        return pa.list_(pa.float64())
+    return pa.float64() if pa.types.is_integer(found) else found
 
 
 def _parquet(source: Source) -> Opened:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from calibench.errors import UsageError
-from calibench.readers.files import Source
+from calibench.readers.files import Source, object_in
 
 
 def content_of(source: Source) -> bytes:
@@ -33,19 +32,9 @@ def lines_of(source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
     number = 0
     for number, line in enumerate(content_of(source).split(b"\n"), start=1):
         if line.strip():
-            yield number, _object(source.name, number, line)
+            yield number, object_in(source.name, number, line)
     if not number or not content_of(source).strip():
         raise UsageError(f"{source.name!r} holds no rows; expected a JSON object per line.")
-
-
-def _object(name: str, number: int, line: bytes) -> dict[str, Any]:
-    try:
-        found = json.loads(line)
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise UsageError(f"Line {number} of {name!r} is no JSON object; expected one per line.")
-    return found
 
 
 def value_at(value: Any, path: str) -> Any:

@@ -115,8 +115,8 @@ def _refuse_infinite(values: FloatArray, there: BoolArray, file: str, *, logits:
     bad = np.flatnonzero(there & infinite.any(axis=1))
     if len(bad):
         raise UsageError(
-            f"Row {bad[0] + 1} of {file!r} holds an infinite number ({len(bad)} rows do); expected finite "
-            f"{'logits' if logits else 'probabilities'}: mend what wrote them."
+            f"Row {bad[0] + 1} of {file!r} holds an infinite number ({len(bad)} of {len(values)} rows do); "
+            f"expected finite {'logits' if logits else 'probabilities'}: mend what wrote them."
         )
 
 
