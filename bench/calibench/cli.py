@@ -211,6 +211,7 @@ def run(
 @option("--skip-nulls", is_flag=True, help="Leave out rows that lack a value.")
 @option("--format", "file_format", help="csv, tsv, jsonl, parquet, arrow or npz.  [default: by its suffix]")
 @option("--delimiter", help="Between the cells of a csv or tsv file.  [default: by its suffix]")
+@option("--quoting", type=click.Choice(["double", "none"]), help="Of csv (default: double) and tsv (none).")
 @option("--from", "reader", default="file", show_default=True, help="What wrote it: see ls readers.")
 @option(
     "--normalise",
@@ -266,7 +267,7 @@ def score(
     column, by_method = parse_prices(prices, names)
     columns = ("label", "probs", "prob", "logits", "confidence", "correct", "group", "renormalise")
     asked = Asked(
-        **{name: given[name] for name in (*columns, "skip_nulls", "delimiter", "normalise")},
+        **{name: given[name] for name in (*columns, "skip_nulls", "delimiter", "quoting", "normalise")},
         classes=tuple(name.strip() for name in classes.split(",")) if classes else (),
         id=id_column,
         price=column,

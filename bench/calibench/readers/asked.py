@@ -8,6 +8,7 @@ from typing import Any
 
 from calibench.errors import UsageError
 
+QUOTING = ("double", "none")
 NORMALISATIONS = ("none", "characters", "bytes")
 
 
@@ -30,6 +31,8 @@ class Asked:
         renormalise: divide each row by its sum, for probabilities that were rounded.
         skip_nulls: leave out rows that lack a value.
         delimiter: between the cells of a csv or tsv file.
+        quoting: "double" where the cells of such a file may stand in double quotes, "none" where a quote is a
+            character; None for what its suffix says.
         normalise: of log-likelihoods of choices, by what they are divided: see `calibench.readers.lm_eval`.
     """
 
@@ -46,6 +49,7 @@ class Asked:
     renormalise: bool = False
     skip_nulls: bool = False
     delimiter: str | None = None
+    quoting: str | None = None
     normalise: str = "none"
 
     def __post_init__(self) -> None:
@@ -54,6 +58,8 @@ class Asked:
                 f"The delimiter is {self.delimiter!r}; expected one character, such as ';', and no quote or "
                 "line end."
             )
+        if self.quoting is not None and self.quoting not in QUOTING:
+            raise UsageError(f"The quoting is {self.quoting!r}; choose from {', '.join(QUOTING)}.")
         if self.normalise not in NORMALISATIONS:
             raise UsageError(
                 f"The normalisation is {self.normalise!r}; choose from {', '.join(NORMALISATIONS)}."

@@ -38,7 +38,7 @@ def read(source: Source, asked: Asked, name: str) -> Scored:
     if asked.normalise != "none":
         raise UsageError("--normalise is about the log-likelihoods of --from lm-eval; leave it out.")
     asked = asked.checked_columns()
-    opened = open_file(source, asked.delimiter)
+    opened = open_file(source, asked.delimiter, asked.quoting)
     if asked.by_confidence:
         return _by_confidence(opened, asked, name)
     numbers, label = _number_columns(opened, asked), str(asked.label)
@@ -70,7 +70,7 @@ def _of_all(found: _Columns, asked: Asked) -> tuple[FloatArray, Names, tuple[str
 def _of_two(found: _Columns, asked: Asked) -> tuple[FloatArray, Names, tuple[str, ...]]:
     """The same from the probability of the second of two classes."""
     file, column = found.opened.name, str(asked.prob)
-    if found.width != 1:
+    if found.listed:
         raise UsageError(
             f"The column {column!r} of {file!r} holds lists; pass --probs for one number per class."
         )
@@ -83,7 +83,7 @@ def _of_two(found: _Columns, asked: Asked) -> tuple[FloatArray, Names, tuple[str
 def _by_confidence(opened: Opened, asked: Asked, name: str) -> Scored:
     sure, right = str(asked.confidence), str(asked.correct)
     found = _Columns(opened, [sure], _words(asked, right), asked.price)
-    if found.width != 1:
+    if found.listed:
         raise UsageError(f"The column {sure!r} of {opened.name!r} holds lists; expected one confidence.")
     probs = confidences(found.numbers()[:, 0], opened.name, sure)
     return _scored(name, opened, asked, found, probs, _correct(found, opened, right), ANSWER, ())
@@ -218,6 +218,7 @@ class _Columns:
         priced: the column of prices, or None.
         width: numbers in a row.
         half: whether they are stored in float16.
+        listed: whether they are lists.
     """
 
     opened: Opened
@@ -226,6 +227,7 @@ class _Columns:
     priced: str | None
     width: int = 0
     half: bool = False
+    listed: bool = False
     _filled: list[FloatArray] = field(default_factory=list)
     _whole: FloatArray | None = None
     _texts: dict[str, list[Any]] = field(default_factory=dict)
@@ -257,8 +259,9 @@ class _Columns:
         arrays = [batch.column(name) for name in self.columns]
         file = self.opened.name
         if len(arrays) == 1 and pa.types.is_nested(arrays[0].type):
+            block, self.listed = _lists(arrays[0], self.width, file, self.columns[0]), True
             self.half |= pa.types.is_float16(arrays[0].type.value_type)
-            return _lists(arrays[0], self.width, file, self.columns[0])
+            return block
         self.half |= any(pa.types.is_float16(array.type) for array in arrays)
         block = np.empty((len(batch), len(arrays)))
         for place, (array, name) in enumerate(zip(arrays, self.columns, strict=True)):

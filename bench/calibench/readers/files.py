@@ -6,6 +6,7 @@ files of text an empty cell is missing, and nothing else is.
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import sys
@@ -13,7 +14,7 @@ import zipfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -81,7 +82,7 @@ class Opened:
         try:
             for batch in self.batches(columns, words):
                 yield batch.select(list(columns))
-        except (pa.ArrowException, OSError, ValueError) as error:
+        except (pa.ArrowException, OSError, ValueError, csv.Error) as error:
             raise _unreadable(self.name, error) from error
 
 
@@ -107,8 +108,11 @@ def source_of(text: str, format: str | None = None) -> Source:
     return Source(path.name, format or FORMATS.get(path.suffix.lower(), ""), path)
 
 
-def open_file(source: Source, delimiter: str | None = None) -> Opened:
+def open_file(source: Source, delimiter: str | None = None, quoting: str | None = None) -> Opened:
     """The file, with the names of its columns read.
+
+    Args:
+        delimiter, quoting: of a csv or tsv file; see `calibench.readers.asked.Asked`.
 
     Raises:
         UsageError: it is not what its suffix or `--format` says, or no kind that is read.
@@ -118,14 +122,15 @@ def open_file(source: Source, delimiter: str | None = None) -> Opened:
             f"{source.name!r} has no suffix that says what it is; name it .csv, .tsv, .jsonl, .parquet, "
             f".arrow or .npz, or pass --format."
         )
-    if delimiter is not None and source.format not in ("csv", "tsv"):
-        raise UsageError(f"{source.name!r} has no delimiter: leave --delimiter out.")
+    for option, value in (("delimiter", delimiter), ("quoting", quoting)):
+        if value is not None and source.format not in ("csv", "tsv"):
+            raise UsageError(f"{source.name!r} has no {option}: leave --{option} out.")
     try:
         if source.format in ("csv", "tsv"):
-            return _separated(source, delimiter)
+            return _separated(source, delimiter, quoting)
         openers = {"jsonl": _json_lines, "parquet": _parquet, "arrow": _arrow, "npz": _npz}
         return openers[source.format](source)
-    except (pa.ArrowException, OSError, ValueError) as error:
+    except (pa.ArrowException, OSError, ValueError, csv.Error) as error:
         raise _unreadable(source.name, error) from error
 
 
@@ -133,18 +138,18 @@ def _unreadable(name: str, error: Exception) -> UsageError:
     return UsageError(f"{name!r} cannot be read: {one_line(error)}; check that it is what its suffix says.")
 
 
-def _separated(source: Source, delimiter: str | None) -> Opened:
-    from pyarrow import csv
+def _separated(source: Source, delimiter: str | None, quoting: str | None) -> Opened:
+    from pyarrow import csv as separated
 
     tabs = source.format == "tsv"
-    # A tab-separated file has no quoting, as in `calibench.data.tables`.
-    parsing = csv.ParseOptions(
+    # A tab-separated file has no quoting, as in `calibench.data.tables`, unless told.
+    quoted = (quoting or ("none" if tabs else "double")) == "double"
+    parsing = separated.ParseOptions(
         delimiter=delimiter or ("\t" if tabs else ","),
-        quote_char=False if tabs else '"',
-        newlines_in_values=not tabs,
+        quote_char='"' if quoted else False,
+        newlines_in_values=quoted,
     )
-    with source.opened() as file:
-        header = csv.open_csv(file, parse_options=parsing, convert_options=_as_words(())).schema.names
+    header = _header(source, parsing.delimiter, quoted=quoted)
     other = next((mark for mark in ";\t,|" if mark in header[0]), None)
     if len(header) == 1 and other is not None and delimiter is None:
         shown = r"$'\t'" if other == "\t" else repr(other)
@@ -152,11 +157,15 @@ def _separated(source: Source, delimiter: str | None) -> Opened:
             f"{source.name!r} has one column, {header[0]!r}; pass --delimiter {shown} if it stands between "
             "cells."
         )
+    if not quoted and all(len(name) > 1 and name[0] == name[-1] == '"' for name in header):
+        raise UsageError(
+            f"The column names of {source.name!r} stand in quotes ({header[0]}); pass --quoting double."
+        )
     _refuse_twins(source.name, header)
 
     def batches(columns: Sequence[str], words: Collection[str]) -> Iterator[pa.RecordBatch]:
         types = {name: pa.string() if name in words else pa.float64() for name in columns}
-        converting = csv.ConvertOptions(
+        converting = separated.ConvertOptions(
             column_types=types,
             include_columns=list(columns),
             null_values=[""],
@@ -164,15 +173,25 @@ def _separated(source: Source, delimiter: str | None) -> Opened:
             quoted_strings_can_be_null=True,
         )
         with source.opened() as file:
-            yield from csv.open_csv(file, parse_options=parsing, convert_options=converting)
+            yield from separated.open_csv(file, parse_options=parsing, convert_options=converting)
 
     return Opened(source.name, tuple(header), None, batches)
 
 
-def _as_words(names: Collection[str]) -> Any:
-    from pyarrow import csv
+def _header(source: Source, delimiter: str, *, quoted: bool) -> list[str]:
+    """The names on the first line."""
+    with _bytes_of(source) as file, io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
+        if quoted:
+            header = next(csv.reader(text, delimiter=delimiter, strict=True), [])
+        else:
+            header = text.readline().rstrip("\r\n").split(delimiter)
+    if not any(header):
+        raise UsageError(f"{source.name!r} is empty; expected a line of column names, and rows below it.")
+    return header
 
-    return csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()))
+
+def _bytes_of(source: Source) -> BinaryIO:
+    return io.BytesIO(source.content) if source.path is None else source.path.open("rb")
 
 
 def _refuse_twins(name: str, columns: Sequence[str]) -> None:
@@ -201,7 +220,7 @@ def _json_lines(source: Source) -> Opened:
 
 def _objects(source: Source) -> Iterator[dict[str, Any]]:
     """The objects of a file, one per line that is not blank."""
-    with io.BytesIO(source.content) if source.path is None else source.path.open("rb") as file:
+    with _bytes_of(source) as file:
         for number, line in enumerate(file, start=1):
             if line.strip():
                 yield object_in(source.name, number, line)
