@@ -183,6 +183,8 @@ def test_reports_exports_and_comparisons_read_the_folder(
         assert write(tmp_path).stat().st_size > 500
     with pytest.raises(UsageError, match="write csv or json"):
         write_model_card(tmp_path)
+    with pytest.raises(UsageError, match="come without texts"):
+        write_html(tmp_path, include_text=True)
     text = (tmp_path / "report.md").read_text()
     assert "Sentences/s" not in text
     assert "Where the time goes" not in text

@@ -33,6 +33,8 @@ from calibench.types import Evaluation, Interval, Metric, Predictive
 
 #: Why there are no times.
 REASON = "scored from a file"
+#: What is most likely wrong where fewer answers are right than by guessing.
+_SWAPPED = "labels may be swapped, or columns be in another order than --classes says"
 #: What records of files have in place of a suite's name, unless told otherwise.
 SUITE = "scored"
 
@@ -199,7 +201,7 @@ def _fields(row: Row, wanted: Wanted, folder: Path) -> Record:
     known = not table.by_confidence
     metrics = select_metrics((), posterior_known=False, classes_known=known)
     values = metric_values(metrics, evaluation, wanted.seed) | ({} if known else _absent(metrics))
-    warning = below_guessing(evaluation, table.classes.names) if known else None
+    warning = below_guessing(evaluation, table.classes.names, _SWAPPED) if known else None
     sets = _sets(replace(table, probs=probs), fitted, wanted)
     passes = np.ones(len(table), dtype=np.int64)
     stored = write_examples(
