@@ -65,7 +65,7 @@ def test_env_prints_what_a_record_holds(folder: Path) -> None:
     assert printed.keys() == load_records(folder)[0]["environment"].keys()
 
 
-@pytest.mark.parametrize("what", ["methods", "metrics", "datasets", "suites"])
+@pytest.mark.parametrize("what", ["methods", "metrics", "datasets", "readers", "suites"])
 def test_ls(what: str) -> None:
     """Every registry and the suites can be listed, each name with a description."""
     result = calibench("ls", what)

@@ -198,11 +198,121 @@ def run(
 
 
 @main.command(cls=Command)
-@click.argument("what", type=click.Choice(["methods", "metrics", "datasets", "posthoc", "suites"]))
+@click.argument("files", nargs=-1, required=True, metavar="[NAME=]FILE...")
+@option("--label", help="Column of the label.")
+@option("--probs", help="Columns of the probabilities, as 'p_*' or a,b,c; or one column of lists.")
+@option("--prob", help="Column of the probability of the second of two classes.")
+@option("--logits", is_flag=True, help="These columns hold logits, or log-probabilities.")
+@option("--confidence", help="Column of how sure the answer is; with --correct, where there are no classes.")
+@option("--correct", help="Column of whether the answer is right.")
+@option("--classes", help="Names of the classes, in the order of the columns or of numbers: neg,pos.")
+@option("--id", "id_column", help="Match the rows of several files by this column.  [default: by row]")
+@option("--group", help="Column of a subgroup: metrics and verdicts for each.")
+@option("--prices", metavar="COLUMN|A=0.002,B=0.03", help="What an answer costs: a column, or by method.")
+@option("--renormalise", is_flag=True, help="Divide each row by its sum, where probabilities were rounded.")
+@option("--skip-nulls", is_flag=True, help="Leave out rows that lack a value.")
+@option("--format", "file_format", help="csv, tsv, jsonl, parquet, arrow or npz.  [default: by its suffix]")
+@option("--delimiter", help="Between the cells of a csv or tsv file.  [default: by its suffix]")
+@option("--quoting", type=click.Choice(["double", "none"]), help="Of csv (default: double) and tsv (none).")
+@option("--from", "reader", default="file", show_default=True, help="What wrote it: see ls readers.")
+@option(
+    "--normalise",
+    type=click.Choice(["none", "characters", "bytes"]),
+    default="none",
+    show_default=True,
+    help="Of lm-eval, what log-likelihoods of choices are divided by.",
+)
+@option("--reference", help="Compare with this method.  [default: the first]")
+@option("--posthoc", multiple=True, help="Add a row with this post-hoc step to every file; repeatable.")
+@option("--conformal", multiple=True, help="Make prediction sets of every row: lac, aps or raps; repeatable.")
+@option(
+    "--conformal-level", type=float, default=0.9, show_default=True, help="How often they hold the label."
+)
+@option("--class-conditional", is_flag=True, help="Hold that level within every class.")
+@option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of folds and resampling.")
+@option("--suite", default="scored", show_default=True, help="What the table is called.")
+@option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Run folder. [default: dated, in calibench-runs]"
+)
+@option(
+    "--overwrite-strategy",
+    type=click.Choice(["always", "never", "only-missing"]),
+    default="only-missing",
+    show_default=True,
+    help="Rows with a record in the run folder: score again, refuse, or keep.",
+)
+@option("-q", "--quiet", is_flag=True, help="Print errors only.")
+def score(
+    files: tuple[str, ...],
+    classes: str | None,
+    id_column: str | None,
+    prices: str | None,
+    file_format: str | None,
+    reader: str,
+    output: Path | None,
+    overwrite_strategy: Any,
+    quiet: bool,
+    **given: Any,
+) -> None:
+    """Score predictions that are in FILES: csv, tsv, jsonl, parquet, arrow, npz, or - for standard input.
+
+    Several files are several methods on the same rows, and the first is what others are compared with.
+    """
+    from calibench.posthoc.conformal import recipes
+    from calibench.readers.asked import Asked
+    from calibench.readers.methods import name_and_file, parse_prices, read_methods
+    from calibench.registry import POSTHOC
+    from calibench.score.scored import Wanted
+    from calibench.scoring import score as score_tables
+
+    names = [name_and_file(word)[0] for word in files]
+    column, by_method = parse_prices(prices, names)
+    columns = ("label", "probs", "prob", "logits", "confidence", "correct", "group", "renormalise")
+    asked = Asked(
+        **{name: given[name] for name in (*columns, "skip_nulls", "delimiter", "quoting", "normalise")},
+        classes=tuple(name.strip() for name in classes.split(",")) if classes else (),
+        id=id_column,
+        price=column,
+    )
+    for step in given["posthoc"]:
+        POSTHOC.entry_point(step)
+    level = {"level": given["conformal_level"], "class_conditional": given["class_conditional"]}
+    wanted = Wanted(
+        suite=given["suite"],
+        reference=given["reference"],
+        posthoc=tuple(dict.fromkeys(given["posthoc"])),
+        recipes=recipes(given["conformal"], **level),
+        seed=given["seed"],
+        prices=by_method,
+    )
+    tables = read_methods(files, asked, reader=reader, format=file_format)
+    folder = output or Path("calibench-runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{wanted.suite}"
+    records = score_tables(tables, folder, wanted, overwrite=overwrite_strategy)
+    _finish(records, folder, quiet=quiet)
+
+
+def _finish(records: list[dict[str, Any]], folder: Path, *, quiet: bool) -> None:
+    """Write the report, print the table, and fail where a row did."""
+    from calibench.report import write_report
+    from calibench.report.terminal.records import terminal_table
+    from calibench.store.naming import label
+
+    report = write_report(folder)
+    if not quiet:
+        _print(terminal_table(records))
+        click.echo(f"Report: {report}")
+    failed = [record for record in records if record["status"] == "error"]
+    if failed:
+        names = ", ".join(label(record, records) for record in failed)
+        raise click.ClickException(f"{len(failed)} of {len(records)} rows failed ({names}); see {report}.")
+
+
+@main.command(cls=Command)
+@click.argument("what", type=click.Choice(["methods", "metrics", "datasets", "posthoc", "readers", "suites"]))
 def ls(what: str) -> None:
-    """List what is registered: methods, metrics, data set loaders, post-hoc steps or suites."""
+    """List what is registered: methods, metrics, data set loaders, post-hoc steps, readers or suites."""
     from calibench.metrics.select import title_of
-    from calibench.registry import DATASETS, METHODS, METRICS, POSTHOC
+    from calibench.registry import DATASETS, METHODS, METRICS, POSTHOC, READERS
     from calibench.suites.loader import load_suite, suite_names
 
     if what == "suites":
@@ -210,7 +320,8 @@ def ls(what: str) -> None:
     elif what == "metrics":
         rows = [(name, title_of(name)) for name in METRICS.names()]
     else:
-        registry = {"methods": METHODS, "datasets": DATASETS, "posthoc": POSTHOC}[what]
+        found = {"methods": METHODS, "datasets": DATASETS, "posthoc": POSTHOC, "readers": READERS}
+        registry = found[what]
         rows = [(name, registry.summary(name)) for name in registry.names()]
     width = max((len(name) for name, _ in rows), default=0)
     for name, summary in rows:
@@ -266,12 +377,14 @@ def report(
 
 #: What `compare` shows unless told otherwise.
 COMPARED = ("accuracy", "nll", "brier", "ece_debiased", "ece")
+#: The same where there are no classes.
+COMPARED_CONFIDENCES = ("accuracy", "brier_confidence", "ece_debiased", "ece")
 
 
 @main.command(cls=Command)
 @click.argument("base", type=click.Path(path_type=Path))
 @click.argument("new", type=click.Path(path_type=Path), nargs=-1, required=True)
-@option("--metric", "metrics", multiple=True, default=COMPARED, show_default=True, help="Repeatable.")
+@option("--metric", "metrics", multiple=True, help=f"Repeatable.  [default: {', '.join(COMPARED)}]")
 @option("--quality-only", is_flag=True, help="Leave timings out; batch plans may then differ.")
 def compare(base: Path, new: tuple[Path, ...], metrics: tuple[str, ...], quality_only: bool) -> None:
     """Compare the cells of run folders NEW with the same ones of BASE, on the same examples.
@@ -281,14 +394,19 @@ def compare(base: Path, new: tuple[Path, ...], metrics: tuple[str, ...], quality
     from calibench.compare import runs
     from calibench.metrics.select import select_metrics
     from calibench.report.terminal.comparison import comparison
+    from calibench.store.records import is_scored
 
-    chosen = select_metrics(metrics, posterior_known=False, out_of_scope=True)
     first = runs.load_run(base)
+    usual = COMPARED_CONFIDENCES if first.by_confidence else COMPARED
+    chosen = select_metrics(
+        metrics or usual, posterior_known=False, out_of_scope=True, classes_known=not first.by_confidence
+    )
     for path in new:
         other = runs.load_run(path)
         match = runs.match if runs.same_cells(first, other) else runs.match_reference
         found = match(first, other, quality_only=quality_only)
-        _print(comparison(found, chosen, timing=not quality_only))
+        timed = not all(is_scored(pair.base) and is_scored(pair.new) for pair in found.pairs)
+        _print(comparison(found, chosen, timing=timed and not quality_only))
 
 
 @main.command(cls=Command)

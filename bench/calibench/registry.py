@@ -1,4 +1,5 @@
-"""Methods, metrics, data set loaders and post-hoc steps by name: entry points, loaded when asked for."""
+"""Methods, metrics, data set loaders, post-hoc steps and readers by name: entry points, loaded when asked "
+"for."""
 
 from __future__ import annotations
 
@@ -96,3 +97,4 @@ METHODS = Registry("calibench.methods", "method")
 METRICS = Registry("calibench.metrics", "metric")
 DATASETS = Registry("calibench.datasets", "data set loader")
 POSTHOC = Registry("calibench.posthoc", "post-hoc step")
+READERS = Registry("calibench.readers", "reader")

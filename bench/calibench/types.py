@@ -189,6 +189,9 @@ class Member:
 class Evaluation:
     """What a metric sees.
 
+    With C = 1 there are no classes: the one column is the confidence of the answer that was given, and the
+    label is 0 where that is right and 1 where it is wrong. Only metrics that need no more are given it.
+
     Attributes:
         probs: float64 [N, C].
         labels: int64 [N]; -1 for an example out of scope, which only metrics that say so are given.
@@ -208,6 +211,11 @@ class Evaluation:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def by_confidence(self) -> bool:
+        """Whether there are no classes."""
+        return bool(self.probs.shape[1] == 1)
 
     def in_scope(self) -> Evaluation:
         """The examples whose label the model can output."""
@@ -275,6 +283,7 @@ class Metric:
         needs_posterior: True where the metric is defined only when the true posterior is known.
         needs_out_of_scope: True where it is about all examples, some of which are out of scope; other metrics
             are about those in scope.
+        needs_classes: True where the probability of every class is needed, and not of the answer alone.
         bootstrap: maps the examples, a number R and a generator to the metric on R resamples, float64 [R],
             where resampling all examples alike would be wrong; it draws the same resamples for every method.
         no_interval: why no interval is given, where none would hold or make sense; None where one is.
@@ -294,6 +303,7 @@ class Metric:
     needs_posterior: bool = False
     no_interval: str | None = None
     needs_out_of_scope: bool = False
+    needs_classes: bool = False
     bootstrap: Callable[[Evaluation, int, np.random.Generator], FloatArray] | None = None
     optimism: Callable[[Evaluation, Sequence[FloatArray]], float] | None = None
 

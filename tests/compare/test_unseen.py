@@ -10,7 +10,7 @@ from calibench.compare import unseen as module
 from calibench.compare.noninferiority import nll_difference
 from calibench.compare.unseen import ENOUGH, unseen, unseen_errors
 from calibench.compare.verdicts import compare
-from calibench.metrics.scoring import NLL
+from calibench.metrics.scoring import BRIER_CONFIDENCE, NLL
 from calibench.stats.intervals import cautious_mean
 from calibench.types import Evaluation, FloatArray
 
@@ -106,3 +106,16 @@ def test_false_alarms_on_nearly_perfect_models() -> None:
         found = compare(two(logits), {"sharp": two(2 * logits)}, labels, resamples=20, seed=0)
         alarms += any(item.verdict == "better" for item in found)
     assert alarms <= 12
+
+
+def test_errors_of_answers_turn_those_that_are_right() -> None:
+    """Without classes an error more is one of both methods: known answer for the Brier score of the "
+    "confidence."""
+    n = 400
+    labels = np.zeros(n, dtype=np.int64)
+    base, new = (Evaluation(np.full((n, 1), confidence), labels) for confidence in (0.9, 0.8))
+    found = unseen(BRIER_CONFIDENCE, base, new)
+    assert found is not None
+    gain = (0.8**2 - 0.9**2) - (0.2**2 - 0.1**2)
+    assert found.effect[0] == pytest.approx(gain / n)
+    assert found.errors == 0

@@ -7,11 +7,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from calibench.compare.verdicts import FAMILY, Pair, compare, compare_pairs, contributions, holm
+from calibench.compare.verdicts import (
+    BY_CONFIDENCE,
+    FAMILY,
+    Pair,
+    compare,
+    compare_pairs,
+    contributions,
+    holm,
+)
 from calibench.errors import CalibenchError
 from calibench.metrics.calibration import ECE, ECE_DEBIASED
 from calibench.metrics.scoring import NLL, negative_log_likelihood
 from calibench.metrics.selective import ERROR_AUROC
+from calibench.stats.intervals import mcnemar_p_value
 from calibench.types import Evaluation
 from simulated import jittered, simulated
 
@@ -258,3 +267,21 @@ def test_a_planted_difference_is_found_as_often_as_promised() -> None:
         sure.append(nll.detectable)
     assert np.mean(sizes) == pytest.approx(np.mean(sure), rel=0.06)
     assert 0.7 <= np.mean(shown) <= 0.9
+
+
+def test_methods_with_answers_of_their_own_are_compared_where_there_are_no_classes() -> None:
+    """Labels say which answers were right, and differ; McNemar's test counts who is right where the other "
+    "is not."""
+    rng = np.random.default_rng(5)
+    confidence = rng.uniform(0.5, 1.0, (600, 1))
+    right, worse = rng.random(600) < confidence[:, 0], rng.random(600) < 0.5 * confidence[:, 0]
+    base, new = (Evaluation(confidence, (~answers).astype(np.int64)) for answers in (right, worse))
+    found = {item.metric: item for item in compare_pairs([Pair("new", base, new)], resamples=100, seed=1)}
+    assert set(found) == {metric.name for metric in BY_CONFIDENCE}
+    assert found["accuracy"].verdict == found["brier_confidence"].verdict == "worse"
+    gained, lost = int((worse & ~right).sum()), int((right & ~worse).sum())
+    assert found["accuracy"].p_value == pytest.approx(mcnemar_p_value(gained, lost))
+    for item in compare_pairs(
+        [Pair("same", base, Evaluation(confidence, base.labels))], resamples=100, seed=1
+    ):
+        assert (item.p_value, item.verdict) == (1.0, "no difference shown")

@@ -190,7 +190,7 @@ def test_auroc_joins_the_family() -> None:
     assert (itself.p_value, itself.verdict, itself.detectable) == (1.0, "no difference shown", None)
     assert (itself.difference.low, itself.difference.high) == (0.0, 0.0)
     scored = evaluation.in_scope()
-    assert family_of(scored.labels) == FAMILY
+    assert family_of(scored) == FAMILY
 
 
 def test_the_other_verdicts_are_about_texts_in_scope() -> None:

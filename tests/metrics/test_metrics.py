@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from calibench.errors import CalibenchError
 from calibench.metrics.calibration import ECE, ECE_15, ECE_CLASSWISE, ECE_EQUAL_MASS, MCE
 from calibench.metrics.scoring import ACCURACY, BRIER, NLL
+from calibench.metrics.select import select_metrics
 from calibench.metrics.truth import ECE_TRUE, POSTERIOR_ERROR
 from calibench.types import Evaluation, Metric
 from simulated import simulated
@@ -88,3 +89,19 @@ def test_what_is_no_distribution_is_refused_by_row(metric: Metric, row: list[flo
     evaluation = Evaluation(probs, np.array([0, 1, 1, 0]), posterior, {"random": np.zeros(4)})
     with pytest.raises(CalibenchError, match=r"Row 2 of the probabilities"):
         metric.evaluate(evaluation)
+
+
+@pytest.mark.parametrize(
+    "metric",
+    select_metrics([], posterior_known=False, classes_known=False),
+    ids=lambda metric: metric.name,
+)
+def test_what_needs_no_classes_is_the_same_without_them(metric: Metric) -> None:
+    """Value and sums from confidence and correctness alone are those from all classes."""
+    full = simulated(7, 200, 4, tilt=1.4)
+    wrong = full.probs.argmax(axis=1) != full.labels
+    alone = Evaluation(full.probs.max(axis=1)[:, None], wrong.astype(np.int64))
+    assert metric.evaluate(alone) == pytest.approx(metric.evaluate(full), abs=1e-12)
+    if metric.moments is not None:
+        ours, theirs = (np.asarray(metric.moments(e).features.sum(axis=0)) for e in (alone, full))
+        assert ours == pytest.approx(theirs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from calibench.metrics.scoring import NLL, NLL_FLOOR
+from calibench.metrics.scoring import BRIER, BRIER_CONFIDENCE, NLL, NLL_FLOOR
 from calibench.stats.bootstrap import bootstrap_interval
 from calibench.types import Evaluation
 
@@ -47,3 +47,11 @@ def test_nearly_perfect_answers_have_a_loss_without_an_upper_end() -> None:
     assert interval.value == pytest.approx(1e-6, rel=1e-3)
     assert interval.high is None
     assert "too few errors" in str(interval.reason)
+
+
+def test_the_brier_score_of_the_confidence_is_that_of_being_right() -> None:
+    """Known answer; for two classes half of the Brier score."""
+    probs = np.array([[0.9, 0.1], [0.4, 0.6], [0.7, 0.3]])
+    evaluation = Evaluation(probs, np.array([0, 0, 1]))
+    assert BRIER_CONFIDENCE.evaluate(evaluation) == pytest.approx((0.1**2 + 0.6**2 + 0.7**2) / 3)
+    assert BRIER_CONFIDENCE.evaluate(evaluation) == pytest.approx(BRIER.evaluate(evaluation) / 2)

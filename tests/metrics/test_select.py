@@ -62,3 +62,12 @@ def test_what_is_no_metric_is_refused_by_name_and_else_left_out(
     assert left_out_metrics(["nll"]) == []
     assert re.search(says, title_of("half"))
     assert title_of("nll") == "NLL"
+
+
+def test_metrics_of_all_classes_need_classes() -> None:
+    """Asked for by name they are refused where there are confidences alone; else left out."""
+    with pytest.raises(UsageError, match="'nll' needs the probability of every class"):
+        select_metrics(["nll"], posterior_known=False, classes_known=False)
+    names = {metric.name for metric in select_metrics([], posterior_known=False, classes_known=False)}
+    assert {"accuracy", "ece", "smooth_ece", "aurc", "brier_confidence", "calibration_ks_p"} <= names
+    assert not {"nll", "brier", "ece_classwise", "sharpness", "brier_miscalibration"} & names

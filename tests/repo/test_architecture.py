@@ -13,12 +13,12 @@ ROOT = Path(__file__).resolve().parents[2]
 FLOORS = {
     "calibench": (
         {"cli"},
-        {"run", "rerun"},
+        {"run", "rerun", "scoring"},
         {"score", "report"},
         {"measure", "compare"},
         {"suites"},
         {"method"},
-        {"models"},
+        {"models", "readers"},
         {"data", "metrics", "posthoc", "store"},
         {"stats", "hashing", "hub", "registry"},
         {"types", "seeds", "containment"},
@@ -28,8 +28,8 @@ FLOORS = {
 }
 #: What a room may not reach, wherever it stands.
 NEVER = {
-    "report": {"measure", "score", "models", "method", "data"},
-    "compare": {"measure", "score", "models", "method", "data", "suites"},
+    "report": {"measure", "score", "models", "method", "data", "readers"},
+    "compare": {"measure", "score", "models", "method", "data", "readers", "suites"},
 }
 
 

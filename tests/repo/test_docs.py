@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import scored_files
 from calibench.report.sections import sections
 from calibench.report.writing.numbers import bound, fraction, interval, memory, significant
 from calibench.store.records import Record, load_records
@@ -50,6 +51,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     quick = ["run", "-L", "40", "--passes", "2", "-m", "frequentist", "-m", "mc-dropout", "--fast"]
     for name in ("before", "after"):
         run(["calibench", *quick, "-o", name], folder, dict(os.environ))
+    scored_files.write(folder)
     for block in re.findall(r"```toml\n(.*?)```", README, re.DOTALL):
         (folder / "my-suite.toml").write_text(block)
     return folder

@@ -12,9 +12,15 @@ from typing import Any
 import pytest
 
 import oos_data
+import scored_files
 from calibench.data.embedded import load
 from calibench.models.loading import load_checkpoint
+from calibench.posthoc.conformal import recipes
+from calibench.readers.asked import Asked
+from calibench.readers.methods import read_methods
 from calibench.run import run
+from calibench.score.scored import Wanted
+from calibench.scoring import score
 from calibench.store.records import Record
 from calibench.suites.spec import ConformalSpec, MethodSpec, ShiftSpec, YardstickSpec
 from scenarios import trajectory
@@ -45,6 +51,11 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> list[Record]:
         MethodSpec("mc-dropout-adaptive", {"tolerance": 0.05, "max_passes": 40}),
     )
     found = run(replace(suite, method=(*suite.method, *others)), folder / "out", self_check=True)
+    scored_files.write(folder)
+    asked = Asked(label="label", probs="p_*", id="id", group="region", price="usd")
+    tables = read_methods([str(folder / f"{name}.parquet") for name in "ab"], asked)
+    wanted = Wanted(posthoc=("temperature",), recipes=recipes(["raps"]))
+    found += score(tables, folder / "scored", wanted)
     assert {record["status"] for record in found} == {"ok"}
     return found
 
@@ -90,7 +101,7 @@ def faults(document: str, records: list[Record]) -> list[str]:
     found = [f"{name} is listed twice" for name in sorted({n for n in named if named.count(n) > 1})]
     for above in ("", "method.", "timing."):
         listed = {n.removeprefix(above).partition(".")[0] for n in named if n.startswith(above)}
-        there = {key for r in records for v in values_at(r, above.split(".")[:-1]) for key in v}
+        there = {key for r in records for v in values_at(r, above.split(".")[:-1]) for key in v or ()}
         found += [f"{above}{name} is in no record" for name in sorted(listed - there)]
         found += [f"{above}{name} is not listed" for name in sorted(there - listed)]
     known = {part for name in named for part in name.split(".")}

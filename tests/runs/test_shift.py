@@ -141,7 +141,7 @@ def test_failing_there_costs_these_numbers_only(data: Path, tmp_path: Path, watc
 
 def test_post_hoc_steps_keep_their_folds(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Corrupted texts go through the fit that did not see their label, others through the mean of all."""
-    from calibench.score.outcomes import FittedStep
+    from calibench.score.steps import FittedStep
 
     asked: list[Any] = []
     plain = FittedStep.on_other

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from calibench.metrics.calibration import ECE
 from calibench.stats import resampling
+from simulated import simulated
 
 
 def test_labels_are_drawn_with_their_probabilities() -> None:
@@ -15,3 +17,24 @@ def test_labels_are_drawn_with_their_probabilities() -> None:
     share = np.bincount(labels, minlength=4) / 100_000
     assert share[1] == 0.0
     assert share == pytest.approx(row, abs=5 * np.sqrt(0.25 / 100_000))
+
+
+def test_of_confidences_is_drawn_whether_the_answer_is_wrong() -> None:
+    """One column is the probability of being right, label 0, exactly as two columns would have it."""
+    confidence = np.random.default_rng(2).random((500, 1))
+    both = np.concatenate([confidence, 1.0 - confidence], axis=1)
+    drawn = (resampling.draw_labels(probs, np.random.default_rng(1)) for probs in (confidence, both))
+    np.testing.assert_array_equal(*drawn)
+
+
+@pytest.mark.parametrize("n", [400, resampling.EXACT_EXAMPLES + 1])
+def test_self_drawn_values_of_confidences_are_those_of_classes(n: int) -> None:
+    """The noise floor needs no classes: known answer within Monte-Carlo error, one by one and in the "
+    "limit."""
+    probs = simulated(3, n, 2).probs
+    top = probs.max(axis=1)[:, None]
+    ours, theirs = (
+        resampling.self_drawn_values(ECE, values, 400, np.random.default_rng(1)) for values in (top, probs)
+    )
+    error = np.sqrt((ours.var() + theirs.var()) / 400)
+    assert abs(ours.mean() - theirs.mean()) < 5 * error

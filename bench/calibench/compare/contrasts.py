@@ -45,7 +45,7 @@ def contrasts(pairs: Sequence[Pair], metrics: Sequence[Metric], *, seed: int = 0
     if not pairs:
         return []
     numbered = [replace(pair, method=str(number)) for number, pair in enumerate(pairs)]
-    family = {metric.name for metric in family_of(pairs[0].labels)}
+    family = {metric.name for metric in family_of(pairs[0].reference)}
     chosen = {metric.name for metric in metrics}
     tested: dict[tuple[str, str], Difference] = {}
     if chosen & family:

@@ -151,7 +151,12 @@ def exit_code(matching: Matching, findings: Sequence[Finding]) -> int:
 
 
 def _quality(matching: Matching, limits: Sequence[Limit]) -> dict[tuple[int, str], tuple[Contrast, int]]:
-    metrics = select_metrics([limit.name for limit in limits], posterior_known=False, out_of_scope=True)
+    metrics = select_metrics(
+        [limit.name for limit in limits],
+        posterior_known=False,
+        out_of_scope=True,
+        classes_known=not matching.base.by_confidence,
+    )
     found = {}
     for positions, held in grouped(matching):
         rows = contrasts(held, metrics)

@@ -44,6 +44,11 @@ class Run:
         return label(record, self.records)
 
     @property
+    def by_confidence(self) -> bool:
+        """Whether its predictions are confidences of answers, without classes."""
+        return all(len(dig(record, "data", "labels") or []) == 1 for record in self.records)
+
+    @property
     def reference(self) -> Record:
         """The record that this run's costs are relative to, or its first.
 
@@ -265,7 +270,9 @@ def _setting(record: Record) -> tuple[Any, ...]:
 
 
 def _keys(stored: Predictions, order: IntArray) -> list[tuple[int, str, int]]:
-    return [(int(stored.index[i]), stored.text_sha256[i], int(stored.label[i])) for i in order]
+    # Where there are no classes the labels say which answers were right, and each method gave its own.
+    labels = np.zeros_like(stored.label) if stored.probs.shape[1] == 1 else stored.label
+    return [(int(stored.index[i]), stored.text_sha256[i], int(labels[i])) for i in order]
 
 
 def shortened(value: Any) -> str:

@@ -18,7 +18,7 @@ from scipy import special
 from calibench.compare.runs import Match, shortened
 from calibench.stats.intervals import LEVEL
 from calibench.stats.ratios import median_ratio_interval, ratio_interval
-from calibench.store.records import Record, dig
+from calibench.store.records import Record, dig, is_scored
 from calibench.types import Interval, Raced
 
 #: What is compared: seconds of two runs, cost ratios of two runs, or seconds of turns in one run.
@@ -172,6 +172,8 @@ def _machines(pair: Match) -> str | None:
     ours, theirs = (dig(record, "environment", "fingerprint") for record in (pair.base, pair.new))
     if ours is not None and ours == theirs:
         return None
+    if is_scored(pair.base) or is_scored(pair.new):
+        return "predictions that were scored from a file have no times"
     return (
         f"environment.fingerprint differs ({shortened(ours)}, {shortened(theirs)}): timed on other machines"
     )

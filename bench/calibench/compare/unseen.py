@@ -20,7 +20,7 @@ import numpy as np
 from scipy import special
 
 from calibench.stats.intervals import Ends, cautious_mean
-from calibench.types import Evaluation, FloatArray, Metric
+from calibench.types import Evaluation, FloatArray, IntArray, Metric
 
 #: Errors from which on a sample tells what errors cost.
 ENOUGH = 30
@@ -70,6 +70,12 @@ def errors_of(evaluation: Evaluation) -> int:
     return int(np.count_nonzero(evaluation.probs.argmax(axis=1) != evaluation.labels))
 
 
+def _turned(evaluation: Evaluation, rows: IntArray, second: IntArray) -> Evaluation:
+    labels = evaluation.labels.copy()
+    labels[rows] = second[rows]
+    return Evaluation(evaluation.probs, labels)
+
+
 def unseen(metric: Metric, reference: Evaluation, new: Evaluation) -> Unseen | None:
     """What errors more would do to `new` less `reference`; None where the sample holds enough of them.
 
@@ -80,7 +86,11 @@ def unseen(metric: Metric, reference: Evaluation, new: Evaluation) -> Unseen | N
     if errors >= ENOUGH:
         return None
     right = np.flatnonzero(reference.probs.argmax(axis=1) == reference.labels)
-    second = np.argsort(-reference.probs, axis=1, kind="stable")[:, 1]
+    if reference.by_confidence:  # each gave an answer of its own: the errors there may be are those of both
+        right = right[new.labels[right] == reference.labels[right]]
+        second = np.ones(n, dtype=np.int64)
+    else:
+        second = np.argsort(-reference.probs, axis=1, kind="stable")[:, 1]
     seen = metric.evaluate(new) - metric.evaluate(reference)
     rng = np.random.default_rng(0)
     orders = [rng.permutation(right) for _ in range(DRAWS)]
@@ -88,11 +98,7 @@ def unseen(metric: Metric, reference: Evaluation, new: Evaluation) -> Unseen | N
     for position, count in enumerate(TURNED):
         found = []
         for order in orders:
-            labels = reference.labels.copy()
-            labels[order[:count]] = second[order[:count]]
-            found.append(
-                metric.evaluate(Evaluation(new.probs, labels))
-                - metric.evaluate(Evaluation(reference.probs, labels))
-            )
+            turned = [_turned(one, order[:count], second) for one in (new, reference)]
+            found.append(metric.evaluate(turned[0]) - metric.evaluate(turned[1]))
         effect[position] = np.mean(found) - seen
     return Unseen(errors, n, effect)

@@ -27,7 +27,7 @@ from calibench.compare.unseen import Unseen, unseen
 from calibench.errors import CalibenchError
 from calibench.metrics.calibration import ECE_DEBIASED
 from calibench.metrics.detection import OOS_AUROC, Placements, paired_auroc, placements, score_of
-from calibench.metrics.scoring import ACCURACY, BRIER, NLL
+from calibench.metrics.scoring import ACCURACY, BRIER, BRIER_CONFIDENCE, NLL
 from calibench.stats.intervals import (
     LEVEL,
     Ends,
@@ -58,9 +58,19 @@ Verdict = Literal["better", "worse", "no difference shown"]
 UNDECIDED: Verdict = "no difference shown"
 
 
-def family_of(labels: IntArray) -> tuple[Metric, ...]:
-    """`FAMILY`, and with examples out of scope how well the method's score tells them; labels [N]."""
-    return FAMILY if (labels >= 0).all() else (*FAMILY, OOS_AUROC)
+#: The same where there are no classes, and predictions are confidences of answers.
+BY_CONFIDENCE: tuple[Metric, ...] = (ACCURACY, BRIER_CONFIDENCE, ECE_DEBIASED)
+
+
+def means_of(evaluation: Evaluation) -> tuple[Metric, ...]:
+    """The metrics of the family that are means over the examples in scope."""
+    return BY_CONFIDENCE if evaluation.by_confidence else FAMILY
+
+
+def family_of(evaluation: Evaluation) -> tuple[Metric, ...]:
+    """`means_of`, and with examples out of scope how well the method's score tells them."""
+    means = means_of(evaluation)
+    return means if (evaluation.labels >= 0).all() else (*means, OOS_AUROC)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +95,8 @@ class Pair:
     @property
     def same(self) -> bool:
         """Whether the probabilities are the same, as far as number formats let them be."""
-        return bool(np.abs(self.evaluation.probs - self.reference.probs).max() <= SAME)
+        close = np.abs(self.evaluation.probs - self.reference.probs).max() <= SAME
+        return bool(close) and np.array_equal(self.evaluation.labels, self.reference.labels)
 
     @property
     def same_ranks(self) -> bool:
@@ -147,7 +158,7 @@ def compare(
     level: float = LEVEL,
     seed: int,
 ) -> tuple[Difference, ...]:
-    """Compare each method with the reference in each metric of `family_of(labels)`, methods first.
+    """Compare each method with the reference in each metric of `family_of` it, methods first.
 
     Args:
         reference: float64 [N, C], the reference's probabilities.
@@ -199,7 +210,7 @@ def _hypotheses(pairs: Sequence[Pair]) -> list[_Column | _Ranking]:
     ranks: dict[Evaluation, Placements] = {}
     for evaluation in evaluations_of(pairs):
         beyond, inside = evaluation.labels < 0, evaluation.in_scope()
-        own[evaluation] = [contributions(metric, inside) for metric in FAMILY]
+        own[evaluation] = [contributions(metric, inside) for metric in means_of(inside)]
         if beyond.any():
             ranks[evaluation] = placements(score_of(evaluation), beyond)
     found: list[_Column | _Ranking] = []
@@ -208,7 +219,7 @@ def _hypotheses(pairs: Sequence[Pair]) -> list[_Column | _Ranking]:
         new = base if same else pair.evaluation
         found += [
             _Column(pair.method, metric, mine - theirs, same, _unseen(metric, base, new))
-            for metric, mine, theirs in zip(FAMILY, own[new], own[base], strict=True)
+            for metric, mine, theirs in zip(means_of(base), own[new], own[base], strict=True)
         ]
         if ranks:
             same = pair.same_ranks
@@ -246,7 +257,8 @@ def _check(pair: Pair) -> None:
             f"{pair.method} has probabilities of shape {mine.probs.shape} and the reference "
             f"{theirs.probs.shape}; a paired comparison needs the same examples and classes from both."
         )
-    if not np.array_equal(mine.labels, theirs.labels):
+    # Where there are no classes each method gave answers of its own, and the labels say which were right.
+    if not theirs.by_confidence and not np.array_equal(mine.labels, theirs.labels):
         raise CalibenchError(
             f"{pair.method} has other labels than the reference; a paired comparison needs the same examples "
             "in the same order from both."
@@ -271,7 +283,7 @@ def _judged(
                 adjusted_p=float(adjusted[k]),
                 adjusted=_adjusted(item, float(levels[k])),
                 detectable=_detectable(item, 1.0 - (1.0 - level) / len(hypotheses)),
-                verdict=_verdict(item.metric, item.mean) if shown else UNDECIDED,
+                verdict=verdict_of(item.metric, item.mean) if shown else UNDECIDED,
             )
         )
     return tuple(differences)
@@ -393,7 +405,8 @@ def _detectable(item: _Column | _Ranking, level: float) -> float | None:
     return (high - low) / 2.0 * float(1.0 + special.ndtri(0.8) / two_sided(level))
 
 
-def _verdict(metric: Metric, difference: float) -> Verdict:
+def verdict_of(metric: Metric, difference: float) -> Verdict:
+    """The word for a difference that is shown."""
     return "better" if (difference > 0.0) == (metric.better == "higher") else "worse"
 
 

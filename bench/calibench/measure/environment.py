@@ -50,6 +50,17 @@ def capture() -> dict[str, Any]:
     )
 
 
+def capture_reading() -> dict[str, Any]:
+    """The same for numbers that no model was run for: what they depend on, and nothing that times do."""
+    return {
+        "platform": f"{platform.system()} {platform.machine()}",
+        **{name: _version(name.replace("_", "-")) for name in ("numpy", "scipy", "scikit_learn", "pyarrow")},
+        "python": platform.python_version(),
+        "calibench": calibench.__version__,
+        "git_revision": _git_revision(),
+    }
+
+
 def _version(package: str) -> str | None:
     try:
         return version(package)

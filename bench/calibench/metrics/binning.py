@@ -264,6 +264,7 @@ def binned_metric(
     outcome: Outcome = PREDICTED_CLASS,
     definition: Mapping[str, Any] | None = None,
     needs_posterior: bool = False,
+    needs_classes: bool = False,
 ) -> Metric:
     """The metric that is `statistic` of residuals, binned by confidence.
 
@@ -323,4 +324,5 @@ def binned_metric(
         definition={**binning.definition, **statistic.definition, **(definition or {})},
         needs_posterior=needs_posterior,
         optimism=None if needs_posterior else of_refits,
+        needs_classes=needs_classes,
     )

@@ -76,4 +76,5 @@ ECE_CLASSWISE = binned_metric(
     l1(),
     outcome=EVERY_CLASS,
     definition={"over": "all classes, equally weighted"},
+    needs_classes=True,
 )

@@ -96,6 +96,7 @@ BRIER_MISCALIBRATION = Metric(
     evaluate=lambda e: _decomposed(e).miscalibration,
     definition=_DEFINITION,
     no_interval="isotonic regression fits a resample's repeats: no bootstrap of it covers",
+    needs_classes=True,
 )
 BRIER_DISCRIMINATION = Metric(
     name="brier_discrimination",
@@ -104,7 +105,13 @@ BRIER_DISCRIMINATION = Metric(
     evaluate=lambda e: _decomposed(e).discrimination,
     definition=_DEFINITION,
     no_interval=BRIER_MISCALIBRATION.no_interval,
+    needs_classes=True,
 )
 SHARPNESS = mean_metric(
-    "sharpness", "mean entropy", "lower", entropy, {"unit": "nats", "note": "good only if calibrated"}
+    "sharpness",
+    "mean entropy",
+    "lower",
+    entropy,
+    {"unit": "nats", "note": "good only if calibrated"},
+    needs_classes=True,
 )

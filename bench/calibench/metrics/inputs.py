@@ -18,7 +18,8 @@ def checked(evaluation: Evaluation) -> Evaluation:
     Raises:
         CalibenchError: naming the first row that is not finite, not in [0, 1], does not sum to 1 within
             `SUM_TOLERANCE`, or whose label is not a class. Nothing is clipped or normalised: what does not
-            sum to 1 is a mistake upstream, and a softmax of probabilities would hide it.
+            sum to 1 is a mistake upstream, and a softmax of probabilities would hide it. Of confidences alone
+            nothing need sum to 1.
     """
     probs, labels = evaluation.probs, evaluation.labels
     if probs.ndim != 2 or labels.shape != probs.shape[:1] or not len(labels):
@@ -26,7 +27,10 @@ def checked(evaluation: Evaluation) -> Evaluation:
             f"A metric got probabilities of shape {probs.shape} with labels of shape {labels.shape}; "
             "expected [N, C] and [N] with at least one example."
         )
-    _refuse_rows(probs, "probabilities")
+    if evaluation.by_confidence:
+        _refuse_confidences(probs[:, 0])
+    else:
+        _refuse_rows(probs, "probabilities")
     if evaluation.posterior is not None:
         if evaluation.posterior.shape != probs.shape:
             raise CalibenchError(
@@ -34,7 +38,7 @@ def checked(evaluation: Evaluation) -> Evaluation:
                 f"{probs.shape}."
             )
         _refuse_rows(evaluation.posterior, "posterior")
-    classes = probs.shape[1]
+    classes = max(2, probs.shape[1])
     outside = (labels < 0) | (labels >= classes)
     if outside.any():
         row = int(outside.argmax())
@@ -42,6 +46,12 @@ def checked(evaluation: Evaluation) -> Evaluation:
             f"The label of row {row} is {labels[row]}; expected a class index from 0 to {classes - 1}."
         )
     return evaluation
+
+
+def _refuse_confidences(confidence: FloatArray) -> None:
+    if not (confidence.min() >= 0.0 and confidence.max() <= 1.0 + SUM_TOLERANCE):
+        row = int((~((confidence >= 0.0) & (confidence <= 1.0 + SUM_TOLERANCE))).argmax())
+        raise CalibenchError(f"The confidence of row {row} is {confidence[row]}; expected one in [0, 1].")
 
 
 def _refuse_rows(probs: FloatArray, what: str) -> None:

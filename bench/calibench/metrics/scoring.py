@@ -41,6 +41,14 @@ def brier(evaluation: Evaluation) -> FloatArray:
     return loss
 
 
+def squared_residual(evaluation: Evaluation) -> FloatArray:
+    """(confidence - correct)^2 of the predicted class, float64 [N], from 0 to 1: a Brier score of being "
+    "right."""
+    confidence, right = top_label(checked(evaluation))
+    loss: FloatArray = (confidence - right) ** 2
+    return loss
+
+
 def mean_metric(
     name: str,
     title: str,
@@ -50,6 +58,7 @@ def mean_metric(
     *,
     needs_posterior: bool = False,
     of_labels: bool = False,
+    needs_classes: bool = False,
 ) -> Metric:
     """The metric that is the mean over examples of `per_example`, float64 [N].
 
@@ -76,6 +85,7 @@ def mean_metric(
         moments=moments,
         definition={**definition, "interval": "Student, skewness corrected (Hall 1992)"},
         needs_posterior=needs_posterior,
+        needs_classes=needs_classes,
     )
 
 
@@ -109,7 +119,21 @@ NLL = mean_metric(
     negative_log_likelihood,
     {"unit": "nats", "smallest_probability": NLL_FLOOR},
     of_labels=True,
+    needs_classes=True,
 )
 BRIER = mean_metric(
-    "brier", "Brier", "lower", brier, {"form": "sum over all classes, from 0 to 2"}, of_labels=True
+    "brier",
+    "Brier",
+    "lower",
+    brier,
+    {"form": "sum over all classes, from 0 to 2"},
+    of_labels=True,
+    needs_classes=True,
+)
+BRIER_CONFIDENCE = mean_metric(
+    "brier_confidence",
+    "Brier of the confidence",
+    "lower",
+    squared_residual,
+    {"form": "of the answer being right, from 0 to 1"},
 )

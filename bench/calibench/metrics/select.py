@@ -15,19 +15,20 @@ REGISTERED_BY = "distribution"
 
 
 def select_metrics(
-    names: Sequence[str], *, posterior_known: bool, out_of_scope: bool = False
+    names: Sequence[str], *, posterior_known: bool, out_of_scope: bool = False, classes_known: bool = True
 ) -> list[Metric]:
     """The named metrics, or every registered one that applies.
 
     Args:
         out_of_scope: whether some examples are out of scope.
+        classes_known: whether every class has a probability, and not the answer alone.
 
     A third party's metric has who registers it in its definition. One that is none is left out, unless it is
     named; see `left_out_metrics`.
 
     Raises:
         UsageError: an unknown name, or a metric that needs a posterior nobody knows, or examples out of scope
-            where there are none.
+            where there are none, or classes likewise.
         CalibenchError: a named one cannot be imported, or is no metric.
     """
     found = {name: _loaded(name) for name in names or METRICS.names()}
@@ -46,6 +47,12 @@ def select_metrics(
                 f"The metric {metric.name!r} needs examples out of scope, which this data set does not have; "
                 "leave it out, or declare labels out_of_scope in the suite."
             )
+        if names and metric.needs_classes and not classes_known:
+            raise UsageError(
+                f"The metric {metric.name!r} needs the probability of every class, and these predictions "
+                "hold the confidence of an answer; leave it out."
+            )
+    metrics = [metric for metric in metrics if classes_known or not metric.needs_classes]
     known = [metric for metric in metrics if posterior_known or not metric.needs_posterior]
     return [metric for metric in known if out_of_scope or not metric.needs_out_of_scope]
 

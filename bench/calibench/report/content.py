@@ -9,7 +9,7 @@ from pathlib import Path
 from calibench.compare.detectors import Choice
 from calibench.compare.recommendation import Decision
 from calibench.report.drawing.drawing import Drawing
-from calibench.report.parts import equal_error, equal_quality, scope, sets, shifts
+from calibench.report.parts import equal_error, equal_quality, groups, scope, sets, shifts
 from calibench.report.parts.against import against, against_table, against_words, details_table
 from calibench.report.parts.curves import curve_drawings
 from calibench.report.parts.detectors import detector_choice, detector_words
@@ -61,13 +61,14 @@ def parts(section: Section, folder: Path) -> list[Part]:
         Part("Selective prediction", selective_words() if selective else "", selective),
         *_scope(section, folder, choice),
         _sets(own),
+        _groups(own),
         _shift(own),
         *_speed(own),
         *_front(own, placed),
         _matched(own, placed),
         Part("Over the number of passes", drawings=tuple(curve_drawings(own))),
         Part("Cost", "", tables.cost(section)),
-        Part("Where the time goes", "Seconds for the whole data set, once.", tables.stages(section)),
+        _stages(section),
         Part("Dropout coverage", "", tables.coverage(section)),
         Part("Further metrics", "", tables.further(own)),
     ]
@@ -124,12 +125,17 @@ def _reliability(section: Section, folder: Path) -> Part:
     return Part(title, text, drawings=_some(reliability_diagrams(section, folder)))
 
 
+def _stages(section: Section) -> Part:
+    table = tables.stages(section)
+    return Part("Where the time goes", "Seconds for the whole data set, once." if table else "", table)
+
+
 def _front(section: Section, placed: Sequence[Point]) -> tuple[Part, Part]:
     found = tradeoff(placed)
     table = front_table(section, found)
     return (
         Part("Cost against quality", drawings=_some(front_drawing(section, found))),
-        Part("Probability of being on the front", front_words() if table else "", table),
+        Part("Probability of being on the front", front_words(section) if table else "", table),
     )
 
 
@@ -154,6 +160,11 @@ def _sets(section: Section) -> Part:
     if table is None:
         return Part(title)
     return Part(title, sets.sets_words(section), table, _some(sets.sets_drawing(section)))
+
+
+def _groups(section: Section) -> Part:
+    table = groups.groups_table(section)
+    return Part("By group", groups.groups_words(section) if table else "", table)
 
 
 def _shift(section: Section) -> Part:

@@ -158,9 +158,10 @@ def tradeoff(found: Sequence[Point]) -> Tradeoff:
     time = _cost_draws(drawn)
     fixed = next((i for i, point in enumerate(drawn) if point.entry.record.get("reference")), None)
     passes = np.repeat(np.array([[point.passes] for point in drawn], dtype=float), front.DRAWS, axis=1)
-    plain = {metric.name: front.quality_draws(metric, evaluations) for metric in (NLL, ECE)}
+    known = (ECE,) if evaluations[0].by_confidence else (NLL, ECE)
+    plain = {metric.name: front.quality_draws(metric, evaluations) for metric in known}
     qualities = {
-        "NLL": plain["nll"],
+        "NLL": plain.get("nll"),
         "ECE": front.quality_draws(ECE_DEBIASED, evaluations),
         "AURC": front.aurc_draws(evaluations),
     }
@@ -175,6 +176,7 @@ def tradeoff(found: Sequence[Point]) -> Tradeoff:
         {
             (name, kind): dict(zip(at, front.on_front(quality, cost).tolist(), strict=True))
             for name, quality in qualities.items()
+            if quality is not None
             for kind, cost in zip(COSTS, (time, passes), strict=True)
         },
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from calibench.store.naming import label
-from calibench.store.records import Record, dig
+from calibench.store.records import Record, dig, is_scored
 
 _DATA = ("name", "config", "split", "revision", "sha256", "n", "limit")
 _MODEL = ("name", "revision", "sha256", "config_sha256", "tokenizer_sha256", "dtype", "device", "attention")
@@ -74,6 +74,22 @@ class Section:
     def by_score_alone(self) -> tuple[Entry, ...]:
         """The finished entries whose probabilities are those of the plain softmax."""
         return tuple(entry for entry in self.measured if is_copy(entry.record))
+
+    @property
+    def timed(self) -> bool:
+        """Whether anything of it was timed; predictions from files were not."""
+        return not all(is_scored(entry.record) for entry in self.measured)
+
+    @property
+    def priced(self) -> bool:
+        """Whether its costs are prices."""
+        found = (dig(entry.record, "cost_ratio", "value") for entry in self.measured)
+        return not self.timed and any(value is not None for value in found)
+
+    @property
+    def by_confidence(self) -> bool:
+        """Whether there are no classes, and predictions are confidences of answers."""
+        return len(self.common("data").get("labels") or []) == 1
 
     def distinct(self) -> Section:
         """The section without them: what there is to say about probabilities."""

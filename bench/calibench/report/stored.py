@@ -49,12 +49,12 @@ class Opinions:
 
 
 def opinions(section: Section, folder: Path) -> Opinions | None:
-    """Stored predictions side by side; None where there are none.
+    """Stored predictions side by side; None where there are none, or no classes to differ in.
 
     Raises:
         CalibenchError: two cells of the section hold predictions about different examples.
     """
-    found = stored_predictions(section, folder)
+    found = [] if section.by_confidence else stored_predictions(section, folder)
     return _scored(tuple(entry for entry, _ in found), [stored for _, stored in found]) if found else None
 
 

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from calibench.containment import contained
 from calibench.errors import CalibenchError
-from calibench.measure.setting import Setting
-from calibench.measure.watch import ProcessWatch
 from calibench.posthoc import Calibrator, log_of
 from calibench.registry import POSTHOC
 from calibench.store.records import to_json
 from calibench.types import FloatArray, IntArray
+
+if TYPE_CHECKING:
+    from calibench.measure.setting import Setting
 
 T = TypeVar("T")
 
@@ -28,6 +30,11 @@ def apart(name: str, call: Callable[[], T], seconds: float | None = None) -> T:
     Raises:
         CalibenchError: besides, that it did.
     """
+    if "torch" not in sys.modules:
+        # Where predictions are scored from a file there are no rows of a model to protect.
+        return contained(name, call, seconds)
+    from calibench.measure.watch import ProcessWatch
+
     watch = ProcessWatch()
     try:
         found = contained(name, call, seconds)
@@ -99,6 +106,11 @@ class ContainedStep(Calibrator):
 
 
 def step_factory(name: str, setting: Setting) -> Callable[[], ContainedStep]:
-    """What makes a step that has learnt nothing, and may take as long as a method may to set itself up."""
+    """What makes a step that has learnt nothing."""
+    return partial(ContainedStep, name, seconds_allowed(setting))
+
+
+def seconds_allowed(setting: Setting) -> float | None:
+    """A step may take as long as a method may to set itself up; None for as long as it likes."""
     limit = setting.suite.timing.timeout_per_block
-    return partial(ContainedStep, name, None if limit is None else limit * len(setting.blocks))
+    return None if limit is None else limit * len(setting.blocks)

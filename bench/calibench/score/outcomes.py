@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,71 +15,11 @@ from calibench.measure.measured import DerivedCell, Measured, MeasuredCell
 from calibench.measure.running import failure_of
 from calibench.measure.setting import Setting
 from calibench.measure.splits import ExtraData
-from calibench.metrics.calibration import ECE_DEBIASED
-from calibench.posthoc import cross_fit, log_of
-from calibench.posthoc.conformal import FittedSets, Recipe
-from calibench.score.apart import ContainedStep, step_factory
-from calibench.seeds import derived_seed
-from calibench.store.records import Record
-from calibench.types import BoolArray, Evaluation, FloatArray, IntArray, Metric, Predictive
-
-
-@dataclass(frozen=True, eq=False)
-class FittedStep:
-    """A post-hoc step after its fit.
-
-    Attributes:
-        fields: `fit` of the record.
-        calibrators: the fitted step, or of a cross-fit that of each fold.
-        before: float64 [N, C], the probabilities it was applied to.
-        fold: int64 [N], of a cross-fit the fold in which each example was held out; else None.
-    """
-
-    fields: dict[str, Any]
-    calibrators: tuple[ContainedStep, ...]
-    before: FloatArray
-    fold: IntArray | None = None
-
-    @property
-    def calibrator(self) -> ContainedStep:
-        """The fitted step; of a cross-fit the first fold's."""
-        return self.calibrators[0]
-
-    def optimism(
-        self, before: FloatArray, evaluation: Evaluation, metrics: Iterable[Metric]
-    ) -> dict[str, float]:
-        """What cross-fitting hides from each metric: `Evaluation.optimism`; empty of a fit on another split.
-
-        Args:
-            before: float64 [N, C], what the step was applied to.
-            evaluation: what it made of that, examples out of scope included.
-        """
-        if self.fold is None:
-            return {}
-        inside = evaluation.labels >= 0
-        log_probs, scored = log_of(before[inside]), evaluation.in_scope()
-        refits = [calibrator.transform(log_probs) for calibrator in self.calibrators]
-        return {
-            metric.name: metric.optimism(scored, refits)
-            for metric in metrics
-            if metric.optimism is not None and (self.calibrator.smooth or metric is not ECE_DEBIASED)
-        }
-
-    def on_other(self, probs: FloatArray, of: IntArray | None) -> FloatArray:
-        """What the step makes of examples that are not the scored ones, float64 [M, C].
-
-        Of a cross-fit the mean over its folds; for what is made from a scored example, the fit that did not
-        see that example's label.
-
-        Args:
-            of: int64 [M], the scored example that each is made from; None for others.
-        """
-        mapped = np.stack([calibrator.transform(log_of(probs)) for calibrator in self.calibrators])
-        if self.fold is not None and of is not None:
-            held_out: FloatArray = mapped[self.fold[of], np.arange(len(probs))]
-            return held_out
-        mean: FloatArray = mapped.mean(axis=0)
-        return mean
+from calibench.posthoc import log_of
+from calibench.score.apart import seconds_allowed, step_factory
+from calibench.score.made_sets import Sets
+from calibench.score.steps import FittedStep, across, cross_fitted, note_of
+from calibench.types import FloatArray, Predictive
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,18 +145,15 @@ def _cross_fitted(
     measured: Measured, step: str, source: MeasuredCell, raw: Predictive
 ) -> tuple[FloatArray, FittedStep]:
     setting = measured.setting
-    folds = setting.suite.calibration.folds
-    seed = derived_seed(source.cell.seed, "folds")
-    found = cross_fit(step_factory(step, setting), raw.probs, setting.dataset.labels, folds=folds, seed=seed)
-    fields = {
-        "seconds": found.fit_s,
-        "examples": found.examples,
-        "folds": folds,
-        "split": setting.dataset.split,
-        "unseen": None,
-        "parameters": found.parameters,
-    }
-    return found.probs, FittedStep(fields, found.calibrators, raw.probs, found.fold)
+    return cross_fitted(
+        step,
+        raw.probs,
+        setting.dataset.labels,
+        split=setting.dataset.split,
+        folds=setting.suite.calibration.folds,
+        seed=source.cell.seed,
+        seconds=seconds_allowed(setting),
+    )
 
 
 def _fitted_on_split(
@@ -242,36 +179,12 @@ def _fitted_on_split(
 
 def _note(step: str, fields: dict[str, Any], setting: Setting) -> str:
     """How the step was fitted, and what the intervals leave out."""
-    split, parameters = setting.calibration, fields["parameters"]
-    where, hidden = f"{fields['examples']} examples of {fields['split']}", ""
+    split = setting.calibration
+    where = f"{fields['examples']} examples of {fields['split']}"
     if split is None:
-        where += f" in {fields['folds']} folds, each example scored by the fit to the other folds"
-        hidden = "; calibration errors hold what cross-fitting hides from them"
+        where = across(fields, fields["split"])
     elif split.shared:
         where += f", without {split.shared} whose texts are scored"
     if fields["unseen"]:
         where += ", declared unseen by the model"
-    numbers = [value for values in parameters.values() for value in values]
-    learnt = ""
-    if len(parameters) == 1 and all(isinstance(value, int | float) for value in numbers):
-        learnt = f" ({next(iter(parameters))} {', '.join(f'{value:.3g}' for value in numbers)})"
-    return f"{step} was fitted on {where}{learnt}{hidden}; intervals do not refit it on resamples."
-
-
-@dataclass(frozen=True, eq=False)
-class Sets:
-    """The sets of one row by one recipe.
-
-    Attributes:
-        recipe: what was asked for.
-        column: of the stored predictions.
-        sets: bool [N, C], or None where they could not be made.
-        fitted: what made them.
-        fields: of the record.
-    """
-
-    recipe: Recipe
-    column: str
-    sets: BoolArray | None
-    fitted: FittedSets | None
-    fields: Record
+    return note_of(step, where, fields["parameters"])

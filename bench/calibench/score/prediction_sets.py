@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import replace
 from typing import Any
-
-import numpy as np
 
 from calibench.errors import CalibenchError
 from calibench.measure.checks import check_probabilities
@@ -15,15 +12,22 @@ from calibench.measure.measured import Measured
 from calibench.measure.setting import Setting
 from calibench.measure.splits import CalibrationSplit
 from calibench.posthoc import cross_fit
-from calibench.posthoc.conformal import FittedSets, Recipe, fit_apart, fit_crossed, uniforms
-from calibench.posthoc.folds import stratified_folds
+from calibench.posthoc.conformal import FittedSets, Recipe, fit_apart, uniforms
 from calibench.score.apart import step_factory
-from calibench.score.outcomes import Outcome, Sets
-from calibench.score.set_coverage import set_values
+from calibench.score.made_sets import (
+    Labelled,
+    Sets,
+    fitted_across,
+    guarantee,
+    identity_of,
+    made,
+    seed_of,
+)
+from calibench.score.outcomes import Outcome
 from calibench.seeds import derived_seed
 from calibench.store.records import Record
 from calibench.suites.spec import Suite, recipes_of
-from calibench.types import FloatArray, IntArray, Predictive
+from calibench.types import Dataset, FloatArray, IntArray, Predictive
 
 #: The column of the stored predictions that holds the sets of a method that makes its own.
 OWN = "set"
@@ -75,67 +79,49 @@ def seconds_of(outcome: Outcome, rows: IntArray, positions: IntArray) -> float:
 
 def _identity(recipe: Recipe, suite: Suite, split: CalibrationSplit | None) -> dict[str, Any]:
     """What tells sets from others of the same row."""
-    parameters = {"lambda": recipe.raps_lambda, "k_reg": recipe.raps_k_reg}
-    return {
-        "kind": recipe.kind,
-        "level": recipe.level,
-        "class_conditional": recipe.class_conditional,
-        "parameters": parameters if recipe.kind == "raps" else {},
-        "folds": None if split else suite.calibration.folds,
-        "sha256": split.dataset.sha256 if split else None,
-    }
+    folds = None if split else suite.calibration.folds
+    return identity_of(recipe, folds=folds, sha256=split.dataset.sha256 if split else None)
 
 
 def _made(measured: Measured, outcome: Outcome, predictive: Predictive, column: str, recipe: Recipe) -> Sets:
-    setting = measured.setting
+    setting, seed = measured.setting, outcome.source.cell.seed
     identity = _identity(recipe, setting.suite, setting.calibration) | {"column": column}
+    examples = _labelled(setting.dataset, predictive.probs)
     try:
-        fitted, fit_s = _fit(measured, outcome, predictive, recipe)
+        fitted, fit_s = _fit(measured, outcome, examples, recipe)
     except CalibenchError as error:
         return Sets(recipe, column, None, None, identity | {"reason": str(error)})
-    dataset = setting.dataset
-    start = time.perf_counter()
-    sets = fitted.sets(predictive.probs, uniforms(dataset.rows, _seed(outcome, dataset.split)))
-    seconds = time.perf_counter() - start
+    sets, values = made(fitted, examples, seed=seed, draws=setting.suite.seeds[0])
     fields = identity | {
         "reason": None,
-        "guarantee": _guarantee(outcome, fitted),
+        "guarantee": guarantee(fitted, stepped=outcome.fitted is not None),
         "examples": fitted.examples,
-        "split": (setting.calibration.dataset if setting.calibration else dataset).split,
+        "split": (setting.calibration.dataset if setting.calibration else setting.dataset).split,
         "unseen": setting.suite.calibration.unseen if setting.calibration else None,
-        **set_values(sets, dataset.labels, dataset.label_names, fitted, setting.suite.seeds[0]),
-        "without_own": _without_own(fitted),
-        "thresholds": _thresholds(fitted),
+        **values,
         "fit_s": fit_s,
-        "seconds_per_example": seconds / len(dataset),
     }
     return Sets(recipe, column, sets, fitted, fields)
 
 
-def _seed(outcome: Outcome, split: str) -> int:
-    return derived_seed(outcome.source.cell.seed, "sets", split)
+def _labelled(dataset: Dataset, probs: FloatArray) -> Labelled:
+    return Labelled(probs, dataset.labels, dataset.rows, dataset.label_names, dataset.split)
 
 
 def _fit(
-    measured: Measured, outcome: Outcome, predictive: Predictive, recipe: Recipe
+    measured: Measured, outcome: Outcome, examples: Labelled, recipe: Recipe
 ) -> tuple[FittedSets, float]:
     """The recipe with its thresholds, and the seconds that setting them took, forward passes apart.
 
     Raises:
         CalibenchError: there are no predictions to set them by.
     """
-    setting, split = measured.setting, measured.setting.calibration
-    dataset = setting.dataset
+    setting, split, seed = measured.setting, measured.setting.calibration, outcome.source.cell.seed
     if split is None:
-        folds = setting.suite.calibration.folds
-        fold = stratified_folds(dataset.labels, folds, seed=derived_seed(outcome.source.cell.seed, "folds"))
-        uniform = uniforms(dataset.rows, _seed(outcome, dataset.split))
-        start = time.perf_counter()
-        fitted = fit_crossed(recipe, predictive.probs, dataset.labels, uniform, fold, folds)
-        return fitted, time.perf_counter() - start
+        return fitted_across(recipe, examples, folds=setting.suite.calibration.folds, seed=seed)
     raw, _ = measured.on_calibration(outcome.source, split)
     probs = _as_scored(measured, outcome, raw.probs, split)
-    uniform = uniforms(split.dataset.rows, _seed(outcome, split.dataset.split))
+    uniform = uniforms(split.dataset.rows, seed_of(seed, split.dataset.split))
     start = time.perf_counter()
     fitted = fit_apart(recipe, probs, split.dataset.labels, uniform)
     return fitted, time.perf_counter() - start
@@ -164,25 +150,3 @@ def _as_scored(
         return found
     except Exception as error:  # a post-hoc step may come from a plugin and break in any way
         raise CalibenchError(f"{step} failed on part of the calibration split: {error}") from error
-
-
-def _guarantee(outcome: Outcome, fitted: FittedSets) -> str | None:
-    """ "class", "marginal", or None where the probabilities depend on the labels that set the thresholds."""
-    if outcome.fitted is not None:
-        return None
-    if not fitted.recipe.class_conditional:
-        return "marginal"
-    return "class" if all(item.own.all() for item in fitted.thresholds) else "some classes"
-
-
-def _without_own(fitted: FittedSets) -> int | None:
-    """How many classes had too few examples, in any fold, for a threshold of their own."""
-    if not fitted.recipe.class_conditional:
-        return None
-    return int((~np.stack([item.own for item in fitted.thresholds])).any(axis=0).sum())
-
-
-def _thresholds(fitted: FittedSets) -> list[Any]:
-    """Per fit a threshold, or one per class; null where it is infinite."""
-    values = [[None if math.isinf(v) else float(v) for v in item.values] for item in fitted.thresholds]
-    return values if fitted.recipe.class_conditional else [item[0] for item in values]

@@ -96,13 +96,12 @@ def _definition(metric: Metric, evaluation: Evaluation) -> dict[str, Any]:
 
 #: Of the sign test behind `below_guessing`, one-sided: one false alarm in a thousand rows at the most.
 GUESSING_ALPHA = 0.001
-_GUESSED = (
-    "Accuracy {:.3f} is below the {:.3f} of {}: labels may be swapped (see --label-map), or the tokenizer be "
-    "another model's."
-)
+_GUESSED = "Accuracy {:.3f} is below the {:.3f} of {}: {}."
+#: What is most likely wrong where a model was run.
+OF_A_MODEL = "labels may be swapped (see --label-map), or the tokenizer be another model's"
 
 
-def below_guessing(evaluation: Evaluation, names: Sequence[str]) -> str | None:
+def below_guessing(evaluation: Evaluation, names: Sequence[str], why: str = OF_A_MODEL) -> str | None:
     """A warning where fewer answers are right than always guessing the commonest class would get.
 
     By the exact one-sided sign test on the examples of which only one of the two is right. Where all examples
@@ -111,6 +110,7 @@ def below_guessing(evaluation: Evaluation, names: Sequence[str]) -> str | None:
     Args:
         evaluation: the examples in scope.
         names: the C classes.
+        why: what is most likely wrong.
     """
     labels = evaluation.labels
     commonest = int(np.bincount(labels, minlength=len(names)).argmax())
@@ -118,10 +118,10 @@ def below_guessing(evaluation: Evaluation, names: Sequence[str]) -> str | None:
     ours, theirs = int((right & ~guessed).sum()), int((guessed & ~right).sum())
     if guessed.all():
         few = special.bdtr(int(right.sum()), len(right), 1 / len(names)) <= GUESSING_ALPHA
-        return _GUESSED.format(right.mean(), 1 / len(names), "guessing at random") if few else None
+        return _GUESSED.format(right.mean(), 1 / len(names), "guessing at random", why) if few else None
     if special.bdtr(ours, ours + theirs, 0.5) > GUESSING_ALPHA:
         return None
-    return _GUESSED.format(right.mean(), guessed.mean(), f"always answering {names[commonest]!r}")
+    return _GUESSED.format(right.mean(), guessed.mean(), f"always answering {names[commonest]!r}", why)
 
 
 def shift_values(evaluation: Evaluation, seed: int) -> dict[str, dict[str, Any]]:

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 import calibench
-from calibench.compare.verdicts import FAMILY
 from calibench.errors import CalibenchError, WriteError
 from calibench.measure import memory
 from calibench.measure.measured import Measured, MeasuredCell
@@ -23,7 +22,7 @@ from calibench.metrics.select import left_out_metrics, select_metrics
 from calibench.registry import METHODS, METRICS, distribution
 from calibench.score.cost import timing_values
 from calibench.score.joint import joint_fields
-from calibench.score.outcomes import FittedStep, Outcome, joined, on_extra, outcomes_of
+from calibench.score.outcomes import Outcome, joined, on_extra, outcomes_of
 from calibench.score.prediction_sets import with_sets
 from calibench.score.quality import (
     SHIFT_METRICS,
@@ -35,6 +34,7 @@ from calibench.score.quality import (
     shift_values,
 )
 from calibench.score.step_time import SteppedEntries
+from calibench.score.steps import FittedStep, read_later
 from calibench.score.yardstick import error_fields
 from calibench.store import records
 from calibench.store.paths import folders, scrubbed, without_paths
@@ -174,9 +174,7 @@ def _measured_fields(
         curve |= timed.pop("curve")
     evaluation = _evaluation(outcome, predictive, setting.dataset)
     if outcome.fitted is not None:
-        # Those of verdicts too, which are made of what is stored.
-        chosen = {metric.name: metric for metric in (*metrics, *FAMILY)}.values()
-        optimism = outcome.fitted.optimism(outcome.fitted.before, evaluation, chosen)
+        optimism = outcome.fitted.optimism(outcome.fitted.before, evaluation, read_later(metrics))
         evaluation = dataclasses.replace(evaluation, optimism=optimism)
     warning = below_guessing(evaluation.in_scope(), setting.dataset.label_names)
     unknown = memory.Peak(None, "rss", "memory was not measured in this run")

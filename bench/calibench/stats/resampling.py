@@ -146,12 +146,19 @@ def normal_sums(mean: FloatArray, covariance: FloatArray, draws: int, rng: np.ra
 
 
 def draw_labels(probs: FloatArray, rng: np.random.Generator) -> IntArray:
-    """One label from each row of probs [N, C], int64 [N]."""
+    """One label from each row of probs [N, C], int64 [N]; of confidences, C = 1, whether the answer is "
+    "wrong."""
+    probs = _with_wrong(probs)
     upper = np.cumsum(probs, axis=1)
     # Rows sum to 1 only up to rounding: scaling the draw keeps it below the last upper end.
     drawn = rng.random((len(probs), 1)) * upper[:, -1:]
     labels: IntArray = (drawn >= upper[:, :-1]).sum(axis=1)
     return labels
+
+
+def _with_wrong(probs: FloatArray) -> FloatArray:
+    """Probabilities of all labels there can be, float64 [N, max(2, C)]."""
+    return np.concatenate([probs, 1.0 - probs], axis=1) if probs.shape[1] == 1 else probs
 
 
 def self_drawn_values(metric: Metric, probs: FloatArray, draws: int, rng: np.random.Generator) -> FloatArray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from calibench.errors import UsageError
@@ -14,7 +14,12 @@ from calibench.store.predictions import has_its_predictions, predictions_file
 from calibench.store.records import RECORDS, Record, dig, is_older, load_records, write_records
 
 
-def add_records(folder: Path, fresh: Sequence[Record], order: Mapping[str, int]) -> list[str]:
+def add_records(
+    folder: Path,
+    fresh: Sequence[Record],
+    order: Mapping[str, int],
+    replaced: Collection[str] = (),
+) -> list[str]:
     """Write new records beside those that are there now, and remove predictions that none names any more.
 
     A record replaces that of its cell, unless it is of a failure and the other is not. One that is older than
@@ -22,6 +27,7 @@ def add_records(folder: Path, fresh: Sequence[Record], order: Mapping[str, int])
 
     Args:
         order: the position of each cell of the suite; other records follow as they stand.
+        replaced: cells in whose place the new ones come.
 
     Returns:
         Labels of those that failed and replaced nothing.
@@ -33,7 +39,7 @@ def add_records(folder: Path, fresh: Sequence[Record], order: Mapping[str, int])
     sound = {r["cell"] for r in current if r["status"] == "ok" and has_its_predictions(folder, r)}
     unneeded = [record for record in fresh if record["status"] != "ok" and record["cell"] in sound]
     new = {record["cell"]: record for record in fresh if record not in unneeded}
-    gone = new.keys() | _superseded([*current, *new.values()])
+    gone = new.keys() | set(replaced) | _superseded([*current, *new.values()])
     kept = [record for record in current if record["cell"] not in gone]
     written = sorted([*kept, *new.values()], key=lambda record: order.get(record["cell"], len(order)))
     write_records(folder, written)

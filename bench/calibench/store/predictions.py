@@ -6,7 +6,7 @@ A record names its file and the file's hash. A file that is there is not replace
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -64,6 +64,23 @@ class Predictions:
         return self.scores[name]
 
 
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """What predictions are about.
+
+    Attributes:
+        index: int64 [N], row of each example in its split or file.
+        text_sha256: N hashes of the texts, or of what stands for them; empty words where nothing does.
+        label: int64 [N].
+        posterior: float64 [N, C], or None.
+    """
+
+    index: IntArray
+    text_sha256: Sequence[str]
+    label: IntArray
+    posterior: FloatArray | None = None
+
+
 def write_predictions(
     folder: Path,
     cell: str,
@@ -72,28 +89,43 @@ def write_predictions(
     at_passes: Mapping[int, FloatArray] | None = None,
     sets: Mapping[str, NDArray[np.bool_]] | None = None,
 ) -> dict[str, str]:
-    """Store per-example predictions; returns the fields by which a record names them.
+    """Store per-example predictions for texts; returns the fields by which a record names them.
 
     Raises:
         WriteError: there is no room; what was there is there still.
     """
+    from calibench.hashing import text_sha256
+
+    hashes = [text_sha256(text) for text in dataset.texts]
+    examples = Examples(dataset.rows, hashes, dataset.labels, dataset.posterior)
+    return write_examples(folder, cell, examples, predictive, at_passes, sets)
+
+
+def write_examples(
+    folder: Path,
+    cell: str,
+    examples: Examples,
+    predictive: Predictive,
+    at_passes: Mapping[int, FloatArray] | None = None,
+    sets: Mapping[str, NDArray[np.bool_]] | None = None,
+) -> dict[str, str]:
+    """`write_predictions` where there need be no texts."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from calibench.hashing import text_sha256
-
     columns: dict[str, Any] = {
-        "index": dataset.rows,
-        "text_sha256": [text_sha256(text) for text in dataset.texts],
-        "label": dataset.labels,
+        "index": examples.index,
+        "text_sha256": examples.text_sha256,
+        "label": examples.label,
     }
     columns |= {f"p_{c}": predictive.probs[:, c] for c in range(predictive.probs.shape[1])}
     columns["passes"] = predictive.passes
     if predictive.standard_error is not None:
         columns["standard_error"] = predictive.standard_error
     columns |= {f"score_{name}": score for name, score in predictive.scores.items()}
-    if dataset.posterior is not None:
-        columns |= {f"posterior_{c}": dataset.posterior[:, c] for c in range(dataset.posterior.shape[1])}
+    posterior = examples.posterior
+    if posterior is not None:
+        columns |= {f"posterior_{c}": posterior[:, c] for c in range(posterior.shape[1])}
     for k, probs in (at_passes or {}).items():
         columns |= {f"p{k}_{c}": probs[:, c] for c in range(probs.shape[1])}
     own = {} if predictive.sets is None else {"set": predictive.sets}

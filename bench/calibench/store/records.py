@@ -102,7 +102,12 @@ def _record(line: bytes, number: int, file: Path) -> Record:
 
 def is_older(record: Record) -> bool:
     """Whether a record is older than keys that tell a model's config and tokenizer from another's."""
-    return dig(record, "model", "config_sha256") is None
+    return not is_scored(record) and dig(record, "model", "config_sha256") is None
+
+
+def is_scored(record: Record) -> bool:
+    """Whether it is of predictions that came in a file: it has no model, no batches and no times."""
+    return record.get("scored") is not None
 
 
 def dig(record: Record, *path: str) -> Any:

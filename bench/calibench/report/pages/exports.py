@@ -167,6 +167,11 @@ def write_model_card(folder: Path) -> Path:
     from huggingface_hub import EvalResult, ModelCardData
 
     found = [section for section in sections(records_of(folder)) if section.measured]
+    if any(not section.timed for section in found):
+        raise UsageError(
+            "A model card is about one model, and these predictions were scored from a file that names none; "
+            "write csv or json."
+        )
     names = list(dict.fromkeys(str(section.common("model").get("name")) for section in found))
     if len(names) != 1:
         raise UsageError(

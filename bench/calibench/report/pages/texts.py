@@ -24,6 +24,10 @@ def texts_of(section: Section, dataset: str | None) -> dict[str, str]:
     from calibench.registry import DATASETS
 
     data = section.common("data")
+    if not section.timed:
+        raise UsageError(
+            "Predictions that were scored from a file come without texts: leave --include-text out."
+        )
     if data.get("source") == "folder" and dataset is None:
         raise UsageError(
             f"The data set {data['name']!r} came from a folder, whose path records do not keep; "

@@ -14,6 +14,7 @@ from calibench.compare.contrasts import Contrast, contrasts
 from calibench.compare.verdicts import FAMILY, UNDECIDED, Pair, family_of
 from calibench.metrics.calibration import ECE
 from calibench.metrics.detection import OOS_AUROC
+from calibench.metrics.scoring import BRIER_CONFIDENCE
 from calibench.report.points import evaluation_of
 from calibench.report.sections import Entry, Section, sections
 from calibench.report.stored import stored_predictions
@@ -58,7 +59,7 @@ def against(section: Section, folder: Path) -> Against | None:
     labels = stored[reference.order][1].label
     base = evaluation_of(*stored.pop(reference.order))
     pairs = [Pair(entry.label, base, evaluation_of(entry, found)) for entry, found in stored.values()]
-    shown = (*family_of(labels), ECE)
+    shown = (*family_of(base), ECE)
     rows = contrasts(pairs, shown)
     entries = [entry for entry, _ in stored.values() for _ in shown]
     beyond = int((labels < 0).sum())
@@ -234,7 +235,8 @@ def against_words(found: Against) -> str:
 
 def footer(found: Against) -> list[str]:
     """Sentences for below the tables: the smallest differences, and the reference raced against itself."""
-    smallest = [text for metric in (*FAMILY, OOS_AUROC) for text in _smallest(found, metric)]
+    every = (*FAMILY, BRIER_CONFIDENCE, OOS_AUROC)
+    smallest = [text for metric in every for text in _smallest(found, metric)]
     sentences = []
     if smallest:
         sentences.append(

@@ -45,7 +45,8 @@ def front_drawing(section: Section, found: Tradeoff) -> Drawing | None:
     for axes, (name, at) in zip(grid, panels.items(), strict=True):
         _panel(axes, found, name, at)
         axes.set_ylabel(_PANELS[name])
-    grid[-1].set_xlabel("time per sentence, relative to the reference (log scale; left is cheaper)")
+    what = "price per row" if section.priced else "time per sentence"
+    grid[-1].set_xlabel(f"{what}, relative to the reference (log scale; left is cheaper)")
     curved = any(not found.points[i].whole for at in panels.values() for i in at)
     steps = any(point.entry.variant for point in found.points)
     _legend(figure, curved=curved, steps=steps)
@@ -53,8 +54,8 @@ def front_drawing(section: Section, found: Tradeoff) -> Drawing | None:
         f"{section.slug}-front",
         figure,
         "NLL and ECE against the cost ratio. "
-        + " ".join(_words(point) for point in found.points if point.whole),
-        _caption(found, curved=curved),
+        + " ".join(_words(point, section) for point in found.points if point.whole),
+        _caption(section, found, curved=curved),
     )
 
 
@@ -164,22 +165,32 @@ def _legend(figure: Figure, *, curved: bool, steps: bool) -> None:
     figure.legend(handles=handles, loc="lower center", ncols=len(handles), columnspacing=1.4)
 
 
-def _caption(found: Tradeoff, *, curved: bool) -> str:
-    text = "Lower left is better. Time is that of a sentence, from text to probabilities, in full batches. "
+def _caption(section: Section, found: Tradeoff, *, curved: bool) -> str:
+    text = "Lower left is better. "
+    if section.priced:
+        text += "The price of a row is what it was said to be. "
+    else:
+        text += "Time is that of a sentence, from text to probabilities, in full batches. "
     if curved:
         passes = sorted({point.passes for point in found.points if not point.whole})
         text += f"Small points are running means of the first {', '.join(f'{k:g}' for k in passes)} passes. "
     if not found.boxes:
         return text + "Regions are made of the 95% intervals in the tables."
     return text + (
-        "A region holds 95% of where other examples and timing blocks could put a method as seen from the "
+        f"A region holds 95% of where {_other(section)} could put a method as seen from the "
         "reference, on the same examples. Names in bold are on the front with a probability of one half or "
         "more; for ECE it goes by the debiased square, as the plain ECE reads less for sharper probabilities."
     )
 
 
-def _words(point: Point) -> str:
-    words = [f"{significant(point.ratio['value'])} times the reference's time"]
+def _other(section: Section) -> str:
+    """What is drawn again."""
+    return "other examples" if section.priced else "other examples and timing blocks"
+
+
+def _words(point: Point, section: Section) -> str:
+    cost = "price" if section.priced else "time"
+    words = [f"{significant(point.ratio['value'])} times the reference's {cost}"]
     for name in _PANELS:
         value = (point.metrics.get(name) or {}).get("value")
         words += [f"{name.upper()} {fraction(value)}"] if value is not None else []
@@ -191,21 +202,28 @@ def front_table(section: Section, found: Tradeoff) -> Table | None:
     if not found.shares:
         return None
     row = {point.entry.record["cell"]: i for i, point in enumerate(found.points) if point.whole}
+    costs = {"time": "price"} if section.priced else {cost: cost for cost in COSTS}
     columns = [
         Column(
-            f"{quality}, {cost}",
-            f"P(no other point is at least as good in {quality} and as cheap in {cost}).",
+            f"{quality}, {called}",
+            f"P(no other point is at least as good in {quality} and as cheap in {called}).",
             _read(found.shares[quality, cost], row),
         )
-        for cost in COSTS
+        for cost, called in costs.items()
         for quality in QUALITIES
         if (quality, cost) in found.shares
     ]
     return build("Probability of being on the front", section.entries, columns)
 
 
-def front_words() -> str:
+def front_words(section: Section) -> str:
     """What the table says."""
+    if section.priced:
+        return (
+            "The probability, over examples drawn again, that no other point of the figure is at least as "
+            f"good and as cheap. Prices within {percent(SAME_COST)} of each other count as equal; ECE stands "
+            "for its debiased square."
+        )
     return (
         "The probability, over examples and timing blocks drawn again, that no other point of the figure is "
         "at least as good and as cheap as the method with all its passes; fewer passes of the same method "

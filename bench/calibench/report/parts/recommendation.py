@@ -22,7 +22,7 @@ from calibench.report.sections import Entry, Section
 from calibench.report.writing.numbers import bound, fraction, interval, significant
 from calibench.report.writing.words import code, join, names
 from calibench.stats.intervals import LEVEL
-from calibench.store.records import dig
+from calibench.store.records import Record, dig
 
 #: More labelled examples than anyone asks for.
 MOST_LABELS = 1_000_000
@@ -51,7 +51,12 @@ def decision_of(section: Section, found: Sequence[Point]) -> Decision | str:
             f"**No recommendation**: {code(section.reference.label)} is the only method that finished; "
             "measure others beside it."
         )
-    rows = _candidates(found)
+    if section.by_confidence:
+        return (
+            "**No recommendation**: its rules go by the probabilities of all classes, and these are "
+            "confidences of answers."
+        )
+    rows = _candidates(section, found)
     reference = rows.pop(section.reference.order, None)
     if reference is None or not rows:
         return (
@@ -71,8 +76,7 @@ def recommendation_words(section: Section, found: Sequence[Point], decision: Dec
     """`decision_of` in words."""
     if isinstance(decision, str):
         return decision
-    entries = {entry.order: entry for entry in section.measured}
-    sentences = [*_advice(decision, entries), *_fewer_passes(decision, found), *_undecided(decision)]
+    sentences = [*_advice(section, decision), *_fewer_passes(decision, found), *_undecided(decision)]
     left_out = _without(section, found)
     if left_out:
         sentences.append(f"Left out, for lack of predictions: {names(e.label for e in left_out)}.")
@@ -95,12 +99,14 @@ def join_names(metrics: Sequence[str]) -> str:
     return join([_NAMES[name] for name in metrics])
 
 
-def _candidates(found: Sequence[Point]) -> dict[int, Candidate]:
+def _candidates(section: Section, found: Sequence[Point]) -> dict[int, Candidate]:
+    """The rows with predictions; where no cost is known, all cost the same."""
+    unknown = math.inf if section.timed or section.priced else 1.0
     return {
         point.entry.order: Candidate(
             point.entry.order,
             point.entry.label,
-            point.ratio.get("value") or math.inf,
+            point.ratio.get("value") or unknown,
             point.passes,
             point.evaluation,
             point.every,
@@ -112,48 +118,66 @@ def _candidates(found: Sequence[Point]) -> dict[int, Candidate]:
 
 def _without(section: Section, found: Sequence[Point]) -> list[Entry]:
     """The finished entries without predictions."""
-    rows = _candidates(found)
+    rows = _candidates(section, found)
     return [entry for entry in section.measured if entry.order not in rows]
 
 
-def _advice(decision: Decision, entries: dict[int, Entry]) -> list[str]:
+def _advice(section: Section, decision: Decision) -> list[str]:
     reference, pick, more = code(decision.reference.label), decision.pick, decision.more
+    cost = "price" if section.priced else "time"
     if pick is not None:
-        sentences = [f"**Use {code(pick.row.label)}.**", *_evidence(pick, reference, entries)]
+        sentences = [f"**Use {code(pick.row.label)}.**", *_evidence(pick, reference, section)]
         if more is not None:
-            sentences.append(f"If time matters less, use {code(more.row.label)}: {_gain(more, pick)}.")
+            sentences.append(
+                f"If {cost} matters less, use {code(more.row.label)}: {_gain(more, pick, cost)}."
+            )
         elif any(item.qualifies and item.row.cost > pick.row.cost for item in decision.judged):
-            sentences.append("Nothing that takes more time is shown to be worth it.")
+            sentences.append(f"Nothing that takes more {cost} is shown to be worth it.")
         return sentences
     if more is not None:
         times = significant(more.row.cost)
         return [
-            f"**Stay with {reference}, unless {times} times its time is acceptable: then use "
+            f"**Stay with {reference}, unless {times} times its {cost} is acceptable: then use "
             f"{code(more.row.label)}.**",
-            *_evidence(more, reference, entries),
-            f"Nothing that takes up to {AFFORDABLE:g} times the reference's time qualifies.",
+            *_evidence(more, reference, section),
+            f"Nothing that takes up to {AFFORDABLE:g} times the reference's {cost} qualifies.",
         ]
     others = len(decision.judged)
     which = "the other method is not" if others == 1 else f"none of the {others} other methods is"
-    return [
-        f"**Stay with {reference}**: {which} shown to be better, worth its time and no worse in anything."
-    ]
+    worth = f", worth its {cost}" if section.timed or section.priced else ""
+    found = f"**Stay with {reference}**: {which} shown to be better{worth} and no worse in anything."
+    return [found, *_unknown_cost(section)]
 
 
-def _evidence(item: Judged, reference: str, entries: dict[int, Entry]) -> list[str]:
+def _unknown_cost(section: Section) -> list[str]:
+    if section.timed or section.priced:
+        return []
+    return ["What an answer costs is not known: this goes by quality alone (`--prices` says it)."]
+
+
+def _evidence(item: Judged, reference: str, section: Section) -> list[str]:
     shown = [_change(name, item.differences[name]) for name in item.shown("better")]
     sentences = [f"On the same examples it is shown better than {reference} in {join(shown)}."]
     lost = max(0.0, -item.accuracy_floor)
     sentences.append(
         f"A loss of more than {_points(lost)} of accuracy is ruled out." if lost else "It loses no accuracy."
     )
-    record = entries[item.row.order].record
+    record = next(entry.record for entry in section.measured if entry.order == item.row.order)
+    if not section.timed:
+        return [*sentences, *_price_words(record, section)]
     cost = f"It takes {interval(record['cost_ratio'], significant, significant)} times the reference's time"
     rate = dig(record, "timing", "throughput", "sentences_per_s", "value")
     cost += f", {significant(1000.0 / rate)} ms per sentence" if rate else ""
     examples = dig(record, "fit", "examples")
     cost += f", and {examples:,} labelled examples to be fitted on" if examples else ""
     return [*sentences, f"{cost}."]
+
+
+def _price_words(record: Record, section: Section) -> list[str]:
+    if not section.priced:
+        return _unknown_cost(section)
+    price, ratio = dig(record, "scored", "price_per_row"), dig(record, "cost_ratio", "value")
+    return [f"It costs {significant(ratio)} times the reference's price, {significant(price)} per row."]
 
 
 def _change(name: str, difference: Difference) -> str:
@@ -167,11 +191,11 @@ def _change(name: str, difference: Difference) -> str:
     return f"{_NAMES[name]} ({way} by {fraction(abs(value))} [{bound(ends[0])}, {bound(ends[1])}])"
 
 
-def _gain(more: Judged, pick: Judged) -> str:
+def _gain(more: Judged, pick: Judged, cost: str) -> str:
     lower = nll_difference(pick.row.evaluation, more.row.evaluation, 0.5 + LEVEL / 2.0)
     return (
         f"its NLL is lower by another {fraction(lower.value)} [{bound(lower.low)}, {bound(lower.high)}], for "
-        f"{significant(more.row.cost)} times the reference's time"
+        f"{significant(more.row.cost)} times the reference's {cost}"
     )
 
 

@@ -79,7 +79,8 @@ def sets_table(section: Section) -> Table | None:
         for fields in (entry.record.get("conformal") or []) or [{}]
         if fields or entry.failure is not None
     ]
-    columns = (*_COLUMNS, *(_BEYOND if has_scope(section) else ()), _COST)
+    cost = (_COST,) if section.timed or section.priced else ()
+    columns = (*_COLUMNS, *(_BEYOND if has_scope(section) else ()), *cost)
     return build("Prediction sets", rows, columns)
 
 
@@ -143,7 +144,7 @@ _BEYOND = (
 )
 _COST = Column(
     "Cost ratio ↓",
-    "Of the method, over the reference's time.",
+    "Of the method, over the reference's.",
     estimate("cost_ratio", value=significant, end=None),
 )
 
@@ -162,7 +163,7 @@ def sets_words(section: Section) -> str:
         sentences.append(_split_words(by_split[0]))
     crossed = [item for item in made if item["folds"] is not None]
     if crossed:
-        sentences.append(_crossed_words(crossed[0]))
+        sentences.append(_crossed_words(crossed[0], section))
     sentences.append("Brackets are 95% intervals for new examples with the same thresholds.")
     if any(verdict(item) for item in made):
         sentences.append("Coverage that is not what was promised is marked `below` or `above`.")
@@ -185,14 +186,16 @@ def _split_words(fields: Fields) -> str:
     return text
 
 
-def _crossed_words(fields: Fields) -> str:
-    return (
+def _crossed_words(fields: Fields, section: Section) -> str:
+    text = (
         f"Thresholds of each of {fields['folds']} folds come from the other folds of the "
         f"{fields['examples']:,} scored examples. What one fold lacks the others make up for, so that their "
         "coverage is near the level by construction: it proves nothing, and what tells methods apart is the "
-        "size of the sets and the coverage of single classes. A calibration split (`--calibration-split`) "
-        "puts coverage to the test."
+        "size of the sets and the coverage of single classes."
     )
+    if not section.timed:  # files have one split
+        return text
+    return f"{text} A calibration split (`--calibration-split`) puts coverage to the test."
 
 
 def _promises(made: Sequence[Fields]) -> list[str]:

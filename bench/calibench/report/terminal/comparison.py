@@ -44,7 +44,7 @@ def comparison(matching: Matching, metrics: Sequence[Metric], *, timing: bool = 
         parts += [Text(""), Text(pair.label, style="bold"), _table(pair, tables[number], timing=timing)]
     parts += _left_out(matching)
     parts += [Text(f"note: {note}", style="dim") for note in dict.fromkeys(_notes(matching))]
-    parts.append(Text(_explained(verdicts), style="dim"))
+    parts.append(Text(_explained(verdicts, timing=timing), style="dim"))
     return Group(*parts)
 
 
@@ -106,12 +106,13 @@ def _notes(matching: Matching) -> Iterator[str]:
         yield from pair.notes
 
 
-def _explained(verdicts: int) -> str:
-    text = (
-        "Differences are new less base, with 95% intervals over the examples that both saw. Throughput and "
-        "latency are new over base: of the reference in seconds, of the others relative to it; the intervals "
-        "hold what two runs of the same thing differ by."
-    )
+def _explained(verdicts: int, *, timing: bool) -> str:
+    text = "Differences are new less base, with 95% intervals over the examples that both saw."
+    if timing:
+        text += (
+            " Throughput and latency are new over base: of the reference in seconds, of the others relative "
+            "to it; the intervals hold what two runs of the same thing differ by."
+        )
     if not verdicts:
         return text
     return (

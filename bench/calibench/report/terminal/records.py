@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -11,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from calibench.metrics.selective import MAX_PROBABILITY
+from calibench.report.parts.groups import group_columns, group_rows, groups_words
 from calibench.report.parts.sets import has_sets, sets_caption, sets_columns
 from calibench.report.sections import Section, is_copy, sections
 from calibench.report.writing.numbers import significant
@@ -46,6 +48,8 @@ _COLUMNS = (
     Column("p50 ms", "", estimate("timing", "latency_ms", "p50", value=significant, end=None)),
     Column("memory", "", peak_memory),
 )
+#: Of predictions from files: nothing was timed.
+_SCORED = (_COLUMNS[1:5], _COLUMNS[1:6])
 _DETECTION = (
     Column("by", "", lambda record: Cell(_score(record)), text=True),
     Column("AUROC", "", estimate("metrics", "oos_auroc")),
@@ -84,7 +88,7 @@ def _title(section: Section) -> str:
 
 
 def _section(section: Section) -> Iterator[RenderableType]:
-    yield from _table(section, _COLUMNS, failures=True)
+    yield from _table(section, _columns(section), failures=True)
     for label, warning in _warnings(section):
         yield Text.assemble(("Warning: ", "bold yellow"), (label, "bold"), ": ", warning)
     if section.measured:
@@ -112,6 +116,24 @@ def _section(section: Section) -> Iterator[RenderableType]:
         yield Text("")
         yield from _table(section, sets_columns(section), failures=False)
         yield Text(sets_caption(section), style="dim")
+    yield from _groups(section)
+
+
+def _groups(section: Section) -> Iterator[RenderableType]:
+    rows = group_rows(section)
+    if rows:
+        yield Text("")
+        about = replace(section, entries=tuple(rows))
+        columns = [column for column in group_columns(rows) if column.title not in ("ECE ↓", "Brier ↓")]
+        yield from _table(about, columns, failures=False)
+        yield Text(groups_words(section).replace("`", ""), style="dim")
+
+
+def _columns(section: Section) -> tuple[Column, ...]:
+    """All of them where something was timed; without a price, quality alone."""
+    if section.timed or not section.measured:
+        return _COLUMNS
+    return _SCORED[section.priced]
 
 
 def _warnings(section: Section) -> list[tuple[str, str]]:

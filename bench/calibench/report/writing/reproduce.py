@@ -8,7 +8,7 @@ from typing import Any
 
 from calibench.report.sections import Section
 from calibench.report.writing.words import code
-from calibench.store.records import Record, dig
+from calibench.store.records import Record, dig, is_scored
 from calibench.suites.loader import load_suite, suite_names
 from calibench.suites.spec import ShiftSpec, Suite
 
@@ -47,6 +47,8 @@ def _revision(block: Record) -> str:
 def command(section: Section) -> str:
     """The command that measures the section again; folders and suites of one's own are to be filled in."""
     first = section.entries[0].record
+    if is_scored(first):
+        return _of_files(section)
     suite = str(first["suite"])
     known = suite in suite_names()
     parts = ["calibench", "run", suite if known else f"PATH/TO/{suite}.toml"]
@@ -69,6 +71,25 @@ def command(section: Section) -> str:
     ):
         if value is not None:
             parts += [option, str(value)]
+    return shlex.join(parts)
+
+
+def _of_files(section: Section) -> str:
+    """The same where predictions came in files, all read alike."""
+    first = section.entries[0].record
+    own = [entry.record for entry in section.entries if not entry.record["method"].get("posthoc")]
+    parts = ["calibench", "score", *(f"{r['method']['name']}=PATH/TO/{r['scored']['file']}" for r in own)]
+    for name, value in first["scored"]["options"].items():
+        option = "--prices" if name == "price" else f"--{name.replace('_', '-')}"
+        text = ",".join(value) if isinstance(value, list) else str(value)
+        parts += [option] if value is True else [option, text]
+    prices = {r["method"]["name"]: r["scored"]["price_per_row"] for r in own}
+    if "price" not in first["scored"]["options"] and None not in prices.values():
+        parts += ["--prices", ",".join(f"{name}={price:g}" for name, price in prices.items())]
+    every = [entry.record["method"] for entry in section.entries]
+    for step in dict.fromkeys(method["posthoc"] for method in every if method.get("posthoc")):
+        parts += ["--posthoc", step]
+    parts += [*_conformal(section), "--seed", str(first.get("seed")), "--suite", str(first["suite"])]
     return shlex.join(parts)
 
 

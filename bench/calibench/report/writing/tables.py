@@ -258,6 +258,21 @@ COST = (
 )
 
 
+def _price(record: Record) -> Cell:
+    value = dig(record, "scored", "price_per_row")
+    return Cell(ABSENT) if value is None else Cell(significant(value), value)
+
+
+PRICE = (
+    Column("Price per row ↓", "What an answer costs on average, as given.", _price),
+    Column(
+        "Price ratio ↓",
+        "The same over the reference's; known and not measured.",
+        estimate("cost_ratio", value=significant, end=None),
+    ),
+)
+
+
 def _outside_model(record: Record) -> Cell:
     forward, total = (dig(record, "timing", "stages_s", key) for key in ("forward", "end_to_end"))
     if forward is None or not total:
@@ -341,14 +356,21 @@ def further(section: Section) -> Table | None:
     return build("Further metrics", section.entries, columns) if columns else None
 
 
-def cost(section: Section) -> Table:
-    """What each method costs, relative to the reference and absolutely, and what it takes to be fitted."""
+def cost(section: Section) -> Table | None:
+    """What each method costs, relative to the reference and absolutely, and what it takes to be fitted.
+
+    None where nobody knows.
+    """
     fitted = any(entry.record.get("fit") for entry in section.measured)
-    return build("Cost", section.entries, COST + (FIT if fitted else ()))
+    known = COST if section.timed or not section.measured else PRICE if section.priced else ()
+    columns = (*known, *(FIT if fitted else ()))
+    return build("Cost", section.entries, columns) if columns else None
 
 
-def stages(section: Section) -> Table:
-    """Where the time of one pass over the data went."""
+def stages(section: Section) -> Table | None:
+    """Where the time of one pass over the data went; None where nothing was timed."""
+    if section.measured and not section.timed:
+        return None
     return build("Where the time goes", section.entries, STAGES)
 
 

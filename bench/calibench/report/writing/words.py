@@ -68,6 +68,9 @@ def _data(data: dict[str, Any]) -> str:
     names = [str(label) for label in data.get("labels") or []]
     labels = " / ".join(map(code, names)) if len(names) <= _LABELS else f"{len(names)} labels"
     beyond = f", {data['out_of_scope']:,} of them out of scope" if data.get("out_of_scope") else ""
+    if data.get("source") == "file":
+        rows = "answers with their confidences" if len(names) == 1 else f"rows of a file, {labels}"
+        return f"{data.get('n'):,} {rows}"
     split = code(data.get("split"))
     return f"{name} ({subset}{data.get('n'):,} examples of the split {split}{beyond}, {labels})"
 
@@ -207,12 +210,20 @@ _HOW_TO_READ = (
 
 def how_to_read(found: Sequence[Section]) -> list[tuple[str, str]]:
     """(what, explanation in plain words) for everything in the tables."""
-    here = _noise_floor_here(found)
+    floor = _noise_floor_here(found)
     scores = any(section.by_score_alone for section in found)
     beyond = any(dig(e.record, "metrics", "oos_auroc") for section in found for e in section.measured)
-    absent = {name for name, there in (("A score of its own", scores), ("Out of scope", beyond)) if not there}
+    timed = any(section.timed for section in found)
+    costed = timed or any(section.priced for section in found)
+    there = {
+        "A score of its own": scores,
+        "Out of scope": beyond,
+        "The front": costed,
+        **dict.fromkeys(("T", "Cost ratio", "No worse", "n too small", "Live sites"), timed),
+    }
+    absent = {name for name, here in there.items() if not here}
     return [
-        (what, text + here if what == "The noise floor" else text)
+        (what, text + floor if what == "The noise floor" else text)
         for what, text in _HOW_TO_READ
         if what not in absent
     ]

@@ -1,0 +1,114 @@
+"""Predictions with their labels, as they came from one file: what every reader returns."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from calibench.readers.classes import MISSING, Names
+from calibench.types import BoolArray, FloatArray, IntArray
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """The predictions of one method.
+
+    N is the number of rows and C of classes. With C = 1 there are no classes: the one column is the
+    confidence of the answer that was given, and the label is 0 where that is right and 1 where it is not.
+
+    Attributes:
+        name: what the method is called.
+        file: base name of the file.
+        probs: float64 [N, C].
+        labels: int64 [N], indices of classes; `MISSING` where there is none.
+        classes: what they are called; of C = 1 the answer.
+        ids: pyarrow array of N words by which rows of several files are matched, or None.
+        group: pyarrow array of N words, or None.
+        price: float64 [N], what each answer cost, or None.
+        notes: what was assumed, in sentences.
+        said: what was read how, as a record holds it; see `calibench.readers.asked.Asked.as_options`.
+        rows: int64 [N], each row's place in the file, or among the ids in their order.
+        left_out: rows that lack a value, and were left out as asked for.
+    """
+
+    name: str
+    file: str
+    probs: FloatArray
+    labels: IntArray
+    classes: Names
+    ids: Any = None
+    group: Any = None
+    price: FloatArray | None = None
+    notes: tuple[str, ...] = ()
+    said: Mapping[str, Any] = field(default_factory=dict)
+    rows: IntArray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    left_out: int = 0
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def by_confidence(self) -> bool:
+        """Whether there are no classes."""
+        return len(self.classes.names) == 1
+
+    @property
+    def lacking(self) -> BoolArray:
+        """The rows that lack a label, a probability, a group or a price, bool [N]."""
+        found: BoolArray = (self.labels == MISSING) | np.isnan(self.probs).any(axis=1)
+        if self.group is not None:
+            found |= np.asarray(self.group.is_null())
+        if self.price is not None:
+            found |= np.isnan(self.price)
+        return found
+
+    def take(self, index: IntArray) -> Scored:
+        """The rows at `index`, with the places they had."""
+        return replace(
+            self,
+            probs=self.probs[index],
+            labels=self.labels[index],
+            ids=None if self.ids is None else self.ids.take(index),
+            group=None if self.group is None else self.group.take(index),
+            price=None if self.price is None else self.price[index],
+            rows=self.rows[index],
+        )
+
+    def groups(self) -> tuple[IntArray, tuple[str, ...]]:
+        """The group of each row, int64 [N], and what the groups are called, in the order of their names.
+
+        There has to be a group.
+        """
+        encoded = self.group.dictionary_encode()
+        names = encoded.dictionary.to_pylist()
+        order = sorted(range(len(names)), key=lambda i: str(names[i]))
+        places = np.argsort(np.array(order))
+        codes: IntArray = places[encoded.indices.to_numpy(zero_copy_only=False)].astype(np.int64)
+        return codes, tuple(names[i] for i in order)
+
+    def data_sha256(self) -> str:
+        """SHA-256 of what was predicted: classes, labels, ids, and which rows were left out.
+
+        Where there are no classes the labels say which answers were right, and are no part of it.
+        """
+        digest = hashlib.sha256(repr(self.classes.names).encode())
+        if not self.by_confidence:
+            digest.update(np.ascontiguousarray(self.labels).data)
+        digest.update(np.ascontiguousarray(self.rows).data)
+        for text in () if self.ids is None else self.ids.to_pylist():
+            digest.update(text.encode(errors="surrogatepass") + b"\n")
+        return digest.hexdigest()
+
+    def sha256(self) -> str:
+        """SHA-256 of the predictions, of what they are held to, and of the groups."""
+        digest = hashlib.sha256(np.ascontiguousarray(self.probs).data)
+        digest.update(np.ascontiguousarray(self.labels).data)
+        if self.group is not None:
+            codes, names = self.groups()
+            digest.update(repr(names).encode())
+            digest.update(codes.data)
+        return digest.hexdigest()
