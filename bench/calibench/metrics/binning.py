@@ -231,10 +231,13 @@ class Outcome:
         confidence: maps what is evaluated and probabilities, float64 [N, C], to the confidences that these
             give, float64 [N, M]; with the probabilities of another model, in what the evaluated one says.
         came: what came of each, float64 [N, M].
+        spread: maps residuals and confidences, float64 [N, M], their bins, int64 [N, M], and a number of bins
+            to the variance that a bin's sum of residuals has at the least, float64 [bins].
     """
 
     confidence: Callable[[Evaluation, FloatArray], FloatArray]
     came: Callable[[Evaluation], FloatArray]
+    spread: Callable[[FloatArray, FloatArray, IntArray, int], FloatArray]
 
 
 def of_predicted(evaluation: Evaluation, probs: FloatArray) -> FloatArray:
@@ -251,8 +254,34 @@ def _is_label(evaluation: Evaluation) -> FloatArray:
     return is_label
 
 
-PREDICTED_CLASS = Outcome(of_predicted, lambda evaluation: top_label(evaluation)[1][:, None])
-EVERY_CLASS = Outcome(lambda _, probs: np.minimum(probs, 1.0), _is_label)
+def _of_calibrated(_: FloatArray, confidence: FloatArray, bins: IntArray, count: int) -> FloatArray:
+    """Of labels that are drawn from the confidences: the sum of c (1 - c)."""
+    variance: FloatArray = sums_by_bin([confidence * (1.0 - confidence)], bins, count)[0]
+    return variance
+
+
+def _of_few_errors(residual: FloatArray, confidence: FloatArray, bins: IntArray, count: int) -> FloatArray:
+    """The larger of what calibrated labels have, and of the bin's share of errors with half of one added.
+
+    A bin that has seen no error says little of how rare they are, and a model that is too sure says less than
+    is true (Jeffreys' prior; Brown, Cai and DasGupta 2001). Of bins with a handful of examples each, whose
+    halves would be most of the errors, it is too much: see `SMALL_BINS`.
+    """
+    held, right = sums_by_bin([np.ones_like(residual), residual + confidence], bins, count)
+    share = (held - right + 0.5) / (held + 1.0)
+    calibrated = _of_calibrated(residual, confidence, bins, count)
+    larger: FloatArray = np.maximum(calibrated, held * share * (1.0 - share))
+    return larger
+
+
+def no_spread(residual: FloatArray, confidence: FloatArray, bins: IntArray, count: int) -> FloatArray:  # noqa: ARG001
+    """Of what comes without the noise of labels: none."""
+    return np.zeros(count)
+
+
+SMALL_BINS = Outcome(of_predicted, lambda evaluation: top_label(evaluation)[1][:, None], _of_calibrated)
+PREDICTED_CLASS = Outcome(of_predicted, lambda evaluation: top_label(evaluation)[1][:, None], _of_few_errors)
+EVERY_CLASS = Outcome(lambda _, probs: np.minimum(probs, 1.0), _is_label, _of_calibrated)
 
 
 def binned_metric(
@@ -262,6 +291,7 @@ def binned_metric(
     statistic: BinStatistic,
     *,
     outcome: Outcome = PREDICTED_CLASS,
+    fewest_errors: int = 0,
     definition: Mapping[str, Any] | None = None,
     needs_posterior: bool = False,
     needs_classes: bool = False,
@@ -270,6 +300,10 @@ def binned_metric(
 
     Each of the outcome's M confidences has bins of its own. In the moments form the bins are those of the
     evaluation it was made from, also where they depend on its confidences.
+
+    Args:
+        fewest_errors: of the predicted class, for an interval: fewer do not tell how far off
+            a model that is too sure may be.
     """
 
     def prepared(evaluation: Evaluation) -> tuple[Sequence[FloatArray], IntArray, int]:
@@ -285,13 +319,17 @@ def binned_metric(
     def moments(evaluation: Evaluation) -> Moments:
         columns, bins, count = prepared(evaluation)
         shape, hidden = (-1, len(columns), count), evaluation.optimism.get(name, 0.0)
-        confidence = outcome.confidence(evaluation, evaluation.probs)
-        expected = sums_by_bin([confidence * (1.0 - confidence)], bins, count)[0]
+        errors = np.count_nonzero(top_label(evaluation)[1] == 0.0) if fewest_errors else 0
+        expected = outcome.spread(columns[0], outcome.confidence(evaluation, evaluation.probs), bins, count)
         return Moments(
             features_by_bin(columns, bins, count),
             lambda sums, _: statistic.finish(sums.reshape(shape)) + hidden,
-            lambda sums, _, level, resampled: statistic.interval(
-                sums.reshape(shape)[0], expected, hidden, level, lambda: resampled().reshape(shape)
+            lambda sums, _, level, resampled: (
+                statistic.interval(
+                    sums.reshape(shape)[0], expected, hidden, level, lambda: resampled().reshape(shape)
+                )
+                if errors >= fewest_errors
+                else (-np.inf, np.inf)
             ),
         )
 
@@ -320,7 +358,7 @@ def binned_metric(
         better="lower",
         evaluate=evaluate,
         moments=moments,
-        self_drawn=self_drawn if outcome is PREDICTED_CLASS else None,
+        self_drawn=self_drawn if outcome in (PREDICTED_CLASS, SMALL_BINS) else None,
         definition={**binning.definition, **statistic.definition, **(definition or {})},
         needs_posterior=needs_posterior,
         optimism=None if needs_posterior else of_refits,

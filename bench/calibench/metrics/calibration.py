@@ -8,6 +8,7 @@ import numpy as np
 
 from calibench.metrics.binning import (
     EVERY_CLASS,
+    SMALL_BINS,
     binned_metric,
     debiased_squared_l2,
     equal_mass,
@@ -63,11 +64,22 @@ def reliability(probs: FloatArray, labels: IntArray, bins: int = BINS) -> Reliab
     )
 
 
-ECE = binned_metric("ece", "ECE", equal_width(10), l1())
-ECE_15 = binned_metric("ece_15", "ECE (15 bins)", equal_width(BINS), l1())
-ECE_EQUAL_MASS = binned_metric("ece_equal_mass", "ECE (equal mass)", equal_mass(BINS), l1())
+#: Errors of the predicted class from which on a plug-in error has an interval; more where bins are small.
+FEWEST_ERRORS = 5
+FEWEST_ERRORS_SMALL_BINS = 2 * BINS
+
+ECE = binned_metric("ece", "ECE", equal_width(10), l1(), fewest_errors=FEWEST_ERRORS)
+ECE_15 = binned_metric("ece_15", "ECE (15 bins)", equal_width(BINS), l1(), fewest_errors=FEWEST_ERRORS)
+ECE_EQUAL_MASS = binned_metric(
+    "ece_equal_mass",
+    "ECE (equal mass)",
+    equal_mass(BINS),
+    l1(),
+    outcome=SMALL_BINS,
+    fewest_errors=FEWEST_ERRORS_SMALL_BINS,
+)
 ECE_DEBIASED = binned_metric("ece_debiased", "debiased ECE²", equal_width(BINS), debiased_squared_l2())
-MCE = binned_metric("mce", "MCE", equal_width(BINS), maximum())
+MCE = binned_metric("mce", "MCE", equal_width(BINS), maximum(), fewest_errors=FEWEST_ERRORS_SMALL_BINS)
 #: Kull et al. (2019): the mean over classes c of the l1 error of p_c against 1[label = c], binned by p_c.
 ECE_CLASSWISE = binned_metric(
     "ece_classwise",
@@ -75,6 +87,7 @@ ECE_CLASSWISE = binned_metric(
     equal_width(BINS),
     l1(),
     outcome=EVERY_CLASS,
+    fewest_errors=FEWEST_ERRORS,
     definition={"over": "all classes, equally weighted"},
     needs_classes=True,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from calibench.errors import CalibenchError
-from calibench.metrics.binning import Outcome, binned_metric, equal_width, l1, of_predicted
+from calibench.metrics.binning import Outcome, binned_metric, equal_width, l1, no_spread, of_predicted
 from calibench.metrics.inputs import checked
 from calibench.metrics.scoring import mean_metric
 from calibench.types import Evaluation, FloatArray
@@ -50,7 +50,7 @@ ECE_TRUE = binned_metric(
     "true ECE",
     equal_width(10),
     l1(),
-    outcome=Outcome(of_predicted, _expected),
+    outcome=Outcome(of_predicted, _expected, no_spread),
     definition={"labels": "replaced by the true posterior of the predicted class"},
     needs_posterior=True,
 )

@@ -14,8 +14,8 @@ from calibench.stats.intervals import LEVEL, quantiles
 from calibench.stats.resampling import Summed, counted, many, resampled_sums, self_drawn_values
 from calibench.types import Evaluation, FloatArray, Interval, Metric, Moments, Weighted
 
-#: Of a mean loss on nearly perfect answers.
-UNBOUNDED = "too few errors: none among the surest answers, where one would cost most"
+#: Of nearly perfect answers.
+UNBOUNDED = "too few errors to bound it from above"
 
 
 def bootstrap_interval(
