@@ -297,12 +297,8 @@ def coverage(which: int, n: int, metrics: Sequence[Metric], seeds: range) -> dic
         intervals = bootstrap_intervals(metrics, evaluation, resamples=resamples, seed=seed)
         for metric, truth, interval in zip(metrics, targets, intervals, strict=True):
             counts = found[metric.name]
-            if interval.low is None or interval.high is None or interval.value is None:
-                counts["none"] += 1
-                continue
-            counts["sum"] += interval.value
-            where = "above" if truth < interval.low else "below" if truth > interval.high else "inside"
-            counts[where] += 1
+            counts["sum"] += interval.value or 0.0
+            counts[_where(interval, truth)] += 1
     return found
 
 
@@ -348,6 +344,7 @@ def crossed(which: int, n: int, seeds: range) -> dict[str, Any]:
             "inside": 0,
             "above": 0,
             "below": 0,
+            "none": 0,
             "raw": 0.0,
             "value": 0.0,
             "new": 0.0,
@@ -371,12 +368,8 @@ def crossed(which: int, n: int, seeds: range) -> dict[str, Any]:
         intervals = bootstrap_intervals(CROSSED, read, resamples=RESAMPLES, seed=seed)
         for metric, interval in zip(CROSSED, intervals, strict=True):
             assert interval.value is not None
-            assert interval.low is not None
-            assert interval.high is not None
             counts, fresh = found[metric.name], metric.evaluate(new)
-            at = target(metric, truth, population.posterior)
-            where = "above" if at < interval.low else "below" if at > interval.high else "inside"
-            counts[where] += 1
+            counts[_where(interval, target(metric, truth, population.posterior))] += 1
             counts["raw"] += metric.evaluate(raw)
             counts["value"] += interval.value
             counts["new"] += fresh
@@ -395,18 +388,20 @@ def percentiles(n: int, seeds: range) -> dict[str, Any]:
         sample = latencies(n, np.random.default_rng([n, seed, 4]))
         for q in PERCENTILES:
             interval, counts = percentile_interval(sample, q), found[f"p{q}"]
-            if interval.low is None or interval.high is None:
-                counts["none"] += 1
-                continue
-            truth = counts["target"]
-            where = "above" if truth < interval.low else "below" if truth > interval.high else "inside"
-            counts[where] += 1
+            counts[_where(interval, counts["target"])] += 1
     return found
 
 
 def latencies(n: int, rng: np.random.Generator) -> FloatArray:
     """Milliseconds of n requests: log-normal, and one in twenty three times as long."""
     return 10.0 * np.exp(0.2 * rng.normal(size=n)) * np.where(rng.random(n) < 0.05, 3.0, 1.0)
+
+
+def _where(interval: Interval, truth: float) -> str:
+    """Where the interval lies, seen from the truth; "none" where there is none."""
+    if interval.low is None or interval.high is None:
+        return "none"
+    return "above" if truth < interval.low else "below" if truth > interval.high else "inside"
 
 
 def _holds(interval: Interval, truth: float) -> bool:

@@ -28,6 +28,19 @@ model is to calibrated. The debiased error, the only one that verdicts are based
 error, so that its values are on another scale."""
 
 
+CROSSED = """A temperature is fitted across the folds of n examples, and its calibration errors are held
+against those that n new examples read under the temperature fitted to all of them. "As pooled" is without
+what cross-fitting hides (`calibench.metrics.crossfitting`), "reported" with it. The interval is to hold the
+true error of the temperature that is fitted to all."""
+PERCENTILES = """Log-normal, with one request in twenty three times as long. The bounds are order statistics,
+so that their coverage is at least nominal; of too few requests none is given."""
+ELSEWHERE = """## Studies of their own
+
+Samples with few errors, and what room for unseen ones changes: [few-errors.md](few-errors.md). Intervals of
+cost ratios: [cost-intervals.md](cost-intervals.md). The gate: [gate.md](gate.md). Standard errors of
+`mc-dropout-adaptive`: [adaptive-error.md](adaptive-error.md)."""
+
+
 def write(record: dict[str, Any], folder: Path) -> None:
     """Write `validity.md` and the plots of `validity/` into `folder`."""
     results = record["results"]
@@ -39,20 +52,27 @@ def write(record: dict[str, Any], folder: Path) -> None:
     parts = [
         _introduction(record),
         "## Do 95% intervals hold the truth 95% of the time?",
-        _coverage_words(covered),
+        _coverage_words([one for one in results if one["kind"] in ("coverage", "slow", "percentiles")]),
         "![Coverage of each metric's interval, by population and number of examples](validity/coverage.svg)",
         *(_coverage_table(covered, population) for population in _populations(covered)),
+        "### Percentiles of latencies",
+        PERCENTILES,
+        _percentile_table([one for one in results if one["kind"] == "percentiles"]),
         "### Selective prediction and SmoothECE",
         _slow_table([one for one in results if one["kind"] == "slow"]),
         "## How far off are calibration errors?",
         BIAS,
         "![Mean of each estimator less its target, against the number of examples](validity/bias.svg)",
         _bias_table(covered),
+        "## What do cross-fitted rows read?",
+        CROSSED,
+        _crossed_table([one for one in results if one["kind"] == "crossed"]),
         "## Do intervals of paired differences hold the true difference?",
         _difference_table([one for one in results if one["kind"] == "differences"]),
         "## How often is a verdict a false alarm?",
         _verdict_words(results),
         _verdict_table(results),
+        ELSEWHERE,
     ]
     (folder / "validity.md").write_text("\n\n".join(parts) + "\n", "utf-8")
 
@@ -62,9 +82,10 @@ def _introduction(record: dict[str, Any]) -> str:
 
 What calibench says about chance, checked by chance: {record["replications"]:,} times a sample is drawn from
 a population whose truth is known, and its intervals and verdicts are held against that truth. A population is
-{record["population"]:,} examples with their true posterior and a model's probabilities; labels are drawn anew
-for each sample, and the truth counts every label by its probability, so that it has no label noise. Intervals
-use {record["resamples"]} resamples. A share of 95% of {record["replications"]:,} has a standard error of
+{record["population"]:,} examples (of 150 classes 10,000) with their true posterior and a model's
+probabilities; labels are drawn anew for each sample, and the truth counts every label by its probability, so
+that it has no label noise. Of 150 classes a fifth as many samples are drawn. Intervals use
+{record["resamples"]} resamples. A share of 95% of {record["replications"]:,} has a standard error of
 {100 * np.sqrt(0.95 * 0.05 / record["replications"]):.1f} points.
 
 The whole of it is made by `python scripts/validity.py`, in {record["cpu_minutes"]} minutes of one core spread
@@ -92,7 +113,7 @@ def _coverage_words(results: Sequence[dict[str, Any]]) -> str:
         (one["population"], one["n"], name, share)
         for one in results
         for name, counts in one["found"].items()
-        if (share := _share(counts)) is not None
+        if (share := _share(counts)) is not None and counts["none"] < one["replications"] / 2
     ]
     short = sorted((cell for cell in cells if cell[3] < GOAL[0]), key=lambda cell: cell[3])
     far = [cell for cell in cells if cell[3] > GOAL[1]]
@@ -102,7 +123,8 @@ def _coverage_words(results: Sequence[dict[str, Any]]) -> str:
         f"Of {len(cells)} combinations of metric, population and size, {held} lie within "
         f"{100 * GOAL[0]:.0f} to {100 * GOAL[1]:.0f}%, {len(far)} above and {len(short)} below. Above are "
         "mostly plug-in errors whose true value is at or near zero: the interval then starts at zero and "
-        "cannot miss on that side, and it never leaves out the reported value, which is too high."
+        "cannot miss on that side, and it never leaves out the reported value, which is too high. Where half "
+        "of the samples or more hold too few errors for an interval, none is counted."
     )
     said += f" Below are:\n\n{worst}" if short else " None is below."
     if any(name == "mce" for _, _, name, _ in short):
@@ -121,7 +143,8 @@ def _coverage_table(results: Sequence[dict[str, Any]], population: str) -> str:
         cells = []
         for one in chosen:
             counts = one["found"][name]
-            cells.append(f"{_percent(_share(counts))} ({counts['below']} / {counts['above']})")
+            none = f", none in {counts['none']}" if counts["none"] else ""
+            cells.append(f"{_percent(_share(counts))} ({counts['below']} / {counts['above']}{none})")
         rows.append([name, f"{first['target']:.4f}", *cells])
     sizes = [f"n = {one['n']}" for one in chosen]
     return f"### {population}\n\nCoverage in percent (truths above the interval / below it).\n\n" + tabulate(
@@ -146,8 +169,41 @@ def _slow_table(results: Sequence[dict[str, Any]]) -> str:
     )
 
 
+def _percentile_table(results: Sequence[dict[str, Any]]) -> str:
+    rows = [
+        [name, one["n"], f"{counts['target']:.2f}", _percent(_share(counts)), counts["none"]]
+        for one in sorted(results, key=lambda one: one["n"])
+        for name, counts in one["found"].items()
+    ]
+    head = ["percentile", "n", "truth, ms", "coverage, %", "samples without bounds"]
+    return tabulate(rows, head, tablefmt="github", disable_numparse=True)
+
+
+def _crossed_table(results: Sequence[dict[str, Any]]) -> str:
+    rows = []
+    for one in sorted(results, key=lambda one: (one["population"], one["n"])):
+        count = one["replications"]
+        for name, found in one["found"].items():
+            pooled, read, new = (found[key] / count for key in ("raw", "value", "new"))
+            apart = found["squares"] / count - (read - new) ** 2
+            rows.append(
+                [
+                    one["population"],
+                    one["n"],
+                    name,
+                    f"{pooled:.5f}",
+                    f"{read:.5f}",
+                    f"{new:.5f} ± {np.sqrt(apart / count):.5f}",
+                    _percent(_share(found)),
+                ]
+            )
+    head = ["population", "n", "metric", "as pooled", "reported", "new examples", "coverage, %"]
+    return tabulate(rows, head, tablefmt="github", disable_numparse=True)
+
+
 def _mean(counts: dict[str, Any]) -> float:
-    return float(counts["sum"] / max(1, counts["inside"] + counts["above"] + counts["below"]))
+    kinds = ("inside", "above", "below", "none")
+    return float(counts["sum"] / max(1, sum(counts[kind] for kind in kinds)))
 
 
 def _bias_table(results: Sequence[dict[str, Any]]) -> str:
@@ -224,9 +280,13 @@ def _verdict_table(results: Sequence[dict[str, Any]]) -> str:
 def _coverage_plot(results: Sequence[dict[str, Any]]) -> Figure:
     populations = _populations(results)
     names = list(results[0]["found"])
-    figure = Figure(figsize=(style.WIDTH, 0.3 * len(names) + 1.4), layout="constrained")
-    axes = figure.subplots(1, len(populations), sharey=True, squeeze=False)[0]
-    for axis, population in zip(axes, populations, strict=True):
+    columns = 5
+    rows = -(-len(populations) // columns)
+    figure = Figure(figsize=(style.WIDTH, rows * (0.3 * len(names) + 0.8) + 0.6), layout="constrained")
+    axes = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
+    for axis in axes[len(populations) :]:
+        axis.set_visible(False)
+    for axis, population in zip(axes, populations, strict=False):
         axis.axvspan(*(100 * end for end in GOAL), color=style.RULE, lw=0)
         chosen = sorted((one for one in results if one["population"] == population), key=lambda one: one["n"])
         for order, one in enumerate(chosen, start=1):
@@ -258,9 +318,13 @@ def _coverage_plot(results: Sequence[dict[str, Any]]) -> Figure:
 
 def _bias_plot(results: Sequence[dict[str, Any]]) -> Figure:
     populations = _populations(results)
-    figure = Figure(figsize=(style.WIDTH, 3.2), layout="constrained")
-    axes = figure.subplots(1, len(populations), sharey=True, squeeze=False)[0]
-    for axis, population in zip(axes, populations, strict=True):
+    columns = 5
+    rows = -(-len(populations) // columns)
+    figure = Figure(figsize=(style.WIDTH, 2.6 * rows + 0.6), layout="constrained")
+    axes = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
+    for axis in axes[len(populations) :]:
+        axis.set_visible(False)
+    for axis, population in zip(axes, populations, strict=False):
         chosen = sorted((one for one in results if one["population"] == population), key=lambda one: one["n"])
         sizes = [one["n"] for one in chosen]
         for order, name in enumerate(ESTIMATORS, start=1):
