@@ -99,6 +99,21 @@ def test_more_passes_make_it_smaller() -> None:
     assert (np.diff(errors) < 0).all()
 
 
+def test_the_means_of_strata_count() -> None:
+    """The same 40 passes, sorted, so that strata differ as they would not if the masks cancelled in them."""
+    p, _ = simulated_passes(np.random.default_rng(3), 40, 20)
+    mixed = error_of_mean(two(p), STRATUM, CORRELATION)
+    sorted_ones = error_of_mean(two(np.sort(p, axis=0)), STRATUM, CORRELATION)
+    assert (sorted_ones > 1.5 * mixed).all()
+
+
+def test_the_spread_of_probabilities_counts_from_ten_passes_on() -> None:
+    """One pass of ten is far off, which normal log-odds do not expect: .058, where they alone say .041."""
+    p = np.full((10, 1), 0.98)
+    p[3] = 0.02
+    assert error_of_mean(two(p), STRATUM, CORRELATION)[0] > 0.05
+
+
 @pytest.mark.parametrize(("p", "copies"), [(0.1, 10), (0.15, 10), (0.3, 7), (0.1, 2), (0.5, 2)])
 def test_the_correlation_is_that_of_the_masks(p: float, copies: int) -> None:
     """Against the joint law of the patterns that masks are drawn from, over an even grid of its uniforms."""

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from calibench.errors import UsageError
 from calibench.types import FloatArray
+from calibench_methods.dropout.accuracy import error_of_mean
 from calibench_methods.dropout.allocation import estimated_spread, go_on, rungs
 from calibench_methods.dropout.mc_dropout_adaptive import McDropoutAdaptive
 from calibench_methods.dropout.mc_dropout_stratified import McDropoutStratified
@@ -86,15 +87,18 @@ def test_a_text_has_the_same_answer_in_any_plan(architecture: str, attention: st
 
 
 def test_passes_are_those_of_the_stratified_method() -> None:
-    """A text that got n passes has the mean of the stratified method's first n."""
+    """A text that got n passes has the mean of the stratified method's first n, and their error."""
     checkpoint = tiny_checkpoint("distilbert")
     plan = plan_of(checkpoint, [*sentences(12)])
     found = McDropoutAdaptive(checkpoint, tolerance=0.01).predict(plan, seed=3)
+    assert found.standard_error is not None
     samples = McDropoutStratified(checkpoint, passes=160).predict(plan, seed=3).samples
     assert samples is not None
     for text, passes in enumerate(found.passes):
         expected = samples[:passes, text].mean(axis=0)
         np.testing.assert_allclose(found.probs[text], expected, rtol=0, atol=1e-5)
+        error = error_of_mean(samples[:passes, [text]].astype(np.float64), 10, -1 / 9)
+        np.testing.assert_allclose(found.standard_error[text], error[0], rtol=1e-3)
 
 
 def replicated(method: Any, plan: Any, count: int) -> tuple[FloatArray, FloatArray]:
