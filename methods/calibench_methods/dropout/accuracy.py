@@ -69,7 +69,8 @@ def error_of_mean(samples: FloatArray, stratum: int, correlation: float) -> Floa
         _squared_error(p[:, start : start + CHUNK], stratum, correlation)
         for start in range(0, p.shape[1], CHUNK)
     ]
-    return np.sqrt(np.concatenate([np.zeros(0), *parts]))
+    error: FloatArray = np.sqrt(np.concatenate([np.zeros(0), *parts]))
+    return error
 
 
 def _squared_error(p: FloatArray, stratum: int, correlation: float) -> FloatArray:
