@@ -129,7 +129,8 @@ TEXT = """# The standard error of `mc-dropout-adaptive`
 --reference {reference}`, default tolerance. Root mean squares of what is stated over those of the distance
 of the predicted class's probability to the limit: 1 is right, above is too cautious. "Before" is the bound by
 which texts stop, s / sqrt(n), which was also reported as the standard error; "after" is the standard error
-now, with a 95% interval over texts. The passes spent are the same.
+now, with a 95% interval over texts; inf stands where the references' noise hides the error. The passes
+spent are the same.
 
 *By passes spent* is what a user sees: predictions that took so many passes. Those that took equally many
 share the tenths that they fill. *Tenths of the texts* are in order of the mean passes over all runs, which no
