@@ -21,7 +21,8 @@ from calibench.method import Method
 from calibench.models.checkpoint import Checkpoint, Side
 from calibench.models.passes import at_least, checked_softmax
 from calibench.models.plan import longest
-from calibench.types import FloatArray, IntArray, Plan, Predictive
+from calibench.types import BoolArray, FloatArray, IntArray, Plan, Predictive
+from calibench_methods.dropout.accuracy import error_of_mean, mask_correlation
 from calibench_methods.dropout.allocation import estimated_spread, go_on, rungs
 from calibench_methods.sampling.copies import Copies
 
@@ -38,16 +39,17 @@ class McDropoutAdaptive(Method):
     are keyed by (seed, data set row, site, unit, stratum), and a text's number of passes depends on no other
     text.
 
-    The standard error is s / sqrt(n), with s from `calibench_methods.dropout.allocation.estimated_spread`:
-    conservative, as it takes the passes of a stratum for independent, and cautious after two passes. `scores`
-    holds s.
+    Texts stop by a bound, s / sqrt(n) with s from `calibench_methods.dropout.allocation.estimated_spread`: it
+    takes the passes of a stratum for independent, and is cautious after two passes. `scores` holds s. The
+    standard error is smaller: what `calibench_methods.dropout.accuracy` expects of the mean's distance from
+    the limit of many passes, by the passes of that text alone.
 
     Args:
         checkpoint: the model; the method works on a twin of it.
         tolerance: in units of probability. With `target="mean"` a text is done when one more pass would
-            lower its squared standard error by less than tolerance squared, on average up to the next rung:
-            the least mean squared error over texts for the passes spent. With `target="each"` it is done when
-            its standard error is at most the tolerance.
+            lower its squared bound by less than tolerance squared, on average up to the next rung: the least
+            mean squared error over texts for the passes spent. With `target="each"` it is done when its bound
+            is at most the tolerance.
         target: "mean" or "each".
         max_passes: of a text, at least 2.
         stratum_size: copies per stratum, 2 to 31; see `mc-dropout-stratified`.
@@ -81,7 +83,8 @@ class McDropoutAdaptive(Method):
         self.passes = at_least(2, "max_passes", max_passes)
         self._tolerance = tolerance
         self._each = target == "each"
-        self._rungs = rungs(at_least(2, "stratum_size", stratum_size), max_passes)
+        self._stratum = at_least(2, "stratum_size", stratum_size)
+        self._rungs = rungs(stratum_size, max_passes)
         self._copies = Copies(
             checkpoint,
             method="mc-dropout-adaptive",
@@ -94,6 +97,8 @@ class McDropoutAdaptive(Method):
         self._least, self._most = POSITIONS[checkpoint.device.type]
         self._tokenizer, self._padding = checkpoint.tokenizer, checkpoint.padding.side
         self.coverage = self._copies.coverage
+        rates = [site.p for site in self.coverage.sites if site.p is not None]
+        self._correlation = mask_correlation(rates, stratum_size)
         self.modules = (self._copies.module,)
 
     def predict(self, plan: Plan, *, seed: int) -> Predictive:
@@ -104,7 +109,7 @@ class McDropoutAdaptive(Method):
         samples: FloatArray = np.empty((0, len(plan), 0))
         probs: FloatArray = np.empty((0, 0))
         used = np.zeros(len(plan), dtype=np.int64)
-        spread = np.zeros(len(plan))
+        spread, error = np.zeros(len(plan)), np.zeros(len(plan))
         done = 0
         for rung, following in zip(self._rungs, [*self._rungs[1:], None], strict=True):
             fresh = self._run(texts, active, range(done, rung), seed)
@@ -114,19 +119,24 @@ class McDropoutAdaptive(Method):
                 probs = np.empty((len(plan), samples.shape[2]))
             probs[active], used[active] = samples.mean(axis=0), done
             spread[active] = estimated_spread(samples)
-            if following is None:
-                break
-            stay = go_on(spread[active], done, following, self._tolerance, each=self._each)
+            stay = self._stay(spread[active], done, following)
+            error[active[~stay]] = error_of_mean(samples[:, ~stay], self._stratum, self._correlation)
             active, samples = active[stay], samples[:, stay]
             if not len(active):
                 break
         return Predictive(
             probs=probs,
             passes=used,
-            standard_error=spread / np.sqrt(used),
+            standard_error=error,
             scores={"standard_deviation": spread},
             notes=(*self._copies.notes(), *self._about(used)),
         )
+
+    def _stay(self, spread: FloatArray, done: int, following: int | None) -> BoolArray:
+        """Which texts go on from `done` passes to `following`; none where there is no further rung."""
+        if following is None:
+            return np.zeros(len(spread), dtype=np.bool_)
+        return go_on(spread, done, following, self._tolerance, each=self._each)
 
     def _run(self, texts: _Texts, active: IntArray, passes: range, seed: int) -> FloatArray:
         """The softmax of some passes over some texts: float64 [T, A, C]."""
@@ -159,7 +169,10 @@ class McDropoutAdaptive(Method):
             start = stop
 
     def _about(self, used: IntArray) -> Iterator[str]:
-        yield "Standard errors take passes as independent, conservatively, with a weak prior for s."
+        yield (
+            "Standard errors are of the size of the error to expect; texts stop by a larger bound, which "
+            "takes passes as independent."
+        )
         short = int((used == self.passes).sum())
         if short:
             yield f"{short} texts reached max_passes = {self.passes}."

@@ -30,7 +30,8 @@ class Answer:
 
     Attributes:
         probs: float64 [N, C], the mean over passes of the softmax; columns are in the order of `labels`.
-        standard_error: float64 [N], of the largest of them, over passes.
+        standard_error: float64 [N], of the largest of them: how far it is to be expected from the limit of
+            many passes. With a tolerance it is smaller than what texts stop by, see `McDropoutAdaptive`.
         passes: int64 [N], spent on each text.
         labels: the C class names.
     """

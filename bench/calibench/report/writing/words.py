@@ -178,6 +178,11 @@ _HOW_TO_READ = (
     ),
     ("NLL and Brier", "punish being wrong and being wrongly sure at once; lower is better."),
     (
+        "Another package",
+        "may read another number under the same name, on the same predictions. docs/conventions.md, in "
+        "calibench's repository, says why, package by package, and how to get from the one to the other.",
+    ),
+    (
         "Cost ratio",
         "is the time from text to probabilities over that of the reference, measured side by side in the "
         "same blocks. Throughput is measured at full batches and latency one sentence at a time: neither "
