@@ -254,7 +254,7 @@ def _shift(measured: Measured, outcome: Outcome, extra: ExtraData) -> Record:
         if outcome.fitted is not None and extra.of is not None:
             before = measured.on_extra(outcome.source, extra).probs
             chosen = [METRICS.load(name) for name in SHIFT_METRICS]
-            optimism = outcome.fitted.optimism(before, evaluation, chosen)
+            optimism = outcome.fitted.optimism(before, evaluation, chosen, extra.of)
             evaluation = dataclasses.replace(evaluation, optimism=optimism)
         metrics = shift_values(evaluation, setting.suite.seeds[0])
     except CalibenchError as error:

@@ -39,19 +39,30 @@ class FittedStep:
         return self.calibrators[0]
 
     def optimism(
-        self, before: FloatArray, evaluation: Evaluation, metrics: Iterable[Metric]
+        self,
+        before: FloatArray,
+        evaluation: Evaluation,
+        metrics: Iterable[Metric],
+        of: IntArray | None = None,
     ) -> dict[str, float]:
         """What cross-fitting hides from each metric: `Evaluation.optimism`; empty of a fit on another split.
 
         Args:
             before: float64 [N, C], what the step was applied to.
             evaluation: what it made of that, examples out of scope included.
+            of: int64 [N], the scored example that each is made from; None for the scored ones.
         """
         if self.fold is None:
             return {}
         inside = evaluation.labels >= 0
         log_probs, scored = log_of(before[inside]), evaluation.in_scope()
-        refits = [calibrator.transform(log_probs) for calibrator in self.calibrators]
+        fold = (self.fold if of is None else self.fold[of])[inside]
+        refits = [np.empty_like(log_probs) for _ in self.calibrators]
+        for held_out in np.unique(fold):
+            # By folds, as they were scored: a step that can do those can do these.
+            part = fold == held_out
+            for refit, calibrator in zip(refits, self.calibrators, strict=True):
+                refit[part] = calibrator.transform(log_probs[part])
         return {
             metric.name: metric.optimism(scored, refits)
             for metric in metrics
