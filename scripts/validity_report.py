@@ -84,7 +84,8 @@ What calibench says about chance, checked by chance: {record["replications"]:,} 
 a population whose truth is known, and its intervals and verdicts are held against that truth. A population is
 {record["population"]:,} examples (of 150 classes 10,000) with their true posterior and a model's
 probabilities; labels are drawn anew for each sample, and the truth counts every label by its probability, so
-that it has no label noise. Of 150 classes a fifth as many samples are drawn. Intervals use
+that it has no label noise. Of 150 classes a fifth as many samples are drawn, of cross-fitted rows half as
+many. Intervals use
 {record["resamples"]} resamples. A share of 95% of {record["replications"]:,} has a standard error of
 {100 * np.sqrt(0.95 * 0.05 / record["replications"]):.1f} points.
 

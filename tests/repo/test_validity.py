@@ -36,10 +36,10 @@ def test_the_text_is_what_the_script_makes_of_the_counts(
 
 
 def test_the_study_is_as_large_as_it_says(record: dict[str, Any]) -> None:
-    """At least 500 replications of everything but 150 classes, at four sizes."""
-    assert record["replications"] >= 500
+    """At least 400 replications of all that does not take long, at four sizes."""
+    assert record["replications"] >= 400
     for one in record["results"]:
-        assert one["replications"] in (record["replications"], record["replications"] // 5)
+        assert one["replications"] in {record["replications"] // part for part in (1, 2, 5)}
         if one["kind"] == "differences":
             assert one["found"]["families"] == one["replications"]
         else:
@@ -79,6 +79,6 @@ def test_the_debiased_error_holds_its_coverage(record: dict[str, Any]) -> None:
     """The one calibration error that verdicts rest on covers 93% at least, everywhere."""
     for one in record["results"]:
         if one["kind"] == "coverage":
-            # One of a hundred such shares of 500 lies two standard errors below the true one.
+            # One of fifty such shares lies two standard errors below the true one.
             held = one["found"]["ece_debiased"]["inside"] / one["replications"]
             assert held >= 0.93 - 2.0 * (0.93 * 0.07 / one["replications"]) ** 0.5
