@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FLOORS = {
     "calibench": (
         {"cli"},
-        {"run", "rerun", "scoring"},
+        {"run", "flows"},
         {"score", "report"},
         {"measure", "compare"},
         {"suites"},
