@@ -48,9 +48,8 @@ def command(section: Section) -> str:
     """The command that measures the section again; folders and suites of one's own are to be filled in."""
     first = section.entries[0].record
     if is_scored(first):
-        return (
-            _of_arrays(section) if dig(first, "scored", "options", "from") == "arrays" else _of_files(section)
-        )
+        in_memory = dig(first, "scored", "options", "from") == "arrays"
+        return _of_arrays(section) if in_memory else _of_files(section)
     suite = str(first["suite"])
     known = suite in suite_names()
     parts = ["calibench", "run", suite if known else f"PATH/TO/{suite}.toml"]
@@ -110,7 +109,7 @@ def _of_arrays(section: Section) -> str:
     steps = dict.fromkeys(entry.record["method"].get("posthoc") for entry in section.entries)
     if any(steps):
         arguments.append(f"posthoc={[step for step in steps if step]!r}")
-    sets = next((entry.record["conformal"] for entry in section.measured if entry.record["conformal"]), [])
+    sets: list[dict[str, Any]] = first.get("conformal") or []
     if sets:
         arguments.append(f"conformal={[one['kind'] for one in sets]!r}, conformal_level={sets[0]['level']:g}")
         arguments += ["class_conditional=True"] if sets[0]["class_conditional"] else []
