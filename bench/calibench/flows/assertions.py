@@ -7,6 +7,7 @@ decide, or fails where `strict` asks for a limit that is shown to be kept.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,7 +18,7 @@ from calibench.compare.gate import NOISY, REGRESSION, Finding, judge, parse_limi
 from calibench.compare.verdicts import Pair
 from calibench.errors import Undecided, UsageError
 from calibench.flows.library import in_python, several
-from calibench.metrics.calibration import ECE
+from calibench.metrics.calibration import ECE, ECE_DEBIASED
 from calibench.metrics.select import select_metrics
 from calibench.readers.arrays import read_arrays
 from calibench.readers.asked import Asked
@@ -66,8 +67,9 @@ def assert_calibrated(
         (limit,) = parse_limits([f"ece={ece}"])
         asked = Asked(classes=several(classes), logits=logits, skip_nulls=skip_nulls)
         (table,) = read_arrays({"the predictions": probs}, labels, asked, by_confidence=confidence)
-    found = bootstrap_interval(ECE, _evaluation(table), resamples=RESAMPLES, seed=seed)
-    finding = judge("", limit, _centred(found), len(table))
+    evaluation = _evaluation(table)
+    found = bootstrap_interval(ECE, evaluation, resamples=RESAMPLES, seed=seed)
+    finding = judge("", limit, _debiased(found, evaluation), len(table))
     _hold({f"{ECE.title} is": replace(finding, worse=found)}, strict=strict)
 
 
@@ -120,11 +122,15 @@ def assert_no_worse(
     _hold(findings, strict=strict)
 
 
-def _centred(found: Interval) -> Interval:
-    """The interval about its middle: the estimate itself reads too much, the more so the fewer examples."""
+def _debiased(found: Interval, evaluation: Evaluation) -> Interval:
+    """The interval about the root of the debiased ECE², which says how many more examples would tell.
+
+    ECE itself reads too much, the more so the fewer examples there are: it would ask for too many or too few.
+    """
     if found.low is None or found.high is None:
         return found
-    return replace(found, value=(found.low + found.high) / 2.0)
+    root = math.sqrt(max(0.0, ECE_DEBIASED.evaluate(evaluation)))
+    return replace(found, value=min(max(root, found.low), found.high))
 
 
 def _evaluation(table: Scored) -> Evaluation:

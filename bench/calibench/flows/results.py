@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from calibench.data.labels import shorten
 from calibench.errors import UsageError
 from calibench.report.sections import Entry, Section, sections
 from calibench.store.records import Record, dig
@@ -48,7 +49,7 @@ _VERDICTS = (
 )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Results:
     """The records of a run folder, whose predictions lie in it.
 
@@ -57,8 +58,12 @@ class Results:
         folder: where they are. One that nobody named is temporary, and goes when this object does.
     """
 
-    records: tuple[Record, ...] = field(repr=False)
+    records: tuple[Record, ...]
     folder: Path
+
+    def __repr__(self) -> str:
+        labels = [entry.label for section in self._sections for entry in section.entries]
+        return f"<Results of {shorten(labels)}>"
 
     @cached_property
     def _sections(self) -> list[Section]:
