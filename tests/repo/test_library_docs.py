@@ -6,7 +6,6 @@ import ast
 import contextlib
 import io
 import json
-import json
 import re
 import subprocess
 import sys
@@ -63,7 +62,7 @@ def test_the_tests_of_the_page_pass_where_calibench_is_installed(tmp_path: Path)
 
 @pytest.mark.slow
 def test_the_notebook_gives_the_output_that_it_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What cells print, and the tables that their last lines show; figures are there, and are not compared."""
+    """What cells print, and the tables that their last lines show; figures are there and not compared."""
     monkeypatch.chdir(tmp_path)
     cells = json.loads((DOCS / "library.ipynb").read_text(encoding="utf-8"))["cells"]
     names: dict[str, Any] = {}

@@ -29,7 +29,7 @@ from calibench.stats.bootstrap import bootstrap_interval
 from calibench.types import Evaluation, Interval
 
 #: Frames between the warning and whoever asserts.
-_CALLER = 4
+_CALLER = 3
 
 
 def assert_calibrated(
@@ -70,7 +70,8 @@ def assert_calibrated(
     evaluation = _evaluation(table)
     found = bootstrap_interval(ECE, evaluation, resamples=RESAMPLES, seed=seed)
     finding = judge("", limit, _debiased(found, evaluation), len(table))
-    _hold({f"{ECE.title} is": replace(finding, worse=found)}, strict=strict)
+    shown = finding.worse if finding.worse.low is None else found
+    _hold({f"{ECE.title} is": replace(finding, worse=shown)}, strict=strict)
 
 
 def assert_no_worse(
@@ -129,6 +130,8 @@ def _debiased(found: Interval, evaluation: Evaluation) -> Interval:
     """
     if found.low is None or found.high is None:
         return found
+    if found.low == found.high:  # every bin came out right to the last example, which is luck
+        return replace(found, low=None, high=None, reason="the ends of one fall together")
     root = math.sqrt(max(0.0, ECE_DEBIASED.evaluate(evaluation)))
     return replace(found, value=min(max(root, found.low), found.high))
 
