@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -62,3 +63,32 @@ def test_every_public_name_is_there() -> None:
         assert name in dir(calibench)
     with pytest.raises(AttributeError, match="no attribute 'scores'"):
         _ = calibench.scores  # type: ignore[attr-defined]
+
+
+@pytest.mark.slow
+def test_a_type_checker_sees_the_calls(tmp_path: Path) -> None:
+    """And no module, whatever of it was imported before; the module's own names stay what they are."""
+    (tmp_path / "use.py").write_text(
+        "import calibench as cb\n"
+        "import calibench.score.scored\n"
+        "from calibench.run import run\n"
+        "reveal_type(cb.score([[0.5, 0.5]], [0]))\n"
+        "reveal_type(cb.compare({}, [0]))\n"
+        "reveal_type(cb.run('embedded'))\n"
+        "cb.score([[0.5, 0.5]])\n"
+        "run('embedded')\n"
+    )
+    words = [
+        "--strict",
+        "--follow-imports=silent",
+        "--ignore-missing-imports",
+        "--cache-dir",
+        "cache",
+        "use.py",
+    ]
+    result = subprocess.run(
+        [sys.executable, "-m", "mypy", *words], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert result.stdout.count('note: Revealed type is "calibench.flows.results.Results"') == 3
+    assert 'use.py:7: error: Missing positional argument "labels" in call to "score"' in result.stdout
+    assert 'use.py:8: error: Missing positional argument "folder" in call to "run"' in result.stdout

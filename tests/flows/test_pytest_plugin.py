@@ -68,4 +68,5 @@ def test_loading_it_costs_nothing(tmp_path: Path) -> None:
     assert "1 failed, 3 passed, 1 warning" in result.stdout, result.stdout
     assert "Undecided: ECE is" in result.stdout
     assert "AssertionError: ECE is .4000" in result.stdout
-    assert "assertions.py" not in result.stdout.partition("short test summary")[0].partition("FAILURES")[2]
+    assert "def _hold" not in result.stdout
+    assert "assertions.py:" not in result.stdout
