@@ -153,5 +153,5 @@ def test_what_has_no_interval_is_not_decided() -> None:
 
 
 def test_luck_is_no_evidence() -> None:
-    """Forty examples that come out right to the last one have an interval of no width, which shows nothing."""
+    """Forty examples that come out right to the last have an interval of no width, which shows nothing."""
     assert outcome(cb.assert_calibrated, [[0.5, 0.5]] * 40, [0, 1] * 20, ece=0.01) == "undecided"
