@@ -258,12 +258,12 @@ def score(
 
     Several files are several methods on the same rows, and the first is what others are compared with.
     """
+    from calibench.flows.scoring import score as score_tables
     from calibench.posthoc.conformal import recipes
     from calibench.readers.asked import Asked
     from calibench.readers.methods import name_and_file, parse_prices, read_methods
     from calibench.registry import POSTHOC
     from calibench.score.scored import Wanted
-    from calibench.scoring import score as score_tables
 
     names = [name_and_file(word)[0] for word in files]
     column, by_method = parse_prices(prices, names)
@@ -456,9 +456,9 @@ def check(
 
 
 def _raced(found: Any, limits: Any, base: str, places: Mapping[str, str | None]) -> dict[str, Any]:
+    from calibench.flows.rerun import asked_section, filled_in, rerun_base
     from calibench.report.terminal.progress import Display
     from calibench.report.writing.reproduce import command
-    from calibench.rerun import asked_section, filled_in, rerun_base
     from calibench.suites.loader import load_suite
     from calibench.suites.overrides import Overrides, override
 

@@ -23,3 +23,7 @@ class WriteError(CalibenchError):
 
 class RefusedError(CalibenchError):
     """A method declines a model or data set it would give wrong numbers on; the cell records the reason."""
+
+
+class Undecided(UserWarning):
+    """An assertion about predictions could not tell: says how many more examples would decide."""

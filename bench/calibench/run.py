@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+from calibench.callables import make_callable
 from calibench.errors import UsageError
 from calibench.measure.phases import measure
 from calibench.measure.progress import Progress, Silent
@@ -26,6 +27,8 @@ from calibench.suites.cells import Cell, cells_of, identified, left_out
 from calibench.suites.spec import Suite, recipes_of
 
 Overwrite = Literal["always", "never", "only-missing"]
+
+make_callable(__name__)
 
 
 def run(

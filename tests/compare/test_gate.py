@@ -234,12 +234,10 @@ def test_usage_errors_exit_with_2(tmp_path: Path) -> None:
 @given(scale=st.floats(1.1, 8.0))
 def test_what_is_needed_grows_with_the_square_of_the_width(scale: float) -> None:
     """An interval that must halve takes four times the examples, three times as many more."""
-    from calibench.compare.gate import Limit, _judge
-    from calibench.compare.runs import Match
+    from calibench.compare.gate import Limit, judge
     from calibench.types import Interval
 
-    pair = Match("m", {}, {}, ())
     worse = Interval(0.01, 0.01 - 0.01 * scale, 0.01 + 0.01 * scale)
-    finding = _judge(pair, Limit("ece", 0.02), worse, 1000, None)
+    finding = judge("a", Limit("ece", 0.02), worse, 1000)
     assert finding.outcome == NOISY
     assert finding.needed == pytest.approx(1000 * (scale**2 - 1.0), abs=1.001)

@@ -13,7 +13,8 @@ ROOT = Path(__file__).resolve().parents[2]
 FLOORS = {
     "calibench": (
         {"cli"},
-        {"run", "rerun", "scoring"},
+        {"flows"},
+        {"run"},
         {"score", "report"},
         {"measure", "compare"},
         {"suites"},
@@ -21,7 +22,7 @@ FLOORS = {
         {"models", "readers"},
         {"data", "metrics", "posthoc", "store"},
         {"stats", "hashing", "hub", "registry"},
-        {"types", "seeds", "containment"},
+        {"types", "seeds", "containment", "callables"},
         {"errors"},
     ),
     "calibench_methods": ({"dropout", "ensembles", "one_pass", "peers", "scores"}, {"sampling"}),

@@ -14,13 +14,13 @@ import pytest
 import oos_data
 import scored_files
 from calibench.data.embedded import load
+from calibench.flows.scoring import score
 from calibench.models.loading import load_checkpoint
 from calibench.posthoc.conformal import recipes
 from calibench.readers.asked import Asked
 from calibench.readers.methods import read_methods
 from calibench.run import run
 from calibench.score.scored import Wanted
-from calibench.scoring import score
 from calibench.store.records import Record
 from calibench.suites.spec import ConformalSpec, MethodSpec, ShiftSpec, YardstickSpec
 from scenarios import trajectory

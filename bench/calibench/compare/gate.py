@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from calibench.compare.contrasts import Contrast, contrasts
-from calibench.compare.runs import Match, Matching, grouped
+from calibench.compare.runs import Matching, grouped
 from calibench.compare.speeds import RACED, Basis, Speed, latency, throughput
 from calibench.errors import UsageError
 from calibench.metrics.select import select_metrics
@@ -135,10 +135,10 @@ def check(
                         f"The limit {limit} cannot be checked for {pair.label}: {speed.reason}; measure the "
                         "base on this machine, or race it with --rerun-base."
                     )
-                findings.append(_judge(pair, limit, _slower(speed), speed.n, speed.basis))
+                findings.append(judge(pair.label, limit, _slower(speed), speed.n, speed.basis))
             else:
                 contrast, n = quality[number, limit.name]
-                findings.append(_judge(pair, limit, _worse(contrast), n, None))
+                findings.append(judge(pair.label, limit, worsening(contrast), n))
     return findings
 
 
@@ -168,7 +168,8 @@ def _quality(matching: Matching, limits: Sequence[Limit]) -> dict[tuple[int, str
     return found
 
 
-def _worse(contrast: Contrast) -> Interval:
+def worsening(contrast: Contrast) -> Interval:
+    """By how much a number got worse; negative where it got better."""
     change = contrast.difference
     if contrast.metric.better != "higher" or change.value is None:
         return change
@@ -186,17 +187,24 @@ def _slower(speed: Speed) -> Interval:
     return Interval(ratio.value - 1.0, ratio.low - 1.0, ratio.high - 1.0)
 
 
-def _judge(pair: Match, limit: Limit, worse: Interval, n: int, basis: Basis | None) -> Finding:
+def judge(label: str, limit: Limit, worse: Interval, n: int, basis: Basis | None = None) -> Finding:
+    """Hold a number against a limit.
+
+    Args:
+        worse: the number with its 95% interval; more is worse.
+        n: examples, timing blocks, requests or turns behind it.
+        basis: of speed, what was compared.
+    """
     if worse.value is None or worse.low is None or worse.high is None:
-        return Finding(pair.label, limit, worse, n, NOISY, None, basis)
+        return Finding(label, limit, worse, n, NOISY, None, basis)
     if worse.low > limit.amount:
-        return Finding(pair.label, limit, worse, n, REGRESSION, None, basis)
+        return Finding(label, limit, worse, n, REGRESSION, None, basis)
     if worse.high <= limit.amount:
-        return Finding(pair.label, limit, worse, n, FINE, None, basis)
+        return Finding(label, limit, worse, n, FINE, None, basis)
     if basis not in (None, RACED):  # what two runs differ by is there however many blocks they have
-        return Finding(pair.label, limit, worse, n, NOISY, None, basis)
+        return Finding(label, limit, worse, n, NOISY, None, basis)
     # The interval has to shrink until its end reaches the limit; its width falls with the root of n.
     distance = abs(worse.value - limit.amount)
     half = worse.high - worse.value if worse.value <= limit.amount else worse.value - worse.low
     needed = math.ceil(n * ((half / distance) ** 2 - 1.0)) if distance > 0.0 else None
-    return Finding(pair.label, limit, worse, n, NOISY, needed if needed is None else max(1, needed), basis)
+    return Finding(label, limit, worse, n, NOISY, needed if needed is None else max(1, needed), basis)

@@ -86,23 +86,29 @@ def _by_confidence(opened: Opened, asked: Asked, name: str) -> Scored:
     if found.listed:
         raise UsageError(f"The column {sure!r} of {opened.name!r} holds lists; expected one confidence.")
     probs = confidences(found.numbers()[:, 0], opened.name, sure)
-    return _scored(name, opened, asked, found, probs, _correct(found, opened, right), ANSWER, ())
+    return _scored(
+        name, opened, asked, found, probs, correctness(found.word(right), opened.name, right), ANSWER, ()
+    )
 
 
-def _correct(found: _Columns, opened: Opened, column: str) -> IntArray:
-    """`RIGHT` where the answer is, `WRONG` where not."""
-    values = plain(found.word(column))
+def correctness(values: Any, file: str, column: str) -> IntArray:
+    """`RIGHT` where the answer is, `WRONG` where not, of a pyarrow chunked array.
+
+    Raises:
+        UsageError: values that are neither true nor false.
+    """
+    values = plain(values)
     if pa.types.is_nested(values.type):
-        raise UsageError(f"The column {column!r} of {opened.name!r} holds lists; expected true or false.")
+        raise UsageError(f"The column {column!r} of {file!r} holds lists; expected true or false.")
     strange = [
         value for value in values.unique().to_pylist() if value is not None and number_of(value) not in (0, 1)
     ]
     if strange:
         raise UsageError(
-            f"The column {column!r} of {opened.name!r} holds {str(strange[0])!r}; expected true or false, or "
-            "1 or 0: choose another with --correct."
+            f"The column {column!r} of {file!r} holds {str(strange[0])!r}; expected true or false, or 1 or "
+            "0: choose another with --correct."
         )
-    return coded(_flipped(values), Names(("right", "wrong"), "none"), opened.name, column).labels
+    return coded(_flipped(values), Names(("right", "wrong"), "none"), file, column).labels
 
 
 def _flipped(values: Any) -> Any:

@@ -46,12 +46,8 @@ def parts(section: Section, folder: Path) -> list[Part]:
 
     Methods that add a score alone stand where scores or costs are shown, and nowhere else.
     """
-    everything = points(section, folder)
-    copies = {entry.order for entry in section.by_score_alone}
-    placed = [point for point in everything if point.entry.order not in copies]
     own = section.distinct()
-    decision = decision_of(own, placed)
-    choice = detector_choice(everything, None if isinstance(decision, str) else decision)
+    placed, decision, choice = _judged(section, folder)
     selective = selective_table(section)
     found = [
         Part("Recommendation", _recommendation(section, placed, decision, choice)),
@@ -73,6 +69,21 @@ def parts(section: Section, folder: Path) -> list[Part]:
         Part("Further metrics", "", tables.further(own)),
     ]
     return [part for part in found if part.table or part.drawings or part.text]
+
+
+def recommended(section: Section, folder: Path) -> str:
+    """What the section's recommendation says, in paragraphs."""
+    return _recommendation(section, *_judged(section, folder))
+
+
+def _judged(section: Section, folder: Path) -> tuple[list[Point], Decision | str, Choice | None]:
+    """The points of methods with probabilities of their own, and what the rules say of them."""
+    everything = points(section, folder)
+    copies = {entry.order for entry in section.by_score_alone}
+    placed = [point for point in everything if point.entry.order not in copies]
+    decision = decision_of(section.distinct(), placed)
+    choice = detector_choice(everything, None if isinstance(decision, str) else decision)
+    return placed, decision, choice
 
 
 def _some(drawing: Drawing | None) -> tuple[Drawing, ...]:

@@ -70,7 +70,7 @@ _LEGEND = 34
 #: Inches: mean width of a character of a title, with something to spare, and the height of a line.
 _TITLE_CHARACTER = 0.086
 TITLE_LINE = 0.155
-_DPI = 200
+_DPI, _NOTEBOOK_DPI = 200, 100
 _RC: dict[Any, Any] = {
     "axes.axisbelow": True,
     "axes.edgecolor": MUTED,
@@ -168,7 +168,7 @@ def with_legend(panels: int, named: Sequence[Entry], height: float) -> tuple[Fig
     columns = 3 if all(len(entry.label) <= _LEGEND for entry in named) else 2
     below = 0.22 * -(-len(named) // columns)
     tall = height + below
-    figure = Figure(figsize=(WIDTH, tall))
+    figure = NotebookFigure(figsize=(WIDTH, tall))
     figure.subplots_adjust(
         left=0.16 / panels, right=0.985, top=1 - 0.35 / tall, bottom=(0.66 + below) / tall, wspace=0.22
     )
@@ -204,11 +204,19 @@ def styled() -> Iterator[None]:
         yield
 
 
-def png(figure: Figure) -> bytes:
+class NotebookFigure(Figure):
+    """A figure that a notebook shows as it is in the report, without pyplot and its settings."""
+
+    def _repr_png_(self) -> bytes:
+        with styled():
+            return png(self, _NOTEBOOK_DPI)
+
+
+def png(figure: Figure, dpi: int = _DPI) -> bytes:
     """The figure as PNG, without the version stamp."""
     FigureCanvasAgg(figure)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=_DPI, metadata={"Software": None})
+    figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
     return buffer.getvalue()
 
 

@@ -92,7 +92,7 @@ def write_csv(folder: Path) -> Path:
         if entry.failure is not None:
             writer.writerow(_as_text(common | {"error": entry.failure}))
             continue
-        for name, estimate in _estimates(entry.record):
+        for name, estimate in estimates_of(entry.record):
             own = {"metric": name} | {key: estimate.get(key) for key in _ESTIMATE}
             writer.writerow(_as_text(common | own | differences.get((entry.record["cell"], name), {})))
     return _write(folder, CSV, buffer.getvalue())
@@ -111,7 +111,8 @@ def _differences(section: Section, folder: Path) -> Iterator[tuple[tuple[str, st
         yield (entry.record["cell"], contrast.metric.name), dict(zip(_DIFFERENCE, values, strict=True))
 
 
-def _estimates(record: Record) -> Iterator[tuple[str, dict[str, Any]]]:
+def estimates_of(record: Record) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every estimate of a finished record by name: metrics, prediction sets and costs."""
     yield from (record.get("metrics") or {}).items()
     for sets in record.get("conformal") or []:
         if sets["reason"] is None:

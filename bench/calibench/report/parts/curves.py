@@ -47,7 +47,7 @@ def _metric_over_passes(section: Section, curved: Sequence[Entry], name: str) ->
     titles = [style.title_of(entry.label, 0.9 * style.WIDTH / columns) for entry in shown]
     above = style.TITLE_LINE * max(line.count("\n") for line in titles)
     height = (3.0 + above) * rows + 0.9 if columns > 1 else 4.0 + above
-    figure = Figure(figsize=(style.WIDTH, height))
+    figure = style.NotebookFigure(figsize=(style.WIDTH, height))
     figure.subplots_adjust(
         left=0.085,
         right=0.985,
@@ -147,7 +147,7 @@ def _words(entry: Entry, name: str) -> str:
 
 def _time_over_passes(section: Section, timed: Sequence[Entry]) -> Drawing:
     height = max(3.6, 0.7 + 0.26 * len(timed))
-    figure = Figure(figsize=(style.WIDTH, height))
+    figure = style.NotebookFigure(figsize=(style.WIDTH, height))
     axes = figure.add_axes((0.085, 0.54 / height, 0.62, 1 - 0.72 / height))
     words = []
     for entry in timed:

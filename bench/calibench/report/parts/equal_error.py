@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from calibench.compare.equal_error import measured, speedup
@@ -243,7 +242,7 @@ def speed_drawing(section: Section) -> Drawing | None:
     """Error over time, both in logarithms."""
     if yardstick_of(section) is None:
         return None
-    figure = Figure(figsize=(style.WIDTH, 5.2))
+    figure = style.NotebookFigure(figsize=(style.WIDTH, 5.2))
     axes = figure.add_axes((0.085, 0.11, 0.56, 0.84))
     axes.set_xscale("log")
     axes.set_yscale("log")

@@ -39,7 +39,7 @@ def front_drawing(section: Section, found: Tradeoff) -> Drawing | None:
     rows = max(sum(found.points[i].whole for i in at) for at in panels.values())
     each = max(2.9, 0.5 + 0.155 * rows)
     total = each * len(panels) + 0.85
-    figure = Figure(figsize=(style.WIDTH, total))
+    figure = style.NotebookFigure(figsize=(style.WIDTH, total))
     figure.subplots_adjust(left=0.07, right=0.99, top=1 - 0.1 / total, bottom=0.8 / total, hspace=0.08)
     grid = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
     for axes, (name, at) in zip(grid, panels.items(), strict=True):

@@ -49,7 +49,7 @@ def reliability_diagrams(section: Section, folder: Path) -> Drawing | None:
     titles = [style.title_of(entry.label, 0.92 * (width - 0.82) / columns) for entry in stored]
     above = style.TITLE_LINE * max(title.count("\n") for title in titles)
     height = ((2.2 if many else 3.15) + above) * rows + 0.35
-    figure = Figure(figsize=(width, height))
+    figure = style.NotebookFigure(figsize=(width, height))
     grid = figure.add_gridspec(
         rows, columns, hspace=(0.48 if many else 0.36) + above / (1.5 if many else 2.2), wspace=0.12
     )

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
@@ -297,7 +296,7 @@ def sets_drawing(section: Section) -> Drawing | None:
     labels = [wrapped(entry.label) for entry, _ in rows]
     heights = [max(0.16 * len(names), 0.17 * (label.count("\n") + 1)) + 0.16 for label in labels]
     height = sum(heights) + 1.05
-    figure = Figure(figsize=(style.WIDTH, height))
+    figure = style.NotebookFigure(figsize=(style.WIDTH, height))
     widest = max(len(line) for label in labels for line in label.split("\n"))
     figure.subplots_adjust(
         left=min(0.3, 0.02 + 0.0085 * widest),

@@ -48,7 +48,8 @@ def command(section: Section) -> str:
     """The command that measures the section again; folders and suites of one's own are to be filled in."""
     first = section.entries[0].record
     if is_scored(first):
-        return _of_files(section)
+        in_memory = dig(first, "scored", "options", "from") == "arrays"
+        return _of_arrays(section) if in_memory else _of_files(section)
     suite = str(first["suite"])
     known = suite in suite_names()
     parts = ["calibench", "run", suite if known else f"PATH/TO/{suite}.toml"]
@@ -91,6 +92,28 @@ def _of_files(section: Section) -> str:
         parts += ["--posthoc", step]
     parts += [*_conformal(section), "--seed", str(first.get("seed")), "--suite", str(first["suite"])]
     return shlex.join(parts)
+
+
+def _of_arrays(section: Section) -> str:
+    """The call, where predictions came in arrays, as a comment among commands."""
+    first = section.entries[0].record
+    own = [entry.record for entry in section.entries if not entry.record["method"].get("posthoc")]
+    names = [str(record["method"]["name"]) for record in own]
+    arguments = [f"{{{', '.join(f'{name!r}: ...' for name in names)}}}", "labels"]
+    for name, value in first["scored"]["options"].items():
+        if name != "from":
+            arguments.append("groups=..." if name == "group" else f"{name}={value!r}")
+    prices = {name: record["scored"]["price_per_row"] for name, record in zip(names, own, strict=True)}
+    if None not in prices.values():
+        arguments.append(f"prices={prices!r}")
+    steps = dict.fromkeys(entry.record["method"].get("posthoc") for entry in section.entries)
+    if any(steps):
+        arguments.append(f"posthoc={[step for step in steps if step]!r}")
+    sets: list[dict[str, Any]] = first.get("conformal") or []
+    if sets:
+        arguments.append(f"conformal={[one['kind'] for one in sets]!r}, conformal_level={sets[0]['level']:g}")
+        arguments += ["class_conditional=True"] if sets[0]["class_conditional"] else []
+    return f"# in Python: calibench.compare({', '.join(arguments)}, seed={first.get('seed')})"
 
 
 def _sources(section: Section, suite: Suite | None) -> list[str]:

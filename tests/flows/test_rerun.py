@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from calibench.compare.runs import load_run
 from calibench.data.embedded import checkpoint_folder
 from calibench.errors import UsageError
-from calibench.rerun import asked_section, checked_out, filled_in, raced_suite, root_of
+from calibench.flows.rerun import asked_section, checked_out, filled_in, raced_suite, root_of
 from calibench.suites.loader import load_suite
 from run_pairs import METHOD, REFERENCE, put, run
 

@@ -20,6 +20,7 @@ from numpy.testing import assert_array_equal
 import scored_files
 from calibench.cli import main
 from calibench.errors import UsageError
+from calibench.flows.scoring import Overwrite, score
 from calibench.metrics.select import select_metrics
 from calibench.posthoc import cross_fit
 from calibench.posthoc.conformal import recipes
@@ -29,7 +30,6 @@ from calibench.readers.methods import read_methods
 from calibench.readers.scored import Scored
 from calibench.report import write_csv, write_html, write_json, write_model_card, write_report
 from calibench.score.scored import Wanted
-from calibench.scoring import Overwrite, score
 from calibench.seeds import derived_seed
 from calibench.store.predictions import load_predictions
 from calibench.store.records import Record, load_records

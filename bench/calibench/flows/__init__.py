@@ -1,0 +1,1 @@
+"""What a command or a call does from end to end, besides a run."""
