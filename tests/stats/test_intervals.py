@@ -10,8 +10,10 @@ from scipy import stats as scipy_stats
 from scipy.stats import binomtest
 
 from calibench.errors import UsageError
+from calibench.metrics.calibration import ECE
 from calibench.stats import intervals
-from calibench.types import FloatArray
+from calibench.stats.bootstrap import bootstrap_interval
+from calibench.types import Evaluation, FloatArray
 from coverage_checks import REPLICATIONS, covers_enough, ends
 
 
@@ -244,3 +246,14 @@ def test_unseen_losses_only_add_room_above_and_too_many_leave_no_end() -> None:
     assert [low for low, _ in found] == [0.24] * 4
     assert found[0][1] == pytest.approx(0.36, abs=0.01)
     assert found[0][1] < found[1][1] < found[2][1] < found[3][1] == np.inf
+
+
+def test_a_reading_too_small_for_a_calibrated_model_has_an_upper_end() -> None:
+    """Half of 40 coins right at a confidence of one half: the reading is zero, and the error need not be."""
+    probs = np.full((40, 2), 0.5)
+    labels = np.arange(40) % 2
+    interval = bootstrap_interval(ECE, Evaluation(probs, labels), seed=0)
+    assert (interval.value, interval.low) == (0.0, 0.0)
+    assert interval.high is not None
+    # Of 40 coins a share has a standard error of .079.
+    assert 0.1 < interval.high < 0.3

@@ -252,7 +252,8 @@ def inverted_norm(
     A plug-in norm reads more than the truth, by an amount that depends on the truth: no fixed shift corrects
     it. So the interval holds every truth under which the observed value is not in a tail of norm(noise +
     t * pull); t = 0 is a calibrated model. In which direction the truth lies is unknown; of those given, the
-    outer ends are taken. The observed value itself is never left out.
+    outer ends are taken. The observed value itself is never left out. One too small even for a calibrated
+    model is luck, and is taken for the middle one of a calibrated model's.
 
     Args:
         norm: maps float64 [R, G] to values, float64 [R].
@@ -271,10 +272,15 @@ def _crossing(
     """The smallest t >= 0 at which this quantile of norm(noise + t * pull) has risen to what was observed."""
 
     def above(t: float) -> float:
-        return float(np.quantile(norm(family.noise + t * family.pull), quantile)) - observed
+        return float(np.quantile(norm(family.noise + t * family.pull), quantile)) - goal
 
+    goal = observed
     if above(0.0) >= 0.0:
-        return 0.0
+        if quantile > 0.5:
+            return 0.0
+        goal = float(np.median(norm(family.noise + 0.0 * family.pull)))
+        if above(0.0) >= 0.0:
+            return 0.0
     low, high = 0.0, max(observed, 1e-12)
     while above(high) < 0.0:
         low, high = high, 2.0 * high
