@@ -14,9 +14,10 @@ import numpy as np
 from scipy import sparse
 
 from calibench.metrics.crossfitting import optimism
-from calibench.metrics.inputs import checked, top_label
+from calibench.metrics.inputs import checked, given_to, predicted_class, top_label
 from calibench.stats.intervals import Direction, inverted_norm, squared_norm
-from calibench.stats.resampling import coin_sums
+from calibench.stats.mapped import PART
+from calibench.stats.resampling import InParts, coin_sums, many
 from calibench.types import Evaluation, FloatArray, IntArray, Metric, Moments
 
 
@@ -28,11 +29,13 @@ class Binning:
         count: number of bins.
         assign: maps confidences, float64 [N] in [0, 1], to bins, int64 [N] in [0, count).
         definition: what a record says about it.
+        of_all: maps all confidences to the `assign` of some of them, where bins hang on all; else None.
     """
 
     count: int
     assign: Callable[[FloatArray], IntArray]
     definition: Mapping[str, Any] = field(default_factory=dict)
+    of_all: Callable[[FloatArray], Callable[[FloatArray], IntArray]] | None = None
 
 
 def equal_width(count: int) -> Binning:
@@ -54,12 +57,17 @@ def equal_mass(count: int) -> Binning:
     Equal confidences share a bin, whatever their order, so that many ties leave some bins empty.
     """
 
-    def assign(confidence: FloatArray) -> IntArray:
+    def of_all(confidence: FloatArray) -> Callable[[FloatArray], IntArray]:
         inner = np.arange(1, count) / count
         edges = np.quantile(confidence, inner, method="inverted_cdf")
-        return np.searchsorted(edges, confidence, side="left").astype(np.int64, copy=False)
+        return lambda some: np.searchsorted(edges, some, side="left").astype(np.int64, copy=False)
 
-    return Binning(count, assign, {"bins": count, "binning": "equal mass, ties share a bin"})
+    return Binning(
+        count,
+        lambda confidence: of_all(confidence)(confidence),
+        {"bins": count, "binning": "equal mass, ties share a bin"},
+        of_all,
+    )
 
 
 @dataclass(frozen=True)
@@ -231,17 +239,31 @@ class Outcome:
         confidence: maps what is evaluated and probabilities, float64 [N, C], to the confidences that these
             give, float64 [N, M]; with the probabilities of another model, in what the evaluated one says.
         came: what came of each, float64 [N, M].
+        of_classes: whether M is C and not 1, so that of many examples only some are looked at together.
     """
 
     confidence: Callable[[Evaluation, FloatArray], FloatArray]
     came: Callable[[Evaluation], FloatArray]
+    of_classes: bool = False
+
+    def whole(self, evaluation: Evaluation) -> Callable[[slice], tuple[FloatArray, FloatArray]]:
+        """Confidences of some rows and what came of them, float64 [n, M] each."""
+        if self.of_classes:
+
+            def some(rows: slice) -> tuple[FloatArray, FloatArray]:
+                part = evaluation.take(rows)
+                return self.confidence(part, part.probs), self.came(part)
+
+            return some
+        confidence, came = self.confidence(evaluation, evaluation.probs), self.came(evaluation)
+        return lambda rows: (confidence[rows], came[rows])
 
 
 def of_predicted(evaluation: Evaluation, probs: FloatArray) -> FloatArray:
     """The probability of the evaluated model's predicted class, float64 [N, 1]."""
-    predicted = evaluation.probs.argmax(axis=1)
-    confidence: FloatArray = np.minimum(probs[np.arange(len(predicted)), predicted], 1.0)[:, None]
-    return confidence
+    if probs is evaluation.probs:
+        return top_label(evaluation)[0][:, None]
+    return given_to(predicted_class(evaluation), probs)[:, None]
 
 
 def _is_label(evaluation: Evaluation) -> FloatArray:
@@ -252,7 +274,62 @@ def _is_label(evaluation: Evaluation) -> FloatArray:
 
 
 PREDICTED_CLASS = Outcome(of_predicted, lambda evaluation: top_label(evaluation)[1][:, None])
-EVERY_CLASS = Outcome(lambda _, probs: np.minimum(probs, 1.0), _is_label)
+EVERY_CLASS = Outcome(lambda _, probs: np.minimum(probs, 1.0), _is_label, of_classes=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """Some examples in their bins.
+
+    Attributes:
+        columns: J of float64 [n, M], to be summed within bins.
+        bins: int64 [n, M].
+        confidence: float64 [n, M].
+    """
+
+    columns: Sequence[FloatArray]
+    bins: IntArray
+    confidence: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """All examples in their bins, some at a time.
+
+    Attributes:
+        of: maps rows to what is `Prepared` of them.
+        n: how many there are.
+        kinds: M, confidences of each.
+        count: bins in all.
+    """
+
+    of: Callable[[slice], Prepared]
+    n: int
+    kinds: int
+    count: int
+
+    def sums(self, columns: Callable[[Prepared], Sequence[FloatArray]] | None = None) -> FloatArray:
+        """`sums_by_bin` of the columns, or of others, float64 [J, count]."""
+        step = max(1, PART // self.kinds)
+        found = []
+        for start in range(0, self.n, step):
+            part = self.of(slice(start, start + step))
+            found.append(
+                sums_by_bin(part.columns if columns is None else columns(part), part.bins, self.count)
+            )
+        return found[0] if len(found) == 1 else np.sum(found, axis=0)
+
+    def features(self) -> Any:
+        """`features_by_bin`, in parts where there are many examples."""
+
+        def made(rows: slice) -> Any:
+            part = self.of(rows)
+            return features_by_bin(part.columns, part.bins, self.count)
+
+        if not many(self.n):
+            return made(slice(None))
+        kinds = len(self.of(slice(0, 1)).columns)
+        return InParts((self.n, kinds * self.count), kinds * self.kinds, made)
 
 
 def binned_metric(
@@ -272,23 +349,31 @@ def binned_metric(
     evaluation it was made from, also where they depend on its confidences.
     """
 
-    def prepared(evaluation: Evaluation) -> tuple[Sequence[FloatArray], IntArray, int]:
-        confidence = outcome.confidence(checked(evaluation), evaluation.probs)
-        kinds = confidence.shape[1]
-        bins = binning.assign(confidence) + binning.count * np.arange(kinds)
-        return statistic.columns(outcome.came(evaluation) - confidence), bins, binning.count * kinds
+    def prepared(evaluation: Evaluation) -> Rows:
+        whole = outcome.whole(checked(evaluation))
+        kinds = evaluation.probs.shape[1] if outcome.of_classes else 1
+        assign = binning.assign
+        if binning.of_all is not None:
+            assign = binning.of_all(outcome.confidence(evaluation, evaluation.probs))
+
+        def of_rows(rows: slice) -> Prepared:
+            confidence, came = whole(rows)
+            bins = assign(confidence) + binning.count * np.arange(kinds)
+            return Prepared(statistic.columns(came - confidence), bins, confidence)
+
+        return Rows(of_rows, len(evaluation), kinds, binning.count * kinds)
 
     def evaluate(evaluation: Evaluation) -> float:
         hidden = evaluation.optimism.get(name, 0.0)
-        return float(statistic.finish(sums_by_bin(*prepared(evaluation))[None])[0]) + hidden
+        return float(statistic.finish(prepared(evaluation).sums()[None])[0]) + hidden
 
     def moments(evaluation: Evaluation) -> Moments:
-        columns, bins, count = prepared(evaluation)
-        shape, hidden = (-1, len(columns), count), evaluation.optimism.get(name, 0.0)
-        confidence = outcome.confidence(evaluation, evaluation.probs)
-        expected = sums_by_bin([confidence * (1.0 - confidence)], bins, count)[0]
+        rows = prepared(evaluation)
+        features, hidden = rows.features(), evaluation.optimism.get(name, 0.0)
+        shape = (-1, features.shape[1] // rows.count, rows.count)
+        expected = rows.sums(lambda found: [found.confidence * (1.0 - found.confidence)])[0]
         return Moments(
-            features_by_bin(columns, bins, count),
+            features,
             lambda sums, _: statistic.finish(sums.reshape(shape)) + hidden,
             lambda sums, _, level, resampled: statistic.interval(
                 sums.reshape(shape)[0], expected, hidden, level, lambda: resampled().reshape(shape)
@@ -296,8 +381,8 @@ def binned_metric(
         )
 
     def of_refits(evaluation: Evaluation, refits: Sequence[FloatArray]) -> float:
-        columns, bins, count = prepared(evaluation)
-        sums = sums_by_bin(columns, bins, count)
+        rows = prepared(evaluation)
+        sums, bins, count = rows.sums(), rows.of(slice(None)).bins, rows.count
         given = [sums_by_bin([outcome.confidence(evaluation, probs)], bins, count)[0] for probs in refits]
 
         def value_of(residual: FloatArray) -> FloatArray:

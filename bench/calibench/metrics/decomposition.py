@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from calibench.metrics.inputs import checked
+from calibench.metrics.inputs import checked, row_by_row
 from calibench.metrics.scoring import brier, mean_metric
 from calibench.types import BoolArray, Evaluation, FloatArray, IntArray, Metric
 
@@ -80,9 +80,10 @@ def _decomposed(evaluation: Evaluation) -> BrierDecomposition:
     return brier_decomposition(evaluation.probs, evaluation.labels)
 
 
+@row_by_row
 def entropy(evaluation: Evaluation) -> FloatArray:
     """-sum_c p_c log p_c in nats, float64 [N]; 0 log 0 is 0."""
-    probs = checked(evaluation).probs
+    probs = evaluation.probs
     terms = np.log(probs, out=np.zeros_like(probs), where=probs > 0.0)
     values: FloatArray = -(probs * terms).sum(axis=1)
     return values

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from calibench.readers.classes import MISSING, Names
+from calibench.stats.columns import array_of
 from calibench.types import BoolArray, FloatArray, IntArray
 
 
@@ -61,7 +62,7 @@ class Scored:
         """The rows that lack a label, a probability, a group or a price, bool [N]."""
         found: BoolArray = (self.labels == MISSING) | np.isnan(self.probs).any(axis=1)
         if self.group is not None:
-            found |= np.asarray(self.group.is_null())
+            found |= array_of(self.group.is_null())
         if self.price is not None:
             found |= np.isnan(self.price)
         return found
@@ -87,7 +88,7 @@ class Scored:
         names = encoded.dictionary.to_pylist()
         order = sorted(range(len(names)), key=lambda i: str(names[i]))
         places = np.argsort(np.array(order))
-        codes: IntArray = places[encoded.indices.to_numpy(zero_copy_only=False)].astype(np.int64)
+        codes: IntArray = places[array_of(encoded.indices)].astype(np.int64)
         return codes, tuple(names[i] for i in order)
 
     def data_sha256(self) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from scipy import special
 
 from calibench.metrics.detection import by_other_scores
+from calibench.metrics.inputs import predicted_class
 from calibench.metrics.select import REGISTERED_BY
 from calibench.metrics.selective import by_largest_probability, own_score
 from calibench.registry import METRICS
@@ -114,7 +115,7 @@ def below_guessing(evaluation: Evaluation, names: Sequence[str], why: str = OF_A
     """
     labels = evaluation.labels
     commonest = int(np.bincount(labels, minlength=len(names)).argmax())
-    right, guessed = evaluation.probs.argmax(axis=1) == labels, labels == commonest
+    right, guessed = predicted_class(evaluation) == labels, labels == commonest
     ours, theirs = int((right & ~guessed).sum()), int((guessed & ~right).sum())
     if guessed.all():
         few = special.bdtr(int(right.sum()), len(right), 1 / len(names)) <= GUESSING_ALPHA

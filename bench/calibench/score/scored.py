@@ -253,9 +253,9 @@ def _absent(there: Sequence[Metric]) -> dict[str, dict[str, Any]]:
     return {metric.name: missing | {"definition": dict(metric.definition)} for metric in lacking}
 
 
-def _hashes(table: Scored) -> Sequence[str]:
+def _hashes(table: Scored) -> Sequence[str] | None:
     if table.ids is None:
-        return [""] * len(table)
+        return None
     return [text_sha256(text) for text in table.ids.to_pylist()]
 
 
