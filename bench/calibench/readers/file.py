@@ -19,6 +19,7 @@ from calibench.readers.files import Opened, Source, open_file
 from calibench.readers.probabilities import confidences, of_two, probabilities
 from calibench.readers.scored import Scored
 from calibench.stats.columns import array_of, filled
+from calibench.stats.mapped import let_go, room_for
 from calibench.types import FloatArray, IntArray
 
 #: Of an answer that is right and of one that is wrong, where there are no classes.
@@ -275,8 +276,9 @@ class _Columns:
             self._filled.append(block)
             return
         if self._whole is None:
-            self._whole = np.empty((self.opened.rows, self.width))
+            self._whole = room_for(self.opened.rows, self.width)
         self._whole[start : start + len(block)] = block
+        let_go(self._whole)
 
     def numbers(self) -> FloatArray:
         """float64 [N, C], NaN where a value is missing."""

@@ -17,6 +17,7 @@ from calibench.registry import METRICS
 from calibench.score.apart import apart
 from calibench.score.pass_curve import pass_curve, running_means
 from calibench.stats.bootstrap import bootstrap_interval, bootstrap_intervals, noise_floor
+from calibench.stats.mapped import is_mapped
 from calibench.types import Dataset, Evaluation, FloatArray, Interval, Metric, Predictive
 
 RESAMPLES = 1000
@@ -75,6 +76,8 @@ def _intervals(metrics: Sequence[Metric], about: Evaluation, seed: int) -> dict[
 def _third_party(metric: Metric, about: Evaluation, seed: int) -> Interval:
     """The metric with its interval; of one that fails, why."""
     name = f"The metric {metric.name!r} from {metric.definition[REGISTERED_BY]}"
+    if is_mapped(about.probs):
+        return Interval(None, None, None, f"{name} is given copies, and these probabilities are too many")
     given = copy.deepcopy(about)
     try:
         return apart(name, lambda: bootstrap_interval(metric, given, resamples=RESAMPLES, seed=seed))

@@ -12,12 +12,14 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from calibench.types import FloatArray
+from calibench.types import FloatArray, IntArray
 
 #: Numbers of an array that is held in memory, 8 bytes each, at the most.
 IN_MEMORY = 64_000_000
 #: Numbers of the rows that are looked at together.
 PART = 4_000_000
+#: Numbers of the columns of a mapped array that are copied together.
+COLUMNS = 16_000_000
 
 
 def room_for(rows: int, width: int) -> FloatArray:
@@ -39,6 +41,30 @@ def let_go(array: np.ndarray) -> None:
     held = getattr(array, "_mmap", None)
     if held is not None and hasattr(mmap, "MADV_DONTNEED"):
         held.madvise(mmap.MADV_DONTNEED)
+
+
+def rows_at(array: FloatArray, index: IntArray) -> FloatArray:
+    """The rows [n, C] at an index [n], in a file where the array lies in one and they are many."""
+    if not is_mapped(array):
+        return array[index]
+    found = room_for(len(index), array.shape[1])
+    for some in parts_of(found):
+        found[some] = array[index[some]]
+        let_go(array)
+    return found
+
+
+def columns_of(array: FloatArray) -> Iterator[FloatArray]:
+    """The columns of an array [N, C] in their order, float64 [N] each, read a few together."""
+    n, width = array.shape
+    together = max(1, COLUMNS // n) if is_mapped(array) else width
+    for first in range(0, width, together):
+        some = array[:, first : first + together]
+        if is_mapped(array):
+            some = np.empty((some.shape[1], n)).T
+            for rows in parts_of(array):
+                some[rows] = array[rows, first : first + together]
+        yield from some.T
 
 
 def parts_of(array: np.ndarray) -> Iterator[slice]:

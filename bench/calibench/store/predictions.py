@@ -21,6 +21,8 @@ from calibench.stats.mapped import let_go, parts_of, room_for
 from calibench.store.files import file_sha256, pour
 from calibench.types import Dataset, FloatArray, IntArray, Predictive
 
+#: Bytes of a column that are read together.
+_BUFFER = 2**20
 #: Columns of probabilities, also after so many passes, and of the true ones.
 _PROBABILITY = re.compile(r"(p\d*|posterior)_\d+")
 
@@ -252,7 +254,7 @@ def load_predictions(folder: Path, record: Mapping[str, Any]) -> Predictions:
     folder = folder if folder.is_dir() else folder.parent
     file = checked_file(folder, record)
     try:
-        stored = pq.ParquetFile(file)
+        stored = pq.ParquetFile(file, pre_buffer=False, buffer_size=_BUFFER)
         names, n = stored.schema_arrow.names, stored.metadata.num_rows
     except (pa.ArrowException, OSError) as error:
         raise UsageError(f"{file} is not a readable parquet file: {error}.") from error
@@ -264,8 +266,7 @@ def load_predictions(folder: Path, record: Mapping[str, Any]) -> Predictions:
     def matrix(prefix: str) -> FloatArray:
         found, start = room_for(n, width), 0
         for batch in stored.iter_batches(columns=[f"{prefix}_{c}" for c in range(width)]):
-            for c in range(width):
-                found[start : start + len(batch), c] = array_of(batch.column(f"{prefix}_{c}"))
+            found[start : start + len(batch)] = np.stack([array_of(c) for c in batch.columns], axis=1)
             start += len(batch)
             let_go(found)
         return found
