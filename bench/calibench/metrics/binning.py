@@ -16,7 +16,7 @@ from scipy import sparse
 from calibench.metrics.crossfitting import optimism
 from calibench.metrics.inputs import checked, given_to, predicted_class, top_label
 from calibench.stats.intervals import Direction, inverted_norm, squared_norm
-from calibench.stats.mapped import PART
+from calibench.stats.mapped import PART, let_go
 from calibench.stats.resampling import InParts, coin_sums, many
 from calibench.types import Evaluation, FloatArray, IntArray, Metric, Moments
 
@@ -252,7 +252,9 @@ class Outcome:
 
             def some(rows: slice) -> tuple[FloatArray, FloatArray]:
                 part = evaluation.take(rows)
-                return self.confidence(part, part.probs), self.came(part)
+                found = self.confidence(part, part.probs), self.came(part)
+                let_go(evaluation.probs)
+                return found
 
             return some
         confidence, came = self.confidence(evaluation, evaluation.probs), self.came(evaluation)

@@ -44,11 +44,10 @@ def bootstrap_intervals(
     """
     n = len(evaluation)
     if many(n) and len(metrics) > 1:  # features of one metric after the other fit into memory, not all
-        each = [
+        return [
             bootstrap_interval(metric, evaluation, resamples=resamples, level=level, seed=seed)
             for metric in metrics
         ]
-        return each
     values = [metric.evaluate(evaluation) for metric in metrics]
     forms = [
         form_of(metric, evaluation, value) if np.isfinite(value) and metric.no_interval is None else None
