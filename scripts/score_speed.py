@@ -48,8 +48,11 @@ SETTING = (
 BUILD = """
 import json, sys, time
 import numpy as np, pyarrow.parquet as pq
-from calibench.metrics.select import select_metrics
-from calibench.score.quality import metric_values
+try:
+    from calibench.metrics.select import select_metrics
+    from calibench.score.quality import metric_values
+except ImportError:  # where an older build has them
+    from calibench.evaluate import metric_values, select_metrics
 from calibench.types import Evaluation
 table = pq.read_table(sys.argv[1])
 probs = np.stack([table.column(i).to_numpy() for i in range(1, table.num_columns)], axis=1)
