@@ -292,14 +292,16 @@ def score(
 
 
 def _finish(records: list[dict[str, Any]], folder: Path, *, quiet: bool) -> None:
-    """Write the report, print the table, and fail where a row did."""
+    """Print the table, write the report, and fail where a row did."""
     from calibench.report import write_report
     from calibench.report.terminal.records import terminal_table
     from calibench.store.naming import label
 
+    if not quiet:  # drawing takes longer than the numbers: nobody waits for it to see them
+        _print(terminal_table(records))
+        sys.stdout.flush()
     report = write_report(folder)
     if not quiet:
-        _print(terminal_table(records))
         click.echo(f"Report: {report}")
     failed = [record for record in records if record["status"] == "error"]
     if failed:

@@ -6,8 +6,8 @@ from __future__ import annotations
 import ast
 import difflib
 import importlib.util
-from functools import cached_property
-from importlib.metadata import EntryPoint, entry_points
+from functools import cache, cached_property
+from importlib.metadata import Distribution, EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +90,13 @@ class Registry:
 
 def distribution(point: EntryPoint) -> str:
     """Name and version of the distribution that registers an entry point."""
-    return f"{point.dist.name} {point.dist.version}" if point.dist else "an unknown distribution"
+    return _called(point.dist) if point.dist else "an unknown distribution"
+
+
+@cache
+def _called(found: Distribution) -> str:
+    # Each of the two reads and parses the distribution's whole metadata.
+    return f"{found.name} {found.version}"
 
 
 METHODS = Registry("calibench.methods", "method")

@@ -222,7 +222,7 @@ class Evaluation:
         inside = self.labels >= 0
         return self if inside.all() else self.take(np.flatnonzero(inside))
 
-    def take(self, index: IntArray) -> Evaluation:
+    def take(self, index: IntArray | slice) -> Evaluation:
         """The same for the examples at `index`, repeats allowed: one bootstrap resample."""
         return Evaluation(
             self.probs[index],
@@ -239,7 +239,8 @@ class Moments:
     """A metric as a function of sums over examples, so that resampling is one matrix product.
 
     Attributes:
-        features: float64 [N, K], an array or, for sums over groups, a `scipy.sparse` array in CSR form.
+        features: float64 [N, K], an array or, for sums over groups, a `scipy.sparse` array in CSR form; of
+            many examples a `calibench.stats.resampling.InParts`.
         finish: maps sums over examples, float64 [R, K], and the number of examples to R values, float64 [R].
         interval: maps the sums, float64 [K], the number of examples, the level and a function that makes sums
             over bootstrap resamples, float64 [R, K], to the ends of an interval; None for the quantiles of

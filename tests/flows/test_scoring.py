@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
@@ -31,6 +32,7 @@ from calibench.readers.scored import Scored
 from calibench.report import write_csv, write_html, write_json, write_model_card, write_report
 from calibench.score.scored import Wanted
 from calibench.seeds import derived_seed
+from calibench.stats.mapped import is_mapped
 from calibench.store.predictions import load_predictions
 from calibench.store.records import Record, load_records
 from calibench.types import Evaluation
@@ -248,3 +250,68 @@ def test_neither_torch_nor_transformers_is_imported(files: Path, tmp_path: Path)
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines()[-1] == "set()"
+
+
+@pytest.fixture
+def small_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files of a few hundred rows are too large for memory, and read, resampled and stored in many parts."""
+    monkeypatch.setattr("calibench.stats.mapped.IN_MEMORY", 100)
+    monkeypatch.setattr("calibench.stats.mapped.PART", 800)
+    monkeypatch.setattr("calibench.metrics.binning.PART", 800)
+    monkeypatch.setattr("calibench.stats.mapped.COLUMNS", 2_000)
+
+
+def calibrated(folder: Path, rows: int, classes: int) -> Path:
+    """A parquet file of predictions whose labels are drawn from a flatter distribution than they say."""
+    rng = np.random.default_rng(rows)
+    logits = 2.0 * rng.standard_normal((rows, classes))
+    said, true = (np.exp(scale * logits) for scale in (1.0, 0.8))
+    said, true = said / said.sum(axis=1, keepdims=True), true / true.sum(axis=1, keepdims=True)
+    labels = (rng.random((rows, 1)) > np.cumsum(true, axis=1)[:, :-1]).sum(axis=1)
+    table = pa.table({"label": labels, **{f"p_{c}": said[:, c] for c in range(classes)}})
+    pq.write_table(table, folder / "many.parquet", row_group_size=128)
+    return folder / "many.parquet"
+
+
+def numbers(record: Record) -> dict[str, list[float]]:
+    """The value and the ends of every metric, NaN where there are none."""
+    ends = ("value", "low", "high")
+    found = record["metrics"].items()
+    return {name: [np.nan if one[end] is None else one[end] for end in ends] for name, one in found}
+
+
+@pytest.mark.parametrize(("rows", "classes"), [(600, 5), (10_500, 3)])
+def test_a_file_that_does_not_fit_memory_reads_the_same(
+    tmp_path: Path, request: pytest.FixtureRequest, rows: int, classes: int
+) -> None:
+    """All numbers, hashes and stored predictions, below and above where sums are drawn from their limit."""
+    file = calibrated(tmp_path, rows, classes)
+    asked = Asked(label="label", probs="p_*")
+    (whole,) = score(read_methods([str(file)], asked), tmp_path / "whole", Wanted())
+    request.getfixturevalue("small_memory")
+    tables = read_methods([str(file)], asked)
+    assert is_mapped(tables[0].probs)
+    (parts,) = score(tables, tmp_path / "parts", Wanted())
+    assert parts["status"] == "ok"
+    assert parts["cell"] == whole["cell"]
+    ours, theirs = numbers(parts), numbers(whole)
+    assert ours.keys() == theirs.keys()
+    for name, found in ours.items():
+        assert found == pytest.approx(theirs[name], rel=1e-6, abs=1e-9, nan_ok=True), name
+    stored = [load_predictions(tmp_path / name, one) for name, one in (("parts", parts), ("whole", whole))]
+    assert_array_equal(stored[0].probs, stored[1].probs)
+    assert_array_equal(stored[0].label, stored[1].label)
+    assert write_report(tmp_path / "parts").exists()
+
+
+@pytest.mark.usefixtures("small_memory")
+def test_what_needs_all_of_a_large_file_in_memory_is_refused(tmp_path: Path) -> None:
+    """Before anything is scored, with the option that asked for it."""
+    file = calibrated(tmp_path, 600, 3)
+    asked = Asked(label="label", probs="p_*")
+    for wanted in (Wanted(posthoc=("temperature",)), Wanted(recipes=recipes(["lac"], level=0.9))):
+        with pytest.raises(
+            UsageError, match=r"holds all probabilities in memory, and 'many.parquet' has 1,800"
+        ):
+            score(read_methods([str(file)], asked), tmp_path / "run", wanted)
+    assert not (tmp_path / "run").exists()

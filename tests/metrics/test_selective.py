@@ -49,8 +49,8 @@ def test_ties_are_averaged_over_their_orders(seed: int, n: int, distinct: int) -
     uncertain, wrong = outcome(seed, n, distinct)
     order = np.random.default_rng(seed).permutation(n)
     for kind in selective.KINDS:
-        assert kind.compute(uncertain[order], wrong[order]) == pytest.approx(
-            kind.compute(uncertain, wrong), abs=1e-12, nan_ok=True
+        assert kind.compute(selective.Ranked(uncertain[order], wrong[order])) == pytest.approx(
+            kind.compute(selective.Ranked(uncertain, wrong)), abs=1e-12, nan_ok=True
         )
     flat = selective.risk_coverage(np.zeros(n), wrong)
     assert flat.risk == pytest.approx(np.full(n, wrong.mean()))

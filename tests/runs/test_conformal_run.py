@@ -25,7 +25,8 @@ from calibench.posthoc.folds import stratified_folds
 from calibench.posthoc.temperature import Temperature
 from calibench.report import content, sections, write_csv, write_html
 from calibench.report.drawing import style
-from calibench.report.parts.sets import sets_drawing, sets_table, sets_words, verdict
+from calibench.report.parts.sets import sets_table, sets_words, verdict
+from calibench.report.parts.sets_drawing import sets_drawing
 from calibench.report.terminal.records import terminal_table
 from calibench.report.writing.reproduce import command
 from calibench.run import run

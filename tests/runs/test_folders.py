@@ -143,7 +143,7 @@ def test_a_full_disk_is_nobody_s_failure(tmp_path: Path, monkeypatch: pytest.Mon
         raise WriteError("No space left on device.")
 
     with monkeypatch.context() as patched:
-        patched.setattr("calibench.store.predictions.write_whole", full)
+        patched.setattr("calibench.store.predictions.pour", full)
         with pytest.raises(CalibenchError, match="No space left"):
             run(small("frequentist"), tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"journal"}

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
+from scipy import sparse
 
 from calibench.metrics.calibration import ECE
 from calibench.stats import resampling
@@ -38,3 +41,29 @@ def test_self_drawn_values_of_confidences_are_those_of_classes(n: int) -> None:
     )
     error = np.sqrt((ours.var() + theirs.var()) / 400)
     assert abs(ours.mean() - theirs.mean()) < 5 * error
+
+
+def _in_parts(features: Any) -> resampling.InParts:
+    n, width = features.shape
+    return resampling.InParts((n, width), width, lambda rows: features[rows])
+
+
+@pytest.mark.parametrize("width", [3, resampling.WIDE + 8])
+def test_features_in_parts_are_resampled_like_whole_ones(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    """Few columns by their covariance, many by groups of examples; alone and beside others."""
+    rng = np.random.default_rng(0)
+    dense = rng.random((resampling.EXACT_EXAMPLES + 300, width)) * (
+        rng.random((resampling.EXACT_EXAMPLES + 300, width)) < 0.1
+    )
+    few = sparse.csr_array(dense)
+    monkeypatch.setattr(resampling, "BLOCK", 1000 * width)
+    np.testing.assert_allclose(_in_parts(few).sum(axis=0), dense.sum(axis=0))
+    whole = resampling.resampled_sums(few, 50, np.random.default_rng(1))
+    parts = resampling.resampled_sums(_in_parts(few), 50, np.random.default_rng(1))
+    np.testing.assert_allclose(np.cov(parts.T), np.cov(whole.T), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(parts, whole, rtol=1e-6, atol=1e-6)
+    both = resampling.resampled_together([_in_parts(few), dense[:, :2]], 50, np.random.default_rng(1))
+    also = resampling.resampled_together([few, dense[:, :2]], 50, np.random.default_rng(1))
+    for one, other in zip(both, also, strict=True):
+        np.testing.assert_allclose(one.mean(axis=0), other.mean(axis=0), rtol=1e-2)
+        assert one.shape == other.shape

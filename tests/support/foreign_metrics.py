@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib.metadata import EntryPoint
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,11 +21,19 @@ class _Point(EntryPoint):
         return found
 
 
+@dataclass(frozen=True)
+class Registers:
+    """A distribution."""
+
+    name: str
+    version: str
+
+
 def register(monkeypatch: pytest.MonkeyPatch, *, version: str = "1.0", **metrics: Any) -> None:
     """Let a package called halves register these, by name; what is an exception is raised by the import."""
     points = {name: list(points) for name, points in METRICS._found.items()}
     for name, found in metrics.items():
         point = _Point(name, "halves:metric", METRICS.group)
-        vars(point).update(dist=SimpleNamespace(name="halves", version=version), found=found)
+        vars(point).update(dist=Registers(name="halves", version=version), found=found)
         points[name] = [point]
     monkeypatch.setitem(vars(METRICS), "_found", points)

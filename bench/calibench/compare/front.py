@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import sparse
 
 from calibench.metrics.selective import AURC
 from calibench.stats.bootstrap import form_of, resampled_forms
@@ -87,8 +86,7 @@ def quality_draws(
     """
     assert metric.moments is not None
     made = [metric.moments(evaluation) for evaluation in evaluations]
-    features = [sparse.csr_array(moments.features) for moments in made]
-    sums = resampled_together(features, draws, np.random.default_rng(seed))
+    sums = resampled_together([moments.features for moments in made], draws, np.random.default_rng(seed))
     n = len(evaluations[0])
     drawn = np.stack([moments.finish(own, n) for moments, own in zip(made, sums, strict=True)])
     return _centred(drawn, [metric.evaluate(evaluation) for evaluation in evaluations])

@@ -12,7 +12,7 @@ from calibench.errors import UsageError
 from calibench.measure.progress import Progress, Silent
 from calibench.readers.scored import Scored
 from calibench.score.groups import refuse_small
-from calibench.score.scored import Row, Wanted, lacks_sets, rows_of, score_rows
+from calibench.score.scored import Row, Wanted, lacks_sets, refuse_mapped, rows_of, score_rows
 from calibench.store.lock import sole_writer
 from calibench.store.merging import add_records
 from calibench.store.predictions import has_its_predictions
@@ -52,6 +52,7 @@ def score(
             f"{option} needs the probability of every class, and these are confidences of answers; leave it "
             "out."
         )
+    refuse_mapped(tables, wanted)
     for table in tables:
         if table.group is not None:
             refuse_small(table.groups()[0], str(table.said.get("group")))

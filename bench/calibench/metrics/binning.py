@@ -14,9 +14,10 @@ import numpy as np
 from scipy import sparse
 
 from calibench.metrics.crossfitting import optimism
-from calibench.metrics.inputs import checked, top_label
+from calibench.metrics.inputs import checked, given_to, predicted_class, top_label
 from calibench.stats.intervals import Direction, inverted_norm, squared_norm
-from calibench.stats.resampling import coin_sums
+from calibench.stats.mapped import PART, let_go
+from calibench.stats.resampling import InParts, coin_sums, many
 from calibench.types import Evaluation, FloatArray, IntArray, Metric, Moments
 
 
@@ -28,11 +29,13 @@ class Binning:
         count: number of bins.
         assign: maps confidences, float64 [N] in [0, 1], to bins, int64 [N] in [0, count).
         definition: what a record says about it.
+        of_all: maps all confidences to the `assign` of some of them, where bins hang on all; else None.
     """
 
     count: int
     assign: Callable[[FloatArray], IntArray]
     definition: Mapping[str, Any] = field(default_factory=dict)
+    of_all: Callable[[FloatArray], Callable[[FloatArray], IntArray]] | None = None
 
 
 def equal_width(count: int) -> Binning:
@@ -54,12 +57,17 @@ def equal_mass(count: int) -> Binning:
     Equal confidences share a bin, whatever their order, so that many ties leave some bins empty.
     """
 
-    def assign(confidence: FloatArray) -> IntArray:
+    def of_all(confidence: FloatArray) -> Callable[[FloatArray], IntArray]:
         inner = np.arange(1, count) / count
         edges = np.quantile(confidence, inner, method="inverted_cdf")
-        return np.searchsorted(edges, confidence, side="left").astype(np.int64, copy=False)
+        return lambda some: np.searchsorted(edges, some, side="left").astype(np.int64, copy=False)
 
-    return Binning(count, assign, {"bins": count, "binning": "equal mass, ties share a bin"})
+    return Binning(
+        count,
+        lambda confidence: of_all(confidence)(confidence),
+        {"bins": count, "binning": "equal mass, ties share a bin"},
+        of_all,
+    )
 
 
 @dataclass(frozen=True)
@@ -231,20 +239,36 @@ class Outcome:
         confidence: maps what is evaluated and probabilities, float64 [N, C], to the confidences that these
             give, float64 [N, M]; with the probabilities of another model, in what the evaluated one says.
         came: what came of each, float64 [N, M].
-        spread: maps residuals and confidences, float64 [N, M], their bins, int64 [N, M], and a number of bins
-            to the variance that a bin's sum of residuals has at the least, float64 [bins].
+        least_spread: maps the number of a bin's examples, of those that came, and their sum of c (1 - c),
+            float64 [bins] each, to the variance that its sum of residuals has at the least, float64 [bins].
+        of_classes: whether M is C and not 1, so that of many examples only some are looked at together.
     """
 
     confidence: Callable[[Evaluation, FloatArray], FloatArray]
     came: Callable[[Evaluation], FloatArray]
-    spread: Callable[[FloatArray, FloatArray, IntArray, int], FloatArray]
+    least_spread: Callable[[FloatArray, FloatArray, FloatArray], FloatArray]
+    of_classes: bool = False
+
+    def whole(self, evaluation: Evaluation) -> Callable[[slice], tuple[FloatArray, FloatArray]]:
+        """Confidences of some rows and what came of them, float64 [n, M] each."""
+        if self.of_classes:
+
+            def some(rows: slice) -> tuple[FloatArray, FloatArray]:
+                part = evaluation.take(rows)
+                found = self.confidence(part, part.probs), self.came(part)
+                let_go(evaluation.probs)
+                return found
+
+            return some
+        confidence, came = self.confidence(evaluation, evaluation.probs), self.came(evaluation)
+        return lambda rows: (confidence[rows], came[rows])
 
 
 def of_predicted(evaluation: Evaluation, probs: FloatArray) -> FloatArray:
     """The probability of the evaluated model's predicted class, float64 [N, 1]."""
-    predicted = evaluation.probs.argmax(axis=1)
-    confidence: FloatArray = np.minimum(probs[np.arange(len(predicted)), predicted], 1.0)[:, None]
-    return confidence
+    if probs is evaluation.probs:
+        return top_label(evaluation)[0][:, None]
+    return given_to(predicted_class(evaluation), probs)[:, None]
 
 
 def _is_label(evaluation: Evaluation) -> FloatArray:
@@ -254,34 +278,96 @@ def _is_label(evaluation: Evaluation) -> FloatArray:
     return is_label
 
 
-def _of_calibrated(_: FloatArray, confidence: FloatArray, bins: IntArray, count: int) -> FloatArray:
+def _of_calibrated(held: FloatArray, came: FloatArray, expected: FloatArray) -> FloatArray:  # noqa: ARG001
     """Of labels that are drawn from the confidences: the sum of c (1 - c)."""
-    variance: FloatArray = sums_by_bin([confidence * (1.0 - confidence)], bins, count)[0]
-    return variance
+    return expected
 
 
-def _of_few_errors(residual: FloatArray, confidence: FloatArray, bins: IntArray, count: int) -> FloatArray:
+def _of_few_errors(held: FloatArray, came: FloatArray, expected: FloatArray) -> FloatArray:
     """The larger of what calibrated labels have, and of the bin's share of errors with half of one added.
 
     A bin that has seen no error says little of how rare they are, and a model that is too sure says less than
     is true (Jeffreys' prior; Brown, Cai and DasGupta 2001). Of bins with a handful of examples each, whose
     halves would be most of the errors, it is too much: see `SMALL_BINS`.
     """
-    held, right = sums_by_bin([np.ones_like(residual), residual + confidence], bins, count)
-    share = (held - right + 0.5) / (held + 1.0)
-    calibrated = _of_calibrated(residual, confidence, bins, count)
-    larger: FloatArray = np.maximum(calibrated, held * share * (1.0 - share))
+    share = (held - came + 0.5) / (held + 1.0)
+    larger: FloatArray = np.maximum(expected, held * share * (1.0 - share))
     return larger
 
 
-def no_spread(residual: FloatArray, confidence: FloatArray, bins: IntArray, count: int) -> FloatArray:  # noqa: ARG001
+def no_spread(held: FloatArray, came: FloatArray, expected: FloatArray) -> FloatArray:  # noqa: ARG001
     """Of what comes without the noise of labels: none."""
-    return np.zeros(count)
+    return np.zeros_like(expected)
 
 
-SMALL_BINS = Outcome(of_predicted, lambda evaluation: top_label(evaluation)[1][:, None], _of_calibrated)
-PREDICTED_CLASS = Outcome(of_predicted, lambda evaluation: top_label(evaluation)[1][:, None], _of_few_errors)
-EVERY_CLASS = Outcome(lambda _, probs: np.minimum(probs, 1.0), _is_label, _of_calibrated)
+def _is_right(evaluation: Evaluation) -> FloatArray:
+    return top_label(evaluation)[1][:, None]
+
+
+SMALL_BINS = Outcome(of_predicted, _is_right, _of_calibrated)
+PREDICTED_CLASS = Outcome(of_predicted, _is_right, _of_few_errors)
+EVERY_CLASS = Outcome(lambda _, probs: np.minimum(probs, 1.0), _is_label, _of_calibrated, of_classes=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """Some examples in their bins.
+
+    Attributes:
+        columns: J of float64 [n, M], to be summed within bins.
+        bins: int64 [n, M].
+        confidence: float64 [n, M].
+    """
+
+    columns: Sequence[FloatArray]
+    bins: IntArray
+    confidence: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """All examples in their bins, some at a time.
+
+    Attributes:
+        of: maps rows to what is `Prepared` of them.
+        n: how many there are.
+        kinds: M, confidences of each.
+        count: bins in all.
+    """
+
+    of: Callable[[slice], Prepared]
+    n: int
+    kinds: int
+    count: int
+
+    def sums(self, columns: Callable[[Prepared], Sequence[FloatArray]] | None = None) -> FloatArray:
+        """`sums_by_bin` of the columns, or of others, float64 [J, count]."""
+        step = max(1, PART // self.kinds)
+        found = []
+        for start in range(0, self.n, step):
+            part = self.of(slice(start, start + step))
+            found.append(
+                sums_by_bin(part.columns if columns is None else columns(part), part.bins, self.count)
+            )
+        return found[0] if len(found) == 1 else np.sum(found, axis=0)
+
+    def features(self) -> Any:
+        """`features_by_bin`, in parts where there are many examples."""
+
+        def made(rows: slice) -> Any:
+            part = self.of(rows)
+            return features_by_bin(part.columns, part.bins, self.count)
+
+        if not many(self.n):
+            return made(slice(None))
+        kinds = len(self.of(slice(0, 1)).columns)
+        return InParts((self.n, kinds * self.count), kinds * self.kinds, made)
+
+
+def _of_coins(found: Prepared) -> Sequence[FloatArray]:
+    """One for each confidence, what came of it, and c (1 - c)."""
+    confidence = found.confidence
+    return np.ones_like(confidence), found.columns[0] + confidence, confidence * (1.0 - confidence)
 
 
 def binned_metric(
@@ -306,23 +392,32 @@ def binned_metric(
             a model that is too sure may be.
     """
 
-    def prepared(evaluation: Evaluation) -> tuple[Sequence[FloatArray], IntArray, int]:
-        confidence = outcome.confidence(checked(evaluation), evaluation.probs)
-        kinds = confidence.shape[1]
-        bins = binning.assign(confidence) + binning.count * np.arange(kinds)
-        return statistic.columns(outcome.came(evaluation) - confidence), bins, binning.count * kinds
+    def prepared(evaluation: Evaluation) -> Rows:
+        whole = outcome.whole(checked(evaluation))
+        kinds = evaluation.probs.shape[1] if outcome.of_classes else 1
+        assign = binning.assign
+        if binning.of_all is not None:
+            assign = binning.of_all(outcome.confidence(evaluation, evaluation.probs))
+
+        def of_rows(rows: slice) -> Prepared:
+            confidence, came = whole(rows)
+            bins = assign(confidence) + binning.count * np.arange(kinds)
+            return Prepared(statistic.columns(came - confidence), bins, confidence)
+
+        return Rows(of_rows, len(evaluation), kinds, binning.count * kinds)
 
     def evaluate(evaluation: Evaluation) -> float:
         hidden = evaluation.optimism.get(name, 0.0)
-        return float(statistic.finish(sums_by_bin(*prepared(evaluation))[None])[0]) + hidden
+        return float(statistic.finish(prepared(evaluation).sums()[None])[0]) + hidden
 
     def moments(evaluation: Evaluation) -> Moments:
-        columns, bins, count = prepared(evaluation)
-        shape, hidden = (-1, len(columns), count), evaluation.optimism.get(name, 0.0)
+        rows = prepared(evaluation)
+        features, hidden = rows.features(), evaluation.optimism.get(name, 0.0)
+        shape = (-1, features.shape[1] // rows.count, rows.count)
         errors = np.count_nonzero(top_label(evaluation)[1] == 0.0) if fewest_errors else 0
-        expected = outcome.spread(columns[0], outcome.confidence(evaluation, evaluation.probs), bins, count)
+        expected = outcome.least_spread(*rows.sums(_of_coins))
         return Moments(
-            features_by_bin(columns, bins, count),
+            features,
             lambda sums, _: statistic.finish(sums.reshape(shape)) + hidden,
             lambda sums, _, level, resampled: (
                 statistic.interval(
@@ -334,8 +429,8 @@ def binned_metric(
         )
 
     def of_refits(evaluation: Evaluation, refits: Sequence[FloatArray]) -> float:
-        columns, bins, count = prepared(evaluation)
-        sums = sums_by_bin(columns, bins, count)
+        rows = prepared(evaluation)
+        sums, bins, count = rows.sums(), rows.of(slice(None)).bins, rows.count
         given = [sums_by_bin([outcome.confidence(evaluation, probs)], bins, count)[0] for probs in refits]
 
         def value_of(residual: FloatArray) -> FloatArray:

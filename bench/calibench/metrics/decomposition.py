@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 
-from calibench.metrics.inputs import checked
+from calibench.metrics.inputs import checked, remembered, row_by_row
 from calibench.metrics.scoring import brier, mean_metric
+from calibench.stats.mapped import columns_of
 from calibench.types import BoolArray, Evaluation, FloatArray, IntArray, Metric
 
 
@@ -40,10 +40,10 @@ def brier_decomposition(probs: FloatArray, labels: IntArray) -> BrierDecompositi
     """
     evaluation = checked(Evaluation(probs, labels))
     recalibrated_score = uncertainty = 0.0
-    for index in range(probs.shape[1]):
+    for index, given in enumerate(columns_of(probs)):
         share = float((labels == index).mean())
         # The squared error of a level m for a share m of ones is m (1 - m).
-        level, held = recalibrated(probs[:, index], labels == index)
+        level, held = recalibrated(given, labels == index)
         recalibrated_score += float(held @ (level * (1.0 - level))) / len(labels)
         uncertainty += share * (1.0 - share)
     return BrierDecomposition(
@@ -74,15 +74,15 @@ def recalibrated(probability: FloatArray, is_label: BoolArray) -> tuple[FloatArr
     return fitted.x[blocks[:-1]], np.add.reduceat(held, blocks[:-1])
 
 
-@lru_cache(maxsize=1)
+@remembered
 def _decomposed(evaluation: Evaluation) -> BrierDecomposition:
-    # Two metrics ask for it, one after the other.
     return brier_decomposition(evaluation.probs, evaluation.labels)
 
 
+@row_by_row
 def entropy(evaluation: Evaluation) -> FloatArray:
     """-sum_c p_c log p_c in nats, float64 [N]; 0 log 0 is 0."""
-    probs = checked(evaluation).probs
+    probs = evaluation.probs
     terms = np.log(probs, out=np.zeros_like(probs), where=probs > 0.0)
     values: FloatArray = -(probs * terms).sum(axis=1)
     return values

@@ -19,9 +19,8 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
-from calibench.metrics.selective import ENTROPY, MAX_PROBABILITY, own_score, uncertainty
+from calibench.metrics.selective import ENTROPY, MAX_PROBABILITY, midranks, own_score, uncertainty
 from calibench.stats.resampling import blocks, resample_counts
 from calibench.types import Evaluation, FloatArray, Metric
 
@@ -189,9 +188,9 @@ def placements(uncertain: FloatArray, beyond: Mask) -> Placements:
         beyond: bool [N], which texts are out of scope; some are, and some are not.
     """
     above, below = uncertain[beyond], uncertain[~beyond]
-    ranks = stats.rankdata(uncertain)
-    lower = ranks[beyond] - stats.rankdata(above)
-    not_lower = ranks[~beyond] - stats.rankdata(below)
+    ranks = midranks(uncertain)
+    lower = ranks[beyond] - midranks(above)
+    not_lower = ranks[~beyond] - midranks(below)
     return Placements(lower / len(below), 1.0 - not_lower / len(above))
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
-from calibench.metrics.inputs import checked, top_label
+from calibench.metrics.inputs import checked, remembered, top_label
 from calibench.types import Evaluation, FloatArray, IntArray, Metric
 
 #: Terms of the alternating and Gaussian series below; they fall off faster than exponentially.
@@ -42,8 +42,11 @@ def kolmogorov_smirnov(probs: FloatArray, labels: IntArray) -> CalibrationTest:
         probs: float64 [N, C], rows sum to 1.
         labels: int64 [N].
     """
-    walk = _walk(probs, labels)
-    statistic = float(np.abs(walk).max())
+    return _kolmogorov_smirnov(Evaluation(probs, labels))
+
+
+def _kolmogorov_smirnov(evaluation: Evaluation) -> CalibrationTest:
+    statistic = float(np.abs(_walk(evaluation)).max())
     return CalibrationTest(statistic, _tail(statistic, _largest_of_brownian_motion))
 
 
@@ -53,7 +56,11 @@ def kuiper(probs: FloatArray, labels: IntArray) -> CalibrationTest:
     As `kolmogorov_smirnov`, with the largest less the smallest partial sum, the empty one included (ECCE-R);
     its limit is the range of a Brownian motion on [0, 1] (Feller 1951). It sees an error that changes sign.
     """
-    walk = _walk(probs, labels)
+    return _kuiper(Evaluation(probs, labels))
+
+
+def _kuiper(evaluation: Evaluation) -> CalibrationTest:
+    walk = _walk(evaluation)
     statistic = float(walk.max() - walk.min())
     return CalibrationTest(statistic, _tail(statistic, _range_of_brownian_motion))
 
@@ -64,7 +71,11 @@ def spiegelhalter(probs: FloatArray, labels: IntArray) -> CalibrationTest:
     z = sum (y_i - c_i)(1 - 2 c_i) / sqrt(sum (1 - 2 c_i)^2 c_i (1 - c_i)) is about standard normal;
     overconfidence makes it positive, underconfidence negative. The p-value is two-sided.
     """
-    confidence, correct = top_label(checked(Evaluation(probs, labels)))
+    return _spiegelhalter(Evaluation(probs, labels))
+
+
+def _spiegelhalter(evaluation: Evaluation) -> CalibrationTest:
+    confidence, correct = top_label(checked(evaluation))
     lean = 1.0 - 2.0 * confidence
     variance = float((lean**2 * confidence * (1.0 - confidence)).sum())
     if variance == 0.0:
@@ -73,13 +84,15 @@ def spiegelhalter(probs: FloatArray, labels: IntArray) -> CalibrationTest:
     return CalibrationTest(z, float(2.0 * special.ndtr(-abs(z))))
 
 
-def _walk(probs: FloatArray, labels: IntArray) -> FloatArray:
-    confidence, correct = top_label(checked(Evaluation(probs, labels)))
+@remembered
+def _walk(evaluation: Evaluation) -> FloatArray:
+    confidence, correct = top_label(checked(evaluation))
     variance = float((confidence * (1.0 - confidence)).sum())
     if variance == 0.0:
         return np.full(1, np.nan)
-    distinct, place = np.unique(confidence, return_inverse=True)
-    steps = np.bincount(place, weights=correct - confidence, minlength=len(distinct))
+    order = np.argsort(confidence, kind="stable")
+    starts = np.flatnonzero(np.diff(confidence[order], prepend=-1.0))
+    steps = np.add.reduceat((correct - confidence)[order], starts)
     walk: FloatArray = np.concatenate([[0.0], np.cumsum(steps)]) / np.sqrt(variance)
     return walk
 
@@ -104,19 +117,19 @@ def _range_of_brownian_motion(x: float) -> float:
     return float((weight * np.exp(-2.0 * (half * np.pi / x) ** 2)).sum())
 
 
-def _p_value(name: str, title: str, test: Callable[[FloatArray, IntArray], CalibrationTest]) -> Metric:
+def _p_value(name: str, title: str, test: Callable[[Evaluation], CalibrationTest]) -> Metric:
     return Metric(
         name=name,
         title=title,
         better="higher",
-        evaluate=lambda evaluation: test(evaluation.probs, evaluation.labels).p_value,
+        evaluate=lambda evaluation: test(evaluation).p_value,
         definition={"null": "correct ~ Bernoulli(confidence), independently", "p_value": "large-sample"},
         no_interval="a p-value is itself a statement about sampling noise",
     )
 
 
-CALIBRATION_KS_P = _p_value("calibration_ks_p", "calibration p (KS)", kolmogorov_smirnov)
-CALIBRATION_KUIPER_P = _p_value("calibration_kuiper_p", "calibration p (Kuiper)", kuiper)
+CALIBRATION_KS_P = _p_value("calibration_ks_p", "calibration p (KS)", _kolmogorov_smirnov)
+CALIBRATION_KUIPER_P = _p_value("calibration_kuiper_p", "calibration p (Kuiper)", _kuiper)
 CALIBRATION_SPIEGELHALTER_P = _p_value(
-    "calibration_spiegelhalter_p", "calibration p (Spiegelhalter)", spiegelhalter
+    "calibration_spiegelhalter_p", "calibration p (Spiegelhalter)", _spiegelhalter
 )

@@ -7,8 +7,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from calibench.metrics.inputs import checked, top_label
+from calibench.metrics.inputs import checked, row_by_row, top_label
 from calibench.stats.intervals import Ends, skew_corrected, wilson, with_unseen_losses
+from calibench.stats.mapped import parts_of
 from calibench.types import Evaluation, FloatArray, Metric, Moments
 
 #: Smallest probability whose logarithm is taken: the smallest normal float64, so that a true class that was
@@ -22,19 +23,19 @@ def correct(evaluation: Evaluation) -> FloatArray:
     return top_label(checked(evaluation))[1]
 
 
+@row_by_row
 def negative_log_likelihood(evaluation: Evaluation) -> FloatArray:
     """-log p(label) in nats, float64 [N], with p clipped from below at `NLL_FLOOR`."""
-    checked(evaluation)
     likelihood = evaluation.probs[np.arange(len(evaluation)), evaluation.labels]
     return -np.log(np.maximum(likelihood, NLL_FLOOR))
 
 
+@row_by_row
 def brier(evaluation: Evaluation) -> FloatArray:
     """Sum over classes of (p_c - 1[label = c])^2, float64 [N], from 0 to 2 (Brier 1950).
 
     For two classes this is twice the squared error of one class's probability.
     """
-    checked(evaluation)
     likelihood = evaluation.probs[np.arange(len(evaluation)), evaluation.labels]
     squares = np.einsum("nc,nc->n", evaluation.probs, evaluation.probs)
     loss: FloatArray = squares + 1.0 - 2.0 * likelihood
@@ -95,9 +96,12 @@ def _unseen_cost(evaluation: Evaluation, per_example: Callable[[Evaluation], Flo
     surest = confidence > confidence[correct == 0.0].max(initial=0.0)
     if not surest.any():
         return None
-    sure = evaluation.take(np.flatnonzero(surest))
-    second = np.argsort(-sure.probs, axis=1, kind="stable")[:, 1]
-    return float(per_example(Evaluation(sure.probs, second)).mean())
+    cost = 0.0
+    for rows in parts_of(evaluation.probs):
+        sure = evaluation.probs[rows][surest[rows]]
+        second = np.argsort(-sure, axis=1, kind="stable")[:, 1]
+        cost += float(per_example(Evaluation(sure, second)).sum()) if len(sure) else 0.0
+    return cost / int(surest.sum())
 
 
 ACCURACY = Metric(

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -19,8 +20,8 @@ from numpy.typing import NDArray
 
 from calibench.errors import CalibenchError
 from calibench.metrics.decomposition import entropy
-from calibench.metrics.inputs import checked, top_label
-from calibench.types import Evaluation, FloatArray, Metric, Weighted
+from calibench.metrics.inputs import checked, remembered, top_label
+from calibench.types import Evaluation, FloatArray, IntArray, Metric, Weighted
 
 #: The score of a method that names none: one minus the largest probability.
 MAX_PROBABILITY = "max_probability"
@@ -88,20 +89,12 @@ def risk_coverage(uncertain: FloatArray, wrong: FloatArray) -> RiskCoverage:
         uncertain: float64 [N], higher means less certain.
         wrong: float64 [N], 1 for an error and 0 otherwise.
     """
-    n = len(wrong)
-    _, place, sizes = np.unique(uncertain, return_inverse=True, return_counts=True)
-    per_group = np.bincount(place, weights=wrong, minlength=len(sizes))
-    ends = np.cumsum(sizes)
-    kept = np.arange(1.0, n + 1.0)
-    errors = np.interp(kept, np.concatenate([[0], ends]), np.concatenate([[0.0], np.cumsum(per_group)]))
-    threshold = np.zeros(n, dtype=np.bool_)
-    threshold[ends - 1] = True
-    return RiskCoverage(kept / n, errors, threshold)
+    return Ranked(uncertain, wrong).curve
 
 
 def aurc(uncertain: FloatArray, wrong: FloatArray) -> float:
     """Mean over k of the error rate among the k most certain (Geifman et al. 2019)."""
-    return float(risk_coverage(uncertain, wrong).risk.mean())
+    return _aurc(Ranked(uncertain, wrong))
 
 
 def augrc(uncertain: FloatArray, wrong: FloatArray) -> float:
@@ -109,38 +102,33 @@ def augrc(uncertain: FloatArray, wrong: FloatArray) -> float:
 
     The trapezoid from coverage 0: exactly (1 - AUROC) a (1 - a) + (1 - a)^2 / 2 for an accuracy a.
     """
-    errors = risk_coverage(uncertain, wrong).errors
-    return float((errors.sum() - errors[-1] / 2.0) / len(errors) ** 2)
+    return _augrc(Ranked(uncertain, wrong))
 
 
 def accuracy_at_coverage(uncertain: FloatArray, wrong: FloatArray, coverage: float = 0.8) -> float:
     """Accuracy on the most certain share `coverage` of the examples, a fraction of one among them."""
-    curve = risk_coverage(uncertain, wrong)
-    kept = coverage * len(wrong)
-    errors = np.interp(kept, np.arange(len(wrong) + 1.0), np.concatenate([[0.0], curve.errors]))
-    return float(1.0 - errors / kept)
+    return _accuracy_at_coverage(Ranked(uncertain, wrong), coverage)
 
 
 def coverage_at_risk(uncertain: FloatArray, wrong: FloatArray, risk: float = 0.05) -> float:
     """Largest share of examples a threshold can keep with an error rate of `risk` at most; 0 if none."""
-    curve = risk_coverage(uncertain, wrong)
-    allowed = curve.threshold & (curve.risk <= risk)
-    return float(curve.coverage[allowed].max(initial=0.0))
+    return _coverage_at_risk(Ranked(uncertain, wrong), risk)
 
 
 def error_auroc(uncertain: FloatArray, wrong: FloatArray) -> float:
     """P(an error scores higher than a right answer) + P(they tie) / 2; NaN without one of the two."""
-    errors = wrong.sum()
-    right = len(wrong) - errors
-    if not errors or not right:
-        return float("nan")
-    _, place, sizes = np.unique(uncertain, return_inverse=True, return_counts=True)
-    middle_rank = np.cumsum(sizes) - (sizes - 1.0) / 2.0
-    return float((middle_rank[place] @ wrong - errors * (errors + 1.0) / 2.0) / (errors * right))
+    return _error_auroc(Ranked(uncertain, wrong))
+
+
+def midranks(values: FloatArray) -> FloatArray:
+    """Ranks from 1 on, equals at the mean of theirs; float64 [N] both."""
+    _, place, sizes = np.unique(values, return_inverse=True, return_counts=True)
+    ranks: FloatArray = (np.cumsum(sizes) - (sizes - 1.0) / 2.0)[place]
+    return ranks
 
 
 class Ranked:
-    """Examples in the order of a score, for resamples that are given by how often each example was drawn.
+    """Examples in the order of a score, sorted once for all that is read off it.
 
     Args:
         uncertain: float64 [N], higher means less certain.
@@ -151,24 +139,63 @@ class Ranked:
         self._order = np.argsort(uncertain, kind="stable")
         ordered = uncertain[self._order]
         self._starts = np.flatnonzero(np.diff(ordered, prepend=-np.inf) > 0.0)
-        self._wrong = wrong[self._order][:, None]
+        self._drawn: tuple[FloatArray, Drawn] | None = None
+        self.ordered_wrong = wrong[self._order]
+        self.wrong = wrong
         self.n = len(wrong)
 
+    @property
+    def sizes(self) -> IntArray:
+        """Examples of each group of equal scores, int64 [G]."""
+        return np.diff(np.append(self._starts, self.n))
+
+    @property
+    def wrong_by_group(self) -> FloatArray:
+        """Errors of each group, float64 [G]."""
+        found: FloatArray = np.add.reduceat(self.ordered_wrong, self._starts)
+        return found
+
+    @cached_property
+    def curve(self) -> RiskCoverage:
+        """Errors among the k most certain."""
+        kept = np.arange(1.0, self.n + 1.0)
+        threshold = np.zeros(self.n, dtype=np.bool_)
+        threshold[np.append(self._starts[1:], self.n) - 1] = True
+        if len(self._starts) == self.n:
+            errors = np.cumsum(self.ordered_wrong)
+        else:
+            ends = np.concatenate([[0], np.cumsum(self.sizes)])
+            errors = np.interp(kept, ends, np.concatenate([[0.0], np.cumsum(self.wrong_by_group)]))
+        return RiskCoverage(kept / self.n, errors, threshold)
+
     def drawn(self, counts: FloatArray) -> Drawn:
-        """The groups of equal scores in resamples; counts are float64 [N, R]."""
-        held = counts[self._order]
-        errors = held * self._wrong
-        if len(self._starts) < self.n:
-            held, errors = (np.add.reduceat(part, self._starts, axis=0) for part in (held, errors))
-        return Drawn(held, errors)
+        """The groups of equal scores in resamples, which are given by counts, float64 [N, R].
+
+        Metrics ask for the same ones after each other.
+        """
+        if self._drawn is None or self._drawn[0] is not counts:
+            # Sums along the order are several times faster where it lies together.
+            held = np.ascontiguousarray(counts[self._order].T)
+            errors = held * self.ordered_wrong
+            if len(self._starts) < self.n:
+                held, errors = (np.add.reduceat(part, self._starts, axis=1) for part in (held, errors))
+            self._drawn = counts, Drawn(held, errors)
+        return self._drawn[1]
 
     def averaged(self, at_position: FloatArray) -> FloatArray:
         """Means over each example's group of what belongs to a place in the order, both float64 [N]."""
-        sizes = np.diff(np.append(self._starts, self.n))
-        means = np.add.reduceat(at_position, self._starts) / sizes
+        if len(self._starts) < self.n:
+            at_position = np.repeat(np.add.reduceat(at_position, self._starts) / self.sizes, self.sizes)
         back = np.empty(self.n)
-        back[self._order] = np.repeat(means, sizes)
+        back[self._order] = at_position
         return back
+
+
+@remembered
+def ranked(evaluation: Evaluation, score: str) -> Ranked:
+    """The examples by a named score; see `uncertainty`."""
+    _, correct = top_label(checked(evaluation))
+    return Ranked(uncertainty(evaluation, score), 1.0 - correct)
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,7 +203,7 @@ class Drawn:
     """Groups of equal scores in R resamples, from the most certain on.
 
     Attributes:
-        held, errors: float64 [G, R], how many examples each group holds and how many errors.
+        held, errors: float64 [R, G], how many examples each group holds and how many errors.
     """
 
     held: FloatArray
@@ -185,7 +212,57 @@ class Drawn:
     @property
     def n(self) -> int:
         """Examples in each resample."""
-        return int(self.held[:, 0].sum())
+        return int(self.held[0].sum())
+
+    @cached_property
+    def last(self) -> FloatArray:
+        """Examples up to the end of each group, float64 [R, G]."""
+        ends: FloatArray = np.cumsum(self.held, axis=1)
+        return ends
+
+    @cached_property
+    def total(self) -> FloatArray:
+        """Errors up to the end of each group, float64 [R, G]."""
+        errors: FloatArray = np.cumsum(self.errors, axis=1)
+        return errors
+
+    @cached_property
+    def kept(self) -> FloatArray:
+        """Expected errors among the k most certain, added up over k, float64 [R]."""
+        kept: FloatArray = np.einsum("rg,rg->r", self.held, self.total)
+        kept -= np.einsum("rg,rg->r", self.errors, self.held - 1.0) / 2.0
+        return kept
+
+
+def _aurc(order: Ranked) -> float:
+    return float(order.curve.risk.mean())
+
+
+def _augrc(order: Ranked) -> float:
+    errors = order.curve.errors
+    return float((errors.sum() - errors[-1] / 2.0) / order.n**2)
+
+
+def _accuracy_at_coverage(order: Ranked, coverage: float = 0.8) -> float:
+    kept = coverage * order.n
+    below = int(kept)
+    errors = np.concatenate([[0.0], order.curve.errors])[below : below + 2]
+    return float(1.0 - np.interp(kept - below, np.arange(len(errors)), errors) / kept)
+
+
+def _coverage_at_risk(order: Ranked, risk: float = 0.05) -> float:
+    allowed = order.curve.threshold & (order.curve.risk <= risk)
+    return float(order.curve.coverage[allowed].max(initial=0.0))
+
+
+def _error_auroc(order: Ranked) -> float:
+    errors = order.ordered_wrong.sum()
+    right = order.n - errors
+    if not errors or not right:
+        return float("nan")
+    sizes = order.sizes
+    middle_rank = np.cumsum(sizes) - (sizes - 1.0) / 2.0
+    return float((middle_rank @ order.wrong_by_group - errors * (errors + 1.0) / 2.0) / (errors * right))
 
 
 # Of the functions of `Drawn`: in a group of m equals after k examples with E errors, e of its own, the
@@ -196,31 +273,20 @@ def _drawn_aurc(drawn: Drawn) -> FloatArray:
     # The sum of (E + (i - k) e / m) / i over the group's i is (E - k e / m) (H(k + m) - H(k)) + e.
     n = drawn.n
     harmonic = np.concatenate([[0.0], np.cumsum(1.0 / np.arange(1.0, n + 1.0))])
-    last = np.cumsum(drawn.held, axis=0)
-    before = np.cumsum(drawn.errors, axis=0) - drawn.errors
-    steps = np.diff(harmonic[last.astype(np.int32)], axis=0, prepend=0.0)
-    before -= (last - drawn.held) * (drawn.errors / np.maximum(drawn.held, 1.0))
-    mean: FloatArray = (np.einsum("gr,gr->r", before, steps) + drawn.errors.sum(axis=0)) / n
+    steps = np.diff(harmonic.take(drawn.last.astype(np.intp)), axis=1, prepend=0.0)
+    before = drawn.total - drawn.errors
+    before -= (drawn.last - drawn.held) * (drawn.errors / np.maximum(drawn.held, 1.0))
+    mean: FloatArray = (np.einsum("rg,rg->r", before, steps) + drawn.total[:, -1]) / n
     return mean
 
 
-def _errors_kept(drawn: Drawn) -> tuple[FloatArray, FloatArray]:
-    """Errors among the k most certain, added up over k; and all errors; float64 [R] each."""
-    total = np.cumsum(drawn.errors, axis=0)
-    kept = np.einsum("gr,gr->r", drawn.held, total)
-    kept -= np.einsum("gr,gr->r", drawn.errors, drawn.held - 1.0) / 2.0
-    return kept, total[-1]
-
-
 def _drawn_augrc(drawn: Drawn) -> FloatArray:
-    kept, errors = _errors_kept(drawn)
-    return (kept - errors / 2.0) / drawn.n**2
+    return (drawn.kept - drawn.total[:, -1] / 2.0) / drawn.n**2
 
 
 def _drawn_error_auroc(drawn: Drawn) -> FloatArray:
     # Right answers that are kept before errors are counted by what the errors kept leave.
-    kept, errors = _errors_kept(drawn)
-    n = drawn.n
+    kept, errors, n = drawn.kept, drawn.total[:, -1], drawn.n
     right = n - errors
     with np.errstate(invalid="ignore", divide="ignore"):
         lost = (kept - errors / 2.0 - errors**2 / 2.0) / (errors * right)
@@ -230,9 +296,9 @@ def _drawn_error_auroc(drawn: Drawn) -> FloatArray:
 
 def _drawn_accuracy(drawn: Drawn, coverage: float = 0.8) -> FloatArray:
     kept = coverage * drawn.n
-    last, total = np.cumsum(drawn.held, axis=0), np.cumsum(drawn.errors, axis=0)
-    group = (last < kept - 1e-9).sum(axis=0)
-    at = group, np.arange(len(group))
+    last, total = drawn.last, drawn.total
+    group = (last < kept - 1e-9).sum(axis=1)
+    at = np.arange(len(group)), group
     held, errors = drawn.held[at], drawn.errors[at]
     inside = total[at] - errors + errors * (kept - last[at] + held) / held
     share: FloatArray = 1.0 - inside / kept
@@ -294,20 +360,20 @@ class _Kind:
     name: str
     title: str
     better: Literal["lower", "higher"]
-    compute: Callable[[FloatArray, FloatArray], float]
+    compute: Callable[[Ranked], float]
     drawn: Callable[[Drawn], FloatArray] | None = None
     influence: Callable[[Places, FloatArray, Callable[[FloatArray], FloatArray]], FloatArray] | None = None
     no_interval: str | None = None
 
 
 KINDS = (
-    _Kind("aurc", "AURC", "lower", aurc, _drawn_aurc, _aurc_influence),
-    _Kind("augrc", "AUGRC", "lower", augrc, _drawn_augrc, _augrc_influence),
+    _Kind("aurc", "AURC", "lower", _aurc, _drawn_aurc, _aurc_influence),
+    _Kind("augrc", "AUGRC", "lower", _augrc, _drawn_augrc, _augrc_influence),
     _Kind(
         "accuracy_at_80",
         "accuracy at 80% coverage",
         "higher",
-        accuracy_at_coverage,
+        _accuracy_at_coverage,
         _drawn_accuracy,
         _accuracy_influence,
     ),
@@ -315,10 +381,10 @@ KINDS = (
         "coverage_at_5_risk",
         "coverage at 5% risk",
         "higher",
-        coverage_at_risk,
+        _coverage_at_risk,
         no_interval="it jumps where the curve crosses 5% more than once: no bootstrap of it covers",
     ),
-    _Kind("error_auroc", "AUROC of errors", "higher", error_auroc, _drawn_error_auroc, _auroc_influence),
+    _Kind("error_auroc", "AUROC of errors", "higher", _error_auroc, _drawn_error_auroc, _auroc_influence),
 )
 
 
@@ -326,25 +392,21 @@ def selective_metric(kind: str, score: str | None = None) -> Metric:
     """One of `KINDS` by the score by which the method ranks texts, or by the one named, as `KIND.SCORE`."""
     chosen = next(item for item in KINDS if item.name == kind)
 
-    def ranked(evaluation: Evaluation) -> tuple[FloatArray, FloatArray]:
-        confidence, correct = top_label(checked(evaluation))
-        name = score or own_score(evaluation)
-        plain = name == MAX_PROBABILITY and name not in evaluation.scores
-        return 1.0 - confidence if plain else uncertainty(evaluation, name), 1.0 - correct
+    def order_of(evaluation: Evaluation) -> Ranked:
+        return ranked(evaluation, score or own_score(evaluation))
 
     def weighted(evaluation: Evaluation) -> Weighted:
-        uncertain, wrong = ranked(evaluation)
-        order = Ranked(uncertain, wrong)
+        order = order_of(evaluation)
         assert chosen.drawn is not None
         assert chosen.influence is not None
         drawn, influence = chosen.drawn, chosen.influence
 
         def each() -> FloatArray:
             n = order.n
-            errors = risk_coverage(uncertain, wrong).errors
+            errors = order.curve.errors
             middle = (errors - np.diff(errors, prepend=0.0) / 2.0) / n
             places = Places((np.arange(n) + 0.5) / n, middle)
-            values: FloatArray = influence(places, wrong, order.averaged)
+            values: FloatArray = influence(places, order.wrong, order.averaged)
             return values - float(values.mean())
 
         return Weighted(lambda counts: drawn(order.drawn(counts)), each)
@@ -353,7 +415,7 @@ def selective_metric(kind: str, score: str | None = None) -> Metric:
         name=chosen.name if score is None else f"{chosen.name}.{score}",
         title=chosen.title if score is None else f"{chosen.title} ({score.replace('_', ' ')})",
         better=chosen.better,
-        evaluate=lambda evaluation: chosen.compute(*ranked(evaluation)),
+        evaluate=lambda evaluation: chosen.compute(order_of(evaluation)),
         weighted=None if chosen.drawn is None else weighted,
         definition={"score": score, "ties": "mean over their orders"},
         no_interval=chosen.no_interval,

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from scipy import fft
 
-from calibench.metrics.binning import features_by_bin, of_predicted, sums_by_bin
+from calibench.metrics.binning import Prepared, Rows, of_predicted, sums_by_bin
 from calibench.metrics.crossfitting import optimism
 from calibench.metrics.inputs import checked, top_label
 from calibench.stats.intervals import LEVEL, Direction, inverted_norm, quantiles
@@ -89,15 +89,19 @@ def _cells(confidence: FloatArray) -> tuple[IntArray, FloatArray]:
     return np.stack([left, left + 1], axis=1), np.stack([1.0 - right_share, right_share], axis=1)
 
 
-def _prepared(evaluation: Evaluation) -> tuple[tuple[FloatArray, FloatArray], IntArray]:
+def _prepared(evaluation: Evaluation) -> Rows:
     confidence, correct = top_label(checked(evaluation))
-    cells, shares = _cells(confidence)
-    return (shares * (correct - confidence)[:, None], shares), cells
+
+    def of_rows(rows: slice) -> Prepared:
+        cells, shares = _cells(confidence[rows])
+        residual = shares * (correct[rows] - confidence[rows])[:, None]
+        return Prepared((residual, shares), cells, confidence[rows, None])
+
+    return Rows(of_rows, len(evaluation), 2, CELLS)
 
 
 def _evaluate(evaluation: Evaluation) -> float:
-    columns, cells = _prepared(evaluation)
-    residual, held = sums_by_bin(columns, cells, CELLS)
+    residual, held = _prepared(evaluation).sums()
     return float(smooth_errors(residual[None], held.sum(keepdims=True))[0]) + _hidden(evaluation)
 
 
@@ -106,7 +110,8 @@ def _hidden(evaluation: Evaluation) -> float:
 
 
 def _optimism(evaluation: Evaluation, refits: Sequence[FloatArray]) -> float:
-    (residual, shares), cells = _prepared(evaluation)
+    prepared = _prepared(evaluation).of(slice(None))
+    (residual, shares), cells = prepared.columns, prepared.bins
     sums = sums_by_bin([residual], cells, CELLS)[0]
     given = [sums_by_bin([shares * of_predicted(evaluation, probs)], cells, CELLS)[0] for probs in refits]
     n = float(len(evaluation))
@@ -114,8 +119,6 @@ def _optimism(evaluation: Evaluation, refits: Sequence[FloatArray]) -> float:
 
 
 def _moments(evaluation: Evaluation) -> Moments:
-    columns, cells = _prepared(evaluation)
-
     hidden = _hidden(evaluation)
 
     def finish(sums: FloatArray, n: int) -> FloatArray:
@@ -126,7 +129,7 @@ def _moments(evaluation: Evaluation) -> Moments:
     ) -> tuple[float, float]:
         return _interval(sums.reshape(2, CELLS), n, hidden, level, resampled().reshape(-1, 2, CELLS))
 
-    return Moments(features_by_bin(columns, cells, CELLS), finish, interval)
+    return Moments(_prepared(evaluation).features(), finish, interval)
 
 
 def _interval(
@@ -179,10 +182,14 @@ def kernel_reliability(
     """
     evaluation = checked(Evaluation(probs, labels))
     confidence, correct = top_label(evaluation)
-    cells, shares = _cells(confidence)
     chosen = max(_evaluate(evaluation), SMALLEST_BANDWIDTH) if bandwidth is None else bandwidth
     every = CELLS // 256
-    features = features_by_bin((shares * correct[:, None], shares), cells, CELLS)
+
+    def of_rows(rows: slice) -> Prepared:
+        cells, shares = _cells(confidence[rows])
+        return Prepared((shares * correct[rows, None], shares), cells, confidence[rows, None])
+
+    features = Rows(of_rows, len(evaluation), 2, CELLS).features()
 
     def curves(sums: FloatArray) -> tuple[FloatArray, FloatArray]:
         both = smoothed(sums.reshape(-1, CELLS), np.full(2 * len(sums), chosen))

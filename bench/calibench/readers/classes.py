@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from calibench.data.classes import number_of
 from calibench.data.labels import shorten
 from calibench.errors import UsageError
+from calibench.stats.columns import filled
 from calibench.types import IntArray
 
 #: In place of a label that is missing.
@@ -72,7 +73,7 @@ def coded(column: Any, classes: Names, file: str, name: str) -> Coded:
     values = encoded.dictionary.to_pylist()
     found, notes = _indices(values, classes, file, name)
     places = np.array([found.get(value, MISSING) for value in values] + [MISSING], dtype=np.int64)
-    index = pc.fill_null(encoded.indices, len(values)).to_numpy(zero_copy_only=False)
+    index = filled(encoded.indices, len(values))
     return Coded(places[index], tuple(notes))
 
 

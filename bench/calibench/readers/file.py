@@ -18,6 +18,8 @@ from calibench.readers.classes import Names, coded, plain
 from calibench.readers.files import Opened, Source, open_file
 from calibench.readers.probabilities import confidences, of_two, probabilities
 from calibench.readers.scored import Scored
+from calibench.stats.columns import array_of, filled
+from calibench.stats.mapped import let_go, room_for
 from calibench.types import FloatArray, IntArray
 
 #: Of an answer that is right and of one that is wrong, where there are no classes.
@@ -280,8 +282,9 @@ class _Columns:
             self._filled.append(block)
             return
         if self._whole is None:
-            self._whole = np.empty((self.opened.rows, self.width))
+            self._whole = room_for(self.opened.rows, self.width)
         self._whole[start : start + len(block)] = block
+        let_go(self._whole)
 
     def numbers(self) -> FloatArray:
         """float64 [N, C], NaN where a value is missing."""
@@ -316,7 +319,9 @@ def _floats(array: Any, file: str, name: str) -> FloatArray:
         array = array.cast(pa.float64())
     elif not (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
         raise UsageError(f"The column {name!r} of {file!r} holds {kind} values; expected numbers.")
-    return np.asarray(array.to_numpy(zero_copy_only=False), dtype=np.float64)
+    if kind != pa.float64():
+        array = array.cast(pa.float64(), safe=False)
+    return filled(array, np.nan)
 
 
 def _lists(array: Any, width: int, file: str, name: str) -> FloatArray:
@@ -325,8 +330,8 @@ def _lists(array: Any, width: int, file: str, name: str) -> FloatArray:
         raise UsageError(
             f"The column {name!r} of {file!r} holds {array.type} values; expected lists of numbers."
         )
-    there = np.asarray(array.is_valid())
-    lengths = np.unique(array.drop_null().value_lengths().to_numpy(zero_copy_only=False))
+    there = array_of(array.is_valid())
+    lengths = np.unique(array_of(array.drop_null().value_lengths()))
     if len(lengths) > 1 or (width and len(lengths) and lengths[0] != width):
         other = next(int(length) for length in lengths if length != (width or lengths[0]))
         raise UsageError(

@@ -35,6 +35,8 @@ FORMATS = {
 STDIN = "-"
 #: Bytes of a line of JSON, at most.
 _LONGEST_LINE = 64 * 2**20
+#: Bytes of a column of a parquet file that are read together.
+_BUFFER = 2**20
 
 
 @dataclass(frozen=True, eq=False)
@@ -256,7 +258,9 @@ def _json_type(source: Source, name: str) -> Any:
 def _parquet(source: Source) -> Opened:
     import pyarrow.parquet as pq
 
-    file = pq.ParquetFile(source.opened())
+    # Mapped files and columns that are read ahead would count as memory, whole.
+    opened = source.opened() if source.path is None else pa.OSFile(str(source.path))
+    file = pq.ParquetFile(opened, pre_buffer=False, buffer_size=_BUFFER)
     columns = file.schema_arrow.names
     _refuse_twins(source.name, columns)
     return Opened(

@@ -12,6 +12,7 @@ from calibench.data.labels import shorten
 from calibench.errors import UsageError
 from calibench.readers.classes import MISSING
 from calibench.readers.scored import Scored
+from calibench.stats.columns import array_of
 from calibench.types import IntArray
 
 
@@ -46,7 +47,7 @@ def _by_id(table: Scored) -> Scored:
             f"The ids of {table.file!r} are not unique: {shown!r} is there more than once; choose another "
             "column with --id."
         )
-    order = pc.array_sort_indices(table.ids).to_numpy()
+    order = array_of(pc.array_sort_indices(table.ids))
     return replace(table.take(order.astype(np.int64)), rows=np.arange(len(table)))
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from calibench.errors import UsageError
 from calibench.metrics.inputs import SUM_TOLERANCE
 from calibench.posthoc.base import softmax
+from calibench.stats.mapped import let_go, parts_of, room_for
 from calibench.types import BoolArray, FloatArray
 
 #: How far from 1 a row may sum that `--renormalise` divides by its sum: rounding does no more.
@@ -37,10 +38,10 @@ def probabilities(
     Raises:
         UsageError: values that are no probabilities, or, with `logits`, that are.
     """
-    there: BoolArray = ~np.asarray(np.isnan(values).any(axis=1))
+    there = ~_rows_where(values, np.isnan)
     _refuse_infinite(values, there, file, logits=logits)
     if logits:
-        _refuse_probabilities(values[there], file)
+        _refuse_probabilities(values, there, file)
         return _softmax(values, there), (
             ("Logits were stored in float16, which keeps 3 digits.",) if half else ()
         )
@@ -102,17 +103,29 @@ def confidences(values: FloatArray, file: str, column: str) -> FloatArray:
 
 
 def _softmax(values: FloatArray, there: BoolArray) -> FloatArray:
-    probs = np.full_like(values, np.nan)
-    probs[there] = softmax(values[there])
+    probs = room_for(*values.shape)
+    for some in parts_of(probs):
+        part = np.full((some.stop - some.start, values.shape[1]), np.nan)
+        part[there[some]] = softmax(values[some][there[some]])
+        probs[some] = part
+        let_go(values)
     return probs
 
 
+def _rows_where(values: FloatArray, told: Callable[[FloatArray], BoolArray]) -> BoolArray:
+    """Whether something is told of any number of a row, bool [N], of some rows at a time."""
+    return np.concatenate([told(values[some]).any(axis=1) for some in parts_of(values)])
+
+
 def _refuse_infinite(values: FloatArray, there: BoolArray, file: str, *, logits: bool) -> None:
-    infinite = np.isinf(values)
-    if logits:
-        # The logarithm of probability zero is one that a softmax can take.
-        infinite &= (values > 0) | np.isinf(values).all(axis=1, keepdims=True)
-    bad = np.flatnonzero(there & infinite.any(axis=1))
+    def told(some: FloatArray) -> BoolArray:
+        infinite = np.isinf(some)
+        if logits:
+            # The logarithm of probability zero is one that a softmax can take.
+            infinite &= (some > 0) | infinite.all(axis=1, keepdims=True)
+        return infinite
+
+    bad = np.flatnonzero(there & _rows_where(values, told))
     if len(bad):
         raise UsageError(
             f"Row {bad[0] + 1} of {file!r} holds an infinite number ({len(bad)} of {len(values)} rows do); "
@@ -121,7 +134,7 @@ def _refuse_infinite(values: FloatArray, there: BoolArray, file: str, *, logits:
 
 
 def _refuse_outside(values: FloatArray, there: BoolArray, file: str, columns: Sequence[str]) -> None:
-    outside = np.flatnonzero(there & ((values < 0.0) | (values > 1.0 + SUM_TOLERANCE)).any(axis=1))
+    outside = np.flatnonzero(there & _rows_where(values, _outside))
     if len(outside):
         row = values[outside[0]]
         column = int(np.argmax((row < 0.0) | (row > 1.0 + SUM_TOLERANCE)))
@@ -133,7 +146,7 @@ def _refuse_outside(values: FloatArray, there: BoolArray, file: str, columns: Se
 
 
 def _refuse_sums(values: FloatArray, there: BoolArray, file: str, columns: Sequence[str]) -> None:
-    sums = values @ np.ones(values.shape[1])
+    sums = _sums(values)
     off = np.flatnonzero(there & (np.abs(sums - 1.0) > SUM_TOLERANCE))
     if not len(off):
         return
@@ -147,7 +160,7 @@ def _refuse_sums(values: FloatArray, there: BoolArray, file: str, columns: Seque
 
 
 def _renormalised(values: FloatArray, there: BoolArray, file: str) -> tuple[FloatArray, tuple[str, ...]]:
-    sums = values @ np.ones(values.shape[1])
+    sums = _sums(values)
     off = np.flatnonzero(there & (np.abs(sums - 1.0) > ROUNDED))
     if len(off):
         raise UsageError(
@@ -156,14 +169,27 @@ def _renormalised(values: FloatArray, there: BoolArray, file: str) -> tuple[Floa
             "--probs."
         )
     most = float(np.abs(sums[there] - 1.0).max(initial=0.0))
-    values /= sums[:, None]
+    for some in parts_of(values):
+        values[some] /= sums[some, None]
     return values, (f"Rows were divided by their sums, which were within {most:.2g} of 1.",)
 
 
-def _refuse_probabilities(values: FloatArray, file: str) -> None:
-    if not len(values) or values.min() < 0.0 or values.max() > 1.0 + SUM_TOLERANCE:
-        return
-    if (np.abs(values.sum(axis=1) - 1.0) <= SUM_TOLERANCE).all():
+def _outside(values: FloatArray) -> BoolArray:
+    found: BoolArray = (values < 0.0) | (values > 1.0 + SUM_TOLERANCE)
+    return found
+
+
+def _sums(values: FloatArray) -> FloatArray:
+    ones = np.ones(values.shape[1])
+    return np.concatenate([values[some] @ ones for some in parts_of(values)])
+
+
+def _refuse_probabilities(values: FloatArray, there: BoolArray, file: str) -> None:
+    def none(some: FloatArray) -> BoolArray:
+        found: BoolArray = _outside(some) | (np.abs(some.sum(axis=1, keepdims=True) - 1.0) > SUM_TOLERANCE)
+        return found
+
+    if there.any() and not _rows_where(values, none)[there].any():
         raise UsageError(
             f"All rows of {file!r} are probabilities: they sum to 1, and a softmax of them would hide what "
             "they say; leave --logits out."

@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from calibench.readers.classes import MISSING, Names
+from calibench.stats.columns import array_of
+from calibench.stats.mapped import PART, parts_of, rows_at
 from calibench.types import BoolArray, FloatArray, IntArray
 
 
@@ -59,9 +62,11 @@ class Scored:
     @property
     def lacking(self) -> BoolArray:
         """The rows that lack a label, a probability, a group or a price, bool [N]."""
-        found: BoolArray = (self.labels == MISSING) | np.isnan(self.probs).any(axis=1)
+        found: BoolArray = self.labels == MISSING
+        for some in parts_of(self.probs):
+            found[some] |= np.isnan(self.probs[some]).any(axis=1)
         if self.group is not None:
-            found |= np.asarray(self.group.is_null())
+            found |= array_of(self.group.is_null())
         if self.price is not None:
             found |= np.isnan(self.price)
         return found
@@ -70,7 +75,7 @@ class Scored:
         """The rows at `index`, with the places they had."""
         return replace(
             self,
-            probs=self.probs[index],
+            probs=rows_at(self.probs, index),
             labels=self.labels[index],
             ids=None if self.ids is None else self.ids.take(index),
             group=None if self.group is None else self.group.take(index),
@@ -87,7 +92,7 @@ class Scored:
         names = encoded.dictionary.to_pylist()
         order = sorted(range(len(names)), key=lambda i: str(names[i]))
         places = np.argsort(np.array(order))
-        codes: IntArray = places[encoded.indices.to_numpy(zero_copy_only=False)].astype(np.int64)
+        codes: IntArray = places[array_of(encoded.indices)].astype(np.int64)
         return codes, tuple(names[i] for i in order)
 
     def data_sha256(self) -> str:
@@ -95,20 +100,39 @@ class Scored:
 
         Where there are no classes the labels say which answers were right, and are no part of it.
         """
+        return self._data_sha256
+
+    @cached_property
+    def _data_sha256(self) -> str:
         digest = hashlib.sha256(repr(self.classes.names).encode())
         if not self.by_confidence:
             digest.update(np.ascontiguousarray(self.labels).data)
         digest.update(np.ascontiguousarray(self.rows).data)
-        for text in () if self.ids is None else self.ids.to_pylist():
-            digest.update(text.encode(errors="surrogatepass") + b"\n")
+        for start in range(0, 0 if self.ids is None else len(self), PART):
+            digest.update(_lines(self.ids.slice(start, PART)))
         return digest.hexdigest()
 
     def sha256(self) -> str:
         """SHA-256 of the predictions, of what they are held to, and of the groups."""
-        digest = hashlib.sha256(np.ascontiguousarray(self.probs).data)
+        return self._sha256
+
+    @cached_property
+    def _sha256(self) -> str:
+        digest = hashlib.sha256()
+        for some in parts_of(self.probs):
+            digest.update(np.ascontiguousarray(self.probs[some]).data)
         digest.update(np.ascontiguousarray(self.labels).data)
         if self.group is not None:
             codes, names = self.groups()
             digest.update(repr(names).encode())
             digest.update(codes.data)
         return digest.hexdigest()
+
+
+def _lines(words: Any) -> memoryview:
+    """Words with an end of line behind each, as they lie in the memory of an array that was made so."""
+    import pyarrow.compute as pc
+
+    joined = pc.binary_join_element_wise(words, "\n", "")
+    ends = np.frombuffer(joined.buffers()[1], dtype=np.int32)[joined.offset : joined.offset + len(joined) + 1]
+    return memoryview(joined.buffers()[2])[ends[0] : ends[-1]]

@@ -17,6 +17,7 @@ from calibench.report.parts.front import front_drawing, front_table, front_words
 from calibench.report.parts.recommendation import decision_of, recommendation_words
 from calibench.report.parts.reliability import reliability_diagrams
 from calibench.report.parts.selective import selective_table, selective_words
+from calibench.report.parts.sets_drawing import sets_drawing
 from calibench.report.points import Point, points, tradeoff
 from calibench.report.sections import Section
 from calibench.report.stored import has_predictions
@@ -170,7 +171,7 @@ def _sets(section: Section) -> Part:
     title, table = "Prediction sets", sets.sets_table(section)
     if table is None:
         return Part(title)
-    return Part(title, sets.sets_words(section), table, _some(sets.sets_drawing(section)))
+    return Part(title, sets.sets_words(section), table, _some(sets_drawing(section)))
 
 
 def _groups(section: Section) -> Part:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from calibench.report.drawing.drawing import Drawing
-from calibench.report.parts import curves, equal_error, front, reliability, scope, sets, shifts
+from calibench.report.parts import curves, equal_error, front, reliability, scope, shifts
+from calibench.report.parts.sets_drawing import sets_drawing
 from calibench.report.points import points, tradeoff
 from calibench.report.sections import Section, is_copy
 from calibench.report.writing.tables import has_scope
@@ -32,7 +33,7 @@ def _time(section: Section, _: Path) -> Drawn:
 _DRAWN: dict[str, Callable[[Section, Path], Drawn]] = {
     "reliability": lambda section, folder: [reliability.reliability_diagrams(section.distinct(), folder)],
     "front": _front,
-    "sets": lambda section, _: [sets.sets_drawing(section.distinct())],
+    "sets": lambda section, _: [sets_drawing(section.distinct())],
     "scope": _scope,
     "shift": lambda section, _: shifts.shift_drawings(section.distinct()),
     "curve": lambda section, _: curves.curve_drawings(section.distinct()),

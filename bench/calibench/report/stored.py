@@ -10,7 +10,7 @@ import numpy as np
 
 from calibench.errors import CalibenchError
 from calibench.report.sections import Entry, Section
-from calibench.store.predictions import Predictions, checked_content, load_predictions, predictions_file
+from calibench.store.predictions import Predictions, checked_file, load_predictions, predictions_file
 from calibench.store.records import Record, load_records, records_file
 from calibench.types import FloatArray, IntArray
 
@@ -85,7 +85,7 @@ def _scored(entries: tuple[Entry, ...], stored: Sequence[Predictions]) -> Opinio
     return Opinions(
         entries=entries,
         row=stored[0].index[scored],
-        text_sha256=tuple(stored[0].text_sha256[i] for i in scored),
+        text_sha256=tuple(stored[0].text_sha256[i] for i in scored.tolist()),
         label=stored[0].label[scored],
         probs=np.stack([item.probs[scored] for item in stored]),
     )
@@ -147,5 +147,5 @@ def records_of(folder: Path) -> list[Record]:
     records = load_records(folder)
     for record in records:
         if record.get("predictions_sha256"):
-            checked_content(records_file(folder).parent, record)
+            checked_file(records_file(folder).parent, record)
     return records

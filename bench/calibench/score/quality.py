@@ -10,12 +10,14 @@ import numpy as np
 from scipy import special
 
 from calibench.metrics.detection import by_other_scores
+from calibench.metrics.inputs import predicted_class
 from calibench.metrics.select import REGISTERED_BY
 from calibench.metrics.selective import by_largest_probability, own_score
 from calibench.registry import METRICS
 from calibench.score.apart import apart
 from calibench.score.pass_curve import pass_curve, running_means
 from calibench.stats.bootstrap import bootstrap_interval, bootstrap_intervals, noise_floor
+from calibench.stats.mapped import is_mapped
 from calibench.types import Dataset, Evaluation, FloatArray, Interval, Metric, Predictive
 
 RESAMPLES = 1000
@@ -74,6 +76,8 @@ def _intervals(metrics: Sequence[Metric], about: Evaluation, seed: int) -> dict[
 def _third_party(metric: Metric, about: Evaluation, seed: int) -> Interval:
     """The metric with its interval; of one that fails, why."""
     name = f"The metric {metric.name!r} from {metric.definition[REGISTERED_BY]}"
+    if is_mapped(about.probs):
+        return Interval(None, None, None, f"{name} is given copies, and these probabilities are too many")
     given = copy.deepcopy(about)
     try:
         return apart(name, lambda: bootstrap_interval(metric, given, resamples=RESAMPLES, seed=seed))
@@ -114,7 +118,7 @@ def below_guessing(evaluation: Evaluation, names: Sequence[str], why: str = OF_A
     """
     labels = evaluation.labels
     commonest = int(np.bincount(labels, minlength=len(names)).argmax())
-    right, guessed = evaluation.probs.argmax(axis=1) == labels, labels == commonest
+    right, guessed = predicted_class(evaluation) == labels, labels == commonest
     ours, theirs = int((right & ~guessed).sum()), int((guessed & ~right).sum())
     if guessed.all():
         few = special.bdtr(int(right.sum()), len(right), 1 / len(names)) <= GUESSING_ALPHA

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 import calibench
-from calibench.errors import CalibenchError, WriteError
+from calibench.errors import CalibenchError, UsageError, WriteError
 from calibench.hashing import text_sha256
 from calibench.measure import environment
 from calibench.measure.progress import Progress
@@ -26,6 +26,7 @@ from calibench.score.groups import group_fields
 from calibench.score.made_sets import Labelled, Sets, fitted_across, guarantee, identity_of, made
 from calibench.score.quality import below_guessing, metric_values
 from calibench.score.steps import FittedStep, across, cross_fitted, note_of, read_later
+from calibench.stats.mapped import IN_MEMORY, is_mapped
 from calibench.store import records
 from calibench.store.predictions import Examples, write_examples
 from calibench.store.records import Record
@@ -96,6 +97,22 @@ def _key(table: Scored, step: str | None, data: str, wanted: Wanted) -> str:
         "step": None if step is None else distribution(POSTHOC.entry_point(step)),
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def refuse_mapped(tables: Sequence[Scored], wanted: Wanted) -> None:
+    """Refuse what takes all probabilities into memory where they are too many for that.
+
+    Raises:
+        UsageError: naming the option and the file.
+    """
+    large = next((table for table in tables if is_mapped(table.probs)), None)
+    asked = {"--posthoc": wanted.posthoc, "--conformal": wanted.recipes, "--group": large and large.group}
+    option = next((name for name, value in asked.items() if value), None)
+    if large is not None and option is not None:
+        raise UsageError(
+            f"{option} holds all probabilities in memory, and {large.file!r} has {large.probs.size:,}; "
+            f"expected {IN_MEMORY:,} at most: score a random sample of its rows, or leave {option} out."
+        )
 
 
 def lacks_sets(record: Record, wanted: Wanted) -> bool:
@@ -253,9 +270,9 @@ def _absent(there: Sequence[Metric]) -> dict[str, dict[str, Any]]:
     return {metric.name: missing | {"definition": dict(metric.definition)} for metric in lacking}
 
 
-def _hashes(table: Scored) -> Sequence[str]:
+def _hashes(table: Scored) -> Sequence[str] | None:
     if table.ids is None:
-        return [""] * len(table)
+        return None
     return [text_sha256(text) for text in table.ids.to_pylist()]
 
 

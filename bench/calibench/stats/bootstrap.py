@@ -42,8 +42,13 @@ def bootstrap_intervals(
     gives the same resamples to every metric of as many examples. A metric without moments is evaluated on
     each resample, which takes time in proportion to N * resamples.
     """
-    values = [metric.evaluate(evaluation) for metric in metrics]
     n = len(evaluation)
+    if many(n) and len(metrics) > 1:  # features of one metric after the other fit into memory, not all
+        return [
+            bootstrap_interval(metric, evaluation, resamples=resamples, level=level, seed=seed)
+            for metric in metrics
+        ]
+    values = [metric.evaluate(evaluation) for metric in metrics]
     forms = [
         form_of(metric, evaluation, value) if np.isfinite(value) and metric.no_interval is None else None
         for metric, value in zip(metrics, values, strict=True)
@@ -102,7 +107,6 @@ class _Drawn:
     def of(self, form: Moments | Weighted) -> FloatArray:
         """Sums over resamples, float64 [R, K], or the values of a metric that is none, float64 [R]."""
         if isinstance(form, Moments) and many(self._n):
-            # Of many examples the features of one metric after the other fit into memory, not all at once.
             return resampled_sums(form.features, self._resamples, np.random.default_rng(self._seed))
         if not self._found:
             found = resampled_forms(self._forms, self._n, self._resamples, np.random.default_rng(self._seed))

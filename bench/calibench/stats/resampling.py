@@ -7,7 +7,7 @@ the noise of 1,000 resamples, except for what hangs on a bin with only a handful
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -54,6 +54,37 @@ def counted(n: int, resamples: int, rng: np.random.Generator) -> Iterator[FloatA
     """
     for count in blocks(resamples, max(n, BLOCK // TOGETHER)):
         yield np.ascontiguousarray(resample_counts(rng, count, n).T)
+
+
+class InParts:
+    """Features of many examples, float64 [N, K], made of some rows at a time and never held together.
+
+    Args:
+        shape: N and K.
+        entries: numbers that a row holds, zeros left out.
+        made: the features of some rows, an array or a sparse one in CSR form.
+    """
+
+    def __init__(self, shape: tuple[int, int], entries: int, made: Callable[[slice], Any]) -> None:
+        self.shape, self.entries, self._made = shape, entries, made
+
+    def __getitem__(self, rows: slice) -> Any:
+        return self._made(rows)
+
+    def __iter__(self) -> Iterator[Any]:
+        step = max(1, BLOCK // self.entries)
+        for start in range(0, self.shape[0], step):
+            yield self._made(slice(start, min(start + step, self.shape[0])))
+
+    def sum(self, axis: int) -> FloatArray:
+        """Column sums, float64 [K], which are those over axis 0."""
+        assert axis == 0
+        total: FloatArray = np.sum([_column_sums(part) for part in self], axis=0)
+        return total
+
+
+def _column_sums(features: Any) -> FloatArray:
+    return np.asarray(features.sum(axis=0)).ravel()
 
 
 class Summed:
@@ -105,12 +136,21 @@ def resampled_together(features: Sequence[Any], resamples: int, rng: np.random.G
     """`resampled_sums` of several features of the same examples, [N, K_j] each, over the same resamples."""
     if not features:
         return []
-    if all(isinstance(part, np.ndarray) for part in features):
-        whole: Any = np.hstack(features)
+    widths = [part.shape[1] for part in features]
+    if any(isinstance(part, InParts) for part in features):
+        n, entries = features[0].shape[0], sum(getattr(part, "entries", part.shape[1]) for part in features)
+        whole: Any = InParts(
+            (n, sum(widths)), entries, lambda rows: _side_by_side([p[rows] for p in features])
+        )
     else:
-        whole = sparse.hstack([sparse.csr_array(part) for part in features], format="csr")
-    sums = resampled_sums(whole, resamples, rng)
-    return np.split(sums, np.cumsum([part.shape[1] for part in features])[:-1], axis=1)
+        whole = _side_by_side(features)
+    return np.split(resampled_sums(whole, resamples, rng), np.cumsum(widths)[:-1], axis=1)
+
+
+def _side_by_side(features: Sequence[Any]) -> Any:
+    if all(isinstance(part, np.ndarray) for part in features):
+        return np.hstack(features)
+    return sparse.hstack([sparse.csr_array(part) for part in features], format="csr")
 
 
 def gram(features: Any) -> FloatArray:
@@ -126,14 +166,22 @@ def limit_sums(features: Any, draws: int, rng: np.random.Generator) -> FloatArra
     1986), which tells standard deviations to about one percent.
     """
     n, width = features.shape
-    total = np.asarray(features.sum(axis=0)).ravel()
+    parts = features if isinstance(features, InParts) else [features]
     if width <= WIDE:
-        return normal_sums(total, gram(features) - np.outer(total, total) / n, draws, rng)
-    grouped = (
-        sparse.csr_array((np.ones(n), (np.arange(n) % GROUPS, np.arange(n))), shape=(GROUPS, n)) @ features
-    )
-    apart = np.asarray(grouped if isinstance(grouped, np.ndarray) else grouped.toarray())
-    drawn: FloatArray = total + rng.standard_normal((draws, GROUPS)) @ (apart - total / GROUPS)
+        both = [(_column_sums(part), gram(part)) for part in parts]
+        total, products = (np.sum(kind, axis=0) for kind in zip(*both, strict=True))
+        return normal_sums(total, products - np.outer(total, total) / n, draws, rng)
+    apart, start = np.zeros((GROUPS, width)), 0
+    for part in parts:
+        rows = part.shape[0]
+        group = (start + np.arange(rows)) % GROUPS
+        grouped = sparse.csr_array((np.ones(rows), (group, np.arange(rows))), shape=(GROUPS, rows)) @ part
+        apart += grouped if isinstance(grouped, np.ndarray) else grouped.toarray()
+        start += rows
+    total = apart.sum(axis=0)
+    apart -= total / GROUPS
+    drawn: FloatArray = rng.standard_normal((draws, GROUPS)) @ apart
+    drawn += total
     return drawn
 
 
@@ -184,20 +232,24 @@ def coin_sums(
         tails, heads: float64 [J, N], what is added where the coin shows the one or the other.
         bins: int64 [N], below `count`.
     """
+    gained = heads - tails
+
+    def by_bin(values: FloatArray) -> FloatArray:
+        return np.bincount(bins, weights=values, minlength=count).astype(np.float64, copy=False)
+
+    sums: FloatArray = np.zeros((draws, len(tails), count))
+    sums += np.stack([by_bin(row) for row in tails])
+    varying = [row for row, gain in enumerate(gained) if gain.any()]
+    if many(len(chance)):
+        expected = np.stack([by_bin(gained[row] * chance) for row in varying])
+        spread = chance * (1.0 - chance)
+        products = [[by_bin(gained[one] * gained[two] * spread) for two in varying] for one in varying]
+        for place, covariance in enumerate(np.moveaxis(np.array(products), 2, 0)):
+            sums[:, varying, place] += normal_sums(expected[:, place], covariance, draws, rng)
+        return sums
     order = np.argsort(bins, kind="stable")
     held, starts = np.unique(bins[order], return_index=True)
-    likely, gained = chance[order], (heads - tails)[:, order]
-    sums = np.zeros((draws, len(tails), count))
-    sums += np.stack([np.bincount(bins, weights=row, minlength=count) for row in tails])
-    varying = [row for row, gain in enumerate(gained) if gain.any()]
-    if many(len(likely)):
-        expected = np.add.reduceat(gained * likely, starts, axis=1)
-        spread = likely * (1.0 - likely)
-        for place, (start, stop) in enumerate(zip(starts, [*starts[1:], len(likely)], strict=True)):
-            part = gained[:, start:stop]
-            shown = normal_sums(expected[:, place], (part * spread[start:stop]) @ part.T, draws, rng)
-            sums[:, :, held[place]] += shown
-        return sums
+    likely, gained = chance[order], gained[:, order]
     done = 0
     for size in blocks(draws, len(likely)):
         heads_up = rng.random((size, len(likely)), dtype=np.float32) < likely

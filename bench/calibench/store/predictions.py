@@ -6,17 +6,25 @@ A record names its file and the file's hash. A file that is there is not replace
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calibench.errors import CalibenchError, UsageError
-from calibench.store.files import sha256, write_whole
+from calibench.stats.columns import array_of, column_of, nothing_in
+from calibench.stats.mapped import let_go, parts_of, room_for
+from calibench.store.files import file_sha256, pour
 from calibench.types import Dataset, FloatArray, IntArray, Predictive
+
+#: Bytes of a column that are read together.
+_BUFFER = 2**20
+#: Columns of probabilities, also after so many passes, and of the true ones.
+_PROBABILITY = re.compile(r"(p\d*|posterior)_\d+")
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +33,7 @@ class Predictions:
 
     Attributes:
         index: int64 [N], row of each example in its split.
-        text_sha256: N hashes of the texts.
+        text_sha256: N hashes of the texts; the empty word for each where there are none.
         label: int64 [N].
         probs: float64 [N, C].
         passes: int64 [N].
@@ -37,7 +45,7 @@ class Predictions:
     """
 
     index: IntArray
-    text_sha256: tuple[str, ...]
+    text_sha256: Sequence[str]
     label: IntArray
     probs: FloatArray
     passes: IntArray
@@ -70,15 +78,28 @@ class Examples:
 
     Attributes:
         index: int64 [N], row of each example in its split or file.
-        text_sha256: N hashes of the texts, or of what stands for them; empty words where nothing does.
+        text_sha256: N hashes of the texts, or of what stands for them; None where nothing does.
         label: int64 [N].
         posterior: float64 [N, C], or None.
     """
 
     index: IntArray
-    text_sha256: Sequence[str]
+    text_sha256: Sequence[str] | None
     label: IntArray
     posterior: FloatArray | None = None
+
+
+@dataclass(frozen=True)
+class Nothing(Sequence[str]):
+    """So many empty words."""
+
+    words: int
+
+    def __len__(self) -> int:
+        return self.words
+
+    def __getitem__(self, index: Any) -> Any:
+        return Nothing(len(range(*index.indices(self.words)))) if isinstance(index, slice) else ""
 
 
 def write_predictions(
@@ -110,37 +131,66 @@ def write_examples(
     sets: Mapping[str, NDArray[np.bool_]] | None = None,
 ) -> dict[str, str]:
     """`write_predictions` where there need be no texts."""
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    columns: dict[str, Any] = {
-        "index": examples.index,
-        "text_sha256": examples.text_sha256,
-        "label": examples.label,
-    }
-    columns |= {f"p_{c}": predictive.probs[:, c] for c in range(predictive.probs.shape[1])}
-    columns["passes"] = predictive.passes
+    def columns(rows: slice) -> Any:
+        return _columns(examples, predictive, at_passes or {}, sets or {}, rows)
+
+    def fill(file: BinaryIO) -> None:
+        first, *later = parts_of(predictive.probs)
+        table = columns(first)
+        # Probabilities hardly repeat: looking for repeats takes longer than to write them.
+        repeated = [name for name in table.column_names if not _PROBABILITY.fullmatch(name)]
+        with pq.ParquetWriter(file, table.schema, compression="zstd", use_dictionary=repeated) as writer:
+            writer.write_table(table)
+            for rows in later:
+                writer.write_table(columns(rows))
+
+    def named(digest: str) -> Path:
+        usual = folder / f"predictions/{cell}.parquet"
+        if usual.exists() and file_sha256(usual) != digest:
+            return folder / f"predictions/{cell}-{digest[:12]}.parquet"
+        return usual
+
+    found, digest = pour(folder / f"predictions/{cell}.parquet", fill, named)
+    return {"predictions": f"predictions/{found.name}", "predictions_sha256": digest}
+
+
+def _columns(
+    examples: Examples,
+    predictive: Predictive,
+    at_passes: Mapping[int, FloatArray],
+    sets: Mapping[str, NDArray[np.bool_]],
+    rows: slice,
+) -> Any:
+    """A pyarrow table of some rows."""
+    import pyarrow as pa
+
+    found: dict[str, Any] = {"index": column_of(examples.index[rows])}
+    texts = examples.text_sha256
+    nothing = nothing_in(rows.stop - rows.start)
+    found["text_sha256"] = nothing if texts is None else pa.array(texts[rows], pa.string())
+    found["label"] = column_of(examples.label[rows])
+
+    def numbers(prefix: str, values: FloatArray) -> dict[str, Any]:
+        some = values[rows]
+        return {f"{prefix}_{c}": column_of(some[:, c]) for c in range(some.shape[1])}
+
+    found |= numbers("p", predictive.probs)
+    found["passes"] = column_of(predictive.passes[rows])
     if predictive.standard_error is not None:
-        columns["standard_error"] = predictive.standard_error
-    columns |= {f"score_{name}": score for name, score in predictive.scores.items()}
-    posterior = examples.posterior
-    if posterior is not None:
-        columns |= {f"posterior_{c}": posterior[:, c] for c in range(posterior.shape[1])}
-    for k, probs in (at_passes or {}).items():
-        columns |= {f"p{k}_{c}": probs[:, c] for c in range(probs.shape[1])}
+        found["standard_error"] = column_of(predictive.standard_error[rows])
+    found |= {f"score_{name}": column_of(score[rows]) for name, score in predictive.scores.items()}
+    if examples.posterior is not None:
+        found |= numbers("posterior", examples.posterior)
+    for k, probs in at_passes.items():
+        found |= numbers(f"p{k}", probs)
     own = {} if predictive.sets is None else {"set": predictive.sets}
-    for name, included in (own | dict(sets or {})).items():
-        columns[name] = [np.flatnonzero(row) for row in included]
-    sink = pa.BufferOutputStream()
-    pq.write_table(pa.table(columns), sink, compression="zstd")
-    content = sink.getvalue().to_pybytes()
-    digest = sha256(content)
-    relative = f"predictions/{cell}.parquet"
-    file = folder / relative
-    if file.exists() and sha256(file.read_bytes()) != digest:
-        relative = f"predictions/{cell}-{digest[:12]}.parquet"
-    write_whole(folder / relative, content)
-    return {"predictions": relative, "predictions_sha256": digest}
+    for name, included in (own | dict(sets)).items():
+        some = included[rows]
+        ends = np.concatenate([[0], np.cumsum(some.sum(axis=1))]).astype(np.int32)
+        found[name] = pa.ListArray.from_arrays(column_of(ends), column_of(np.nonzero(some)[1]))
+    return pa.Table.from_arrays(list(found.values()), list(found))
 
 
 def predictions_file(folder: Path, record: Mapping[str, Any]) -> Path:
@@ -158,7 +208,7 @@ def predictions_file(folder: Path, record: Mapping[str, Any]) -> Path:
     return folder / named
 
 
-def checked_content(folder: Path, record: Mapping[str, Any]) -> bytes:
+def checked_file(folder: Path, record: Mapping[str, Any]) -> Path:
     """The file of a record's predictions, which is the one that the record was made from.
 
     Raises:
@@ -167,7 +217,7 @@ def checked_content(folder: Path, record: Mapping[str, Any]) -> bytes:
     file = predictions_file(folder, record)
     name = record["method"]["name"]
     try:
-        content = file.read_bytes()
+        found = file_sha256(file)
     except FileNotFoundError:
         raise UsageError(
             f"{file} is missing; the record of {name} names it; copy the whole folder."
@@ -175,18 +225,18 @@ def checked_content(folder: Path, record: Mapping[str, Any]) -> bytes:
     except OSError as error:
         raise UsageError(f"{file} cannot be read ({error.strerror}); copy the whole folder again.") from error
     expected = record.get("predictions_sha256")
-    if expected is not None and sha256(content) != expected:
+    if expected is not None and found != expected:
         raise UsageError(
             f"{file} is not the file that the record of {name} was made from; run the suite again with the "
             "same -o to measure that row anew, or copy the whole folder again."
         )
-    return content
+    return file
 
 
 def has_its_predictions(folder: Path, record: Mapping[str, Any]) -> bool:
     """Whether the file that a record names is there and its own."""
     try:
-        checked_content(folder, record)
+        checked_file(folder, record)
     except UsageError:
         return False
     return True
@@ -202,31 +252,35 @@ def load_predictions(folder: Path, record: Mapping[str, Any]) -> Predictions:
     import pyarrow.parquet as pq
 
     folder = folder if folder.is_dir() else folder.parent
-    content = checked_content(folder, record)
-    file = predictions_file(folder, record)
+    file = checked_file(folder, record)
     try:
-        table = pq.read_table(pa.BufferReader(content))
+        stored = pq.ParquetFile(file, pre_buffer=False, buffer_size=_BUFFER)
+        names, n = stored.schema_arrow.names, stored.metadata.num_rows
     except (pa.ArrowException, OSError) as error:
         raise UsageError(f"{file} is not a readable parquet file: {error}.") from error
-    names = table.column_names
+    width = len(record["data"]["labels"])
 
     def column(name: str) -> Any:
-        return table.column(name).to_numpy()
+        return array_of(stored.read([name]).column(0))
 
     def matrix(prefix: str) -> FloatArray:
-        width = len(record["data"]["labels"])
-        return np.stack([column(f"{prefix}_{c}") for c in range(width)], axis=1)
+        found, start = room_for(n, width), 0
+        for batch in stored.iter_batches(columns=[f"{prefix}_{c}" for c in range(width)]):
+            found[start : start + len(batch)] = np.stack([array_of(c) for c in batch.columns], axis=1)
+            start += len(batch)
+            let_go(found)
+        return found
 
     def included(name: str) -> NDArray[np.bool_]:
-        found = np.zeros((len(table), len(record["data"]["labels"])), dtype=np.bool_)
-        for row, chosen in zip(found, table.column(name).to_pylist(), strict=True):
-            row[chosen] = True
+        found = np.zeros((n, width), dtype=np.bool_)
+        chosen = stored.read([name]).column(0).combine_chunks()
+        found[np.repeat(np.arange(n), array_of(chosen.value_lengths())), array_of(chosen.flatten())] = True
         return found
 
     counts = sorted({int(name[1:].split("_")[0]) for name in names if name[0] == "p" and name[1:2].isdigit()})
     return Predictions(
         index=column("index"),
-        text_sha256=tuple(table.column("text_sha256").to_pylist()),
+        text_sha256=_texts(stored.read(["text_sha256"]).column(0)),
         label=column("label"),
         probs=matrix("p"),
         passes=column("passes"),
@@ -236,3 +290,12 @@ def load_predictions(folder: Path, record: Mapping[str, Any]) -> Predictions:
         at_passes={k: matrix(f"p{k}") for k in counts},
         sets={name: included(name) for name in names if name == "set" or name.startswith("set_")},
     )
+
+
+def _texts(column: Any) -> Sequence[str]:
+    """The words of a column, once where they are all empty."""
+    import pyarrow.compute as pc
+
+    if pc.max(pc.binary_length(column)).as_py() == 0:
+        return Nothing(len(column))
+    return tuple(column.to_pylist())

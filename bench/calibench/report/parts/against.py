@@ -17,7 +17,7 @@ from calibench.metrics.detection import OOS_AUROC
 from calibench.metrics.scoring import BRIER_CONFIDENCE
 from calibench.report.points import evaluation_of
 from calibench.report.sections import Entry, Section, sections
-from calibench.report.stored import stored_predictions
+from calibench.report.stored import has_predictions, stored_predictions
 from calibench.report.writing.numbers import fraction, signed, significant, span
 from calibench.report.writing.tables import ABSENT, Cell, Column, Table, build
 from calibench.report.writing.words import code
@@ -53,6 +53,8 @@ def against(section: Section, folder: Path) -> Against | None:
         CalibenchError: two cells of the section hold predictions about different examples.
     """
     reference = section.reference
+    if sum(has_predictions(entry, folder) for entry in section.measured) < 2:
+        return None
     stored = {entry.order: (entry, found) for entry, found in stored_predictions(section, folder)}
     if reference is None or reference.order not in stored or len(stored) < 2:
         return None

@@ -20,6 +20,7 @@ from calibench.report.writing.numbers import fraction, interval, tick
 from calibench.stats.intervals import LEVEL, wilson
 from calibench.store.predictions import load_predictions
 from calibench.store.records import dig
+from calibench.types import Evaluation
 
 _PER_ROW = 4
 #: More panels than this are drawn smaller, and more of them beside each other.
@@ -41,8 +42,8 @@ def reliability_diagrams(section: Section, folder: Path) -> Drawing | None:
         predictions = load_predictions(folder, entry.record)
         bins = int(dig(entry.record, "metrics", "ece", "definition", "bins") or _BINS)
         # A label of -1 is one the model cannot output; such examples are not part of any calibration metric.
-        scored = predictions.label >= 0
-        curves.append(reliability(predictions.probs[scored], predictions.label[scored], bins=bins))
+        scored = Evaluation(predictions.probs, predictions.label).in_scope()
+        curves.append(reliability(scored.probs, scored.labels, bins=bins))
     many = len(stored) > _MANY
     rows, columns = style.shape(len(stored), _PER_ROW_OF_MANY if many else _PER_ROW)
     width = min(style.WIDTH, max(5.0, 3.0 * columns))

@@ -5,15 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter
-
-from calibench.report.drawing import style
-from calibench.report.drawing.drawing import Drawing
-from calibench.report.drawing.labels import wrapped
 from calibench.report.sections import Entry, Section
-from calibench.report.writing.numbers import fraction, percent, significant, tick
+from calibench.report.writing.numbers import fraction, percent, significant
 from calibench.report.writing.tables import ABSENT, Cell, Column, Table, build, estimate, has_scope
 from calibench.report.writing.words import code
 from calibench.store.records import Record, dig
@@ -30,7 +23,7 @@ def _every(section: Section) -> list[Fields]:
     return [fields for entry in section.measured for fields in entry.record.get("conformal") or []]
 
 
-def _made(section: Section) -> list[Fields]:
+def made_of(section: Section) -> list[Fields]:
     return [fields for fields in _every(section) if fields.get("reason") is None]
 
 
@@ -49,7 +42,7 @@ def verdict(fields: Fields) -> str:
     return "below" if high < fields["level"] else "above" if low > fields["expected"] else ""
 
 
-def _name(fields: Fields, levels: int) -> str:
+def name_of(fields: Fields, levels: int) -> str:
     """`LAC`, `APS by class`, with the level where there are several."""
     words = [str(fields["kind"]).upper(), *(["by class"] if fields["class_conditional"] else [])]
     return " ".join([*words, *([_level(fields)] if levels > 1 else [])])
@@ -59,7 +52,7 @@ def _level(fields: Fields) -> str:
     return f"{100 * fields['level']:g}%"
 
 
-def _levels(fields: Iterable[Fields]) -> list[str]:
+def levels_of(fields: Iterable[Fields]) -> list[str]:
     return list(dict.fromkeys(_level(item) for item in fields))
 
 
@@ -67,10 +60,10 @@ def sets_table(section: Section) -> Table | None:
     """One row per method and kind of sets, failed methods as they are; None where there are no sets."""
     if not has_sets(section):
         return None
-    levels = len(_levels(_every(section)))
+    levels = len(levels_of(_every(section)))
     rows = [
         Entry(
-            entry.record | {"sets": fields and fields | {"name": _name(fields, levels)}},
+            entry.record | {"sets": fields and fields | {"name": name_of(fields, levels)}},
             entry.label,
             entry.order,
         )
@@ -110,7 +103,7 @@ def _worst(record: Record) -> Cell:
     return Cell(f"{fraction(found['value'], 3)} ({found['label']}, n = {found['examples']})", found["value"])
 
 
-def _short(value: float) -> str:
+def short(value: float) -> str:
     return f"{value:.2f}" if value < 100 else significant(value)
 
 
@@ -122,7 +115,7 @@ _COLUMNS = (
     Column(
         "Mean size ↓",
         "Number of classes in a set, on average.",
-        _field("mean_size", value=_short, end=_short),
+        _field("mean_size", value=short, end=short),
     ),
     Column("One class ↑", "Share of the sets with exactly one class.", _field("singletons", value=percent)),
     Column("Empty", "Share of the sets with none.", _field("empty", value=percent)),
@@ -137,7 +130,7 @@ _BEYOND = (
     Column(
         "Size out of scope",
         "Mean number of classes in the sets of texts that belong to none.",
-        _field("out_of_scope", "mean_size", value=_short, end=_short),
+        _field("out_of_scope", "mean_size", value=short, end=short),
     ),
     Column("Empty out of scope", "Share of those with none.", _field("out_of_scope", "empty", value=percent)),
 )
@@ -150,10 +143,10 @@ _COST = Column(
 
 def sets_words(section: Section) -> str:
     """What is promised, what is not, and how to read the coverage."""
-    made = _made(section)
+    made = made_of(section)
     if not made:
         return "No prediction sets could be made."
-    levels = " or ".join(_levels(made))
+    levels = " or ".join(levels_of(made))
     sentences = [
         f"A set is to hold the label with probability {levels} or more, whatever the model is worth."
     ]
@@ -255,12 +248,12 @@ def _infinite(values: Any) -> bool:
 def sets_columns(section: Section) -> tuple[Column, ...]:
     """For a terminal: coverage and mean size in one column per kind."""
     found = _every(section)
-    levels = len(_levels(found))
-    names = dict.fromkeys(_name(fields, levels) for fields in found)
+    levels = len(levels_of(found))
+    names = dict.fromkeys(name_of(fields, levels) for fields in found)
 
     def column(name: str) -> Column:
         def read(record: Record) -> Cell:
-            mine = [one for one in record.get("conformal") or [] if _name(one, levels) == name]
+            mine = [one for one in record.get("conformal") or [] if name_of(one, levels) == name]
             if not mine:
                 return Cell(ABSENT)
             if mine[0].get("reason") is not None:
@@ -268,7 +261,7 @@ def sets_columns(section: Section) -> tuple[Column, ...]:
             coverage, size = mine[0]["coverage"]["value"], mine[0]["mean_size"]["value"]
             if coverage is None:
                 return Cell(ABSENT)
-            return Cell(f"{fraction(coverage, 3)} / {_short(size)}", coverage)
+            return Cell(f"{fraction(coverage, 3)} / {short(size)}", coverage)
 
         return Column(name, "", read)
 
@@ -277,102 +270,9 @@ def sets_columns(section: Section) -> tuple[Column, ...]:
 
 def sets_caption(section: Section) -> str:
     """What the terminal's columns hold."""
-    made = _made(section)
-    levels = " or ".join(_levels(made or _every(section)))
+    made = made_of(section)
+    levels = " or ".join(levels_of(made or _every(section)))
     text = f"Prediction sets: share that holds the label, to be {levels}, / classes in a set on average."
     if any(item["folds"] is not None for item in made):
         text += " Cross-fitted coverage is near the level by construction."
     return text
-
-
-def sets_drawing(section: Section) -> Drawing | None:
-    """Coverage and mean size of every method's sets, side by side; None where there are no sets."""
-    rows = [(entry, _drawn(entry)) for entry in section.measured]
-    rows = [(entry, found) for entry, found in rows if found]
-    if not rows:
-        return None
-    levels = len(_levels(_made(section)))
-    names = list(dict.fromkeys(_name(one, levels) for _, found in rows for one in found))
-    labels = [wrapped(entry.label) for entry, _ in rows]
-    heights = [max(0.16 * len(names), 0.17 * (label.count("\n") + 1)) + 0.16 for label in labels]
-    height = sum(heights) + 1.05
-    figure = style.NotebookFigure(figsize=(style.WIDTH, height))
-    widest = max(len(line) for label in labels for line in label.split("\n"))
-    figure.subplots_adjust(
-        left=min(0.3, 0.02 + 0.0085 * widest),
-        right=0.985,
-        top=1 - 0.12 / height,
-        bottom=0.82 / height,
-        wspace=0.08,
-    )
-    left, right = figure.subplots(1, 2)
-    centres, top = [], 0.0
-    for (entry, found), tall in zip(rows, heights, strict=True):
-        centres.append(top + tall / 2.0)
-        for one in found:
-            place = names.index(_name(one, levels)) - (len(names) - 1) / 2.0
-            y, shape = centres[-1] + 0.16 * place, style.marker(names.index(_name(one, levels)))
-            _dot(left, entry, one["coverage"], y, shape)
-            _dot(right, entry, one["mean_size"], y, shape)
-        top += tall
-    for level in dict.fromkeys(one["level"] for _, found in rows for one in found):
-        left.axvline(level, color=style.MUTED, linestyle=(0, (4, 3)), linewidth=1)
-    right.axvline(1.0, color=style.MUTED, linestyle=(0, (4, 3)), linewidth=1)
-    _axes(left, right, centres, labels, top, rows)
-    figure.legend(handles=_handles(names), loc="lower center", ncols=len(names))
-    return Drawing(
-        f"{section.slug}-sets",
-        figure,
-        "Coverage and mean size of prediction sets. "
-        + " ".join(_words(entry, found, levels) for entry, found in rows),
-        "Bars are 95% intervals. Left: the dashed line is what was promised. Right: smaller is better; the "
-        "dashed line is one class.",
-    )
-
-
-def _drawn(entry: Entry) -> list[Fields]:
-    sets = entry.record.get("conformal") or []
-    return [one for one in sets if one["reason"] is None and one["coverage"]["value"] is not None]
-
-
-def _axes(
-    left: Axes,
-    right: Axes,
-    centres: Sequence[float],
-    labels: Sequence[str],
-    top: float,
-    rows: Sequence[tuple[Entry, Sequence[Fields]]],
-) -> None:
-    sizes = [one["mean_size"]["value"] for _, found in rows for one in found]
-    if max(sizes) > 10.0 * max(min(sizes), 0.1):
-        right.set_xscale("log")
-    for axes, words in ((left, "coverage"), (right, "mean number of classes in a set")):
-        axes.set_ylim(top, 0.0)
-        axes.set_xlabel(words)
-        axes.set_yticks(centres, labels if axes is left else [""] * len(labels))
-        axes.tick_params(axis="y", length=0)
-        axes.grid(visible=False, axis="y")
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: tick(value)))
-
-
-def _dot(axes: Axes, entry: Entry, block: Fields, y: float, marker: str) -> None:
-    tint = style.colour(entry.order)
-    if block.get("low") is not None and block.get("high") is not None:
-        axes.hlines(y, block["low"], block["high"], color=tint, linewidth=1.2)
-    axes.plot(block["value"], y, color=tint, marker=marker, markersize=5.5, linestyle="none", zorder=3)
-
-
-def _handles(names: Sequence[str]) -> list[Line2D]:
-    return [
-        Line2D([], [], color=style.INK, marker=style.marker(i), markersize=5.5, linestyle="none", label=name)
-        for i, name in enumerate(names)
-    ]
-
-
-def _words(entry: Entry, found: Sequence[Fields], levels: int) -> str:
-    parts = [
-        f"{_name(one, levels)} {fraction(one['coverage']['value'], 3)} with "
-        f"{_short(one['mean_size']['value'])} classes"
-        for one in found
-    ]
-    return f"{entry.label}: {', '.join(parts)}."
