@@ -93,6 +93,8 @@ def broken_data(tmp_path: Path, *lines: str) -> str:
         (["run", "--dtype", "float8"], 2, "float8"),
         (["run", "--split", "train"], 2, "test"),
         (["run", "--passes", "0"], 2, "passes"),
+        (["run", "--model", "a", "--model", "b"], 2, "--model is given more than once; it takes one value."),
+        (["run", "--seed=1", "-m", "frequentist", "--seed", "2"], 2, "--seed is given more than once"),
         (["show", "/nowhere"], 2, "There are no records at /nowhere"),
         (["report", "/nowhere"], 2, "There are no records at /nowhere"),
     ],

@@ -8,7 +8,7 @@ from __future__ import annotations
 import shlex
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
@@ -41,6 +41,14 @@ class Command(click.Command):
             )
         )
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click does, but an option that takes one value is refused twice: click would drop the first."""
+        if not ctx.resilient_parsing:
+            _, _, given = self.make_parser(ctx).parse_args(args=list(args))
+            for name in dict.fromkeys(_single(given)):
+                raise click.UsageError(f"{name} is given more than once; it takes one value.", ctx)
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
         debug = ctx.params.pop("debug", False)
         try:
@@ -62,6 +70,14 @@ class Command(click.Command):
                 f"Unexpected {type(error).__name__}: {error}. This is a defect of calibench or of a plugin; "
                 "run again with --debug for the traceback, and report it."
             ) from error
+
+
+def _single(given: Iterable[click.Parameter]) -> list[str]:
+    """The options, by their long names, that stand there twice and take one value."""
+    valued = [
+        item for item in given if isinstance(item, click.Option) and not (item.multiple or item.is_flag)
+    ]
+    return [max(item.opts, key=len) for at, item in enumerate(valued) if item in valued[:at]]
 
 
 def option(*names: str, **settings: Any) -> Decorator:
