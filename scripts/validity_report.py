@@ -52,7 +52,9 @@ def write(record: dict[str, Any], folder: Path) -> None:
     parts = [
         _introduction(record),
         "## Do 95% intervals hold the truth 95% of the time?",
-        _coverage_words([one for one in results if one["kind"] in ("coverage", "slow", "percentiles")]),
+        _coverage_words(
+            [one for one in results if one["kind"] in ("coverage", "slow", "percentiles", "crossed")]
+        ),
         "![Coverage of each metric's interval, by population and number of examples](validity/coverage.svg)",
         *(_coverage_table(covered, population) for population in _populations(covered)),
         "### Percentiles of latencies",

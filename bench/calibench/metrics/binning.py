@@ -20,6 +20,9 @@ from calibench.stats.mapped import PART, let_go
 from calibench.stats.resampling import InParts, coin_sums, many
 from calibench.types import Evaluation, FloatArray, IntArray, Metric, Moments
 
+#: Errors of the predicted class from which on a plug-in error has an interval.
+FEWEST_ERRORS = 5
+
 
 @dataclass(frozen=True)
 class Binning:

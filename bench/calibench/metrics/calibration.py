@@ -8,6 +8,7 @@ import numpy as np
 
 from calibench.metrics.binning import (
     EVERY_CLASS,
+    FEWEST_ERRORS,
     SMALL_BINS,
     binned_metric,
     debiased_squared_l2,
@@ -64,8 +65,7 @@ def reliability(probs: FloatArray, labels: IntArray, bins: int = BINS) -> Reliab
     )
 
 
-#: Errors of the predicted class from which on a plug-in error has an interval; more where bins are small.
-FEWEST_ERRORS = 5
+#: Errors of the predicted class from which on a plug-in error of small bins has an interval.
 FEWEST_ERRORS_SMALL_BINS = 2 * BINS
 
 ECE = binned_metric("ece", "ECE", equal_width(10), l1(), fewest_errors=FEWEST_ERRORS)

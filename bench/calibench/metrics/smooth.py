@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from scipy import fft
 
-from calibench.metrics.binning import Prepared, Rows, of_predicted, sums_by_bin
+from calibench.metrics.binning import FEWEST_ERRORS, Prepared, Rows, of_predicted, sums_by_bin
 from calibench.metrics.crossfitting import optimism
 from calibench.metrics.inputs import checked, top_label
 from calibench.stats.intervals import LEVEL, Direction, inverted_norm, quantiles
@@ -119,7 +119,7 @@ def _optimism(evaluation: Evaluation, refits: Sequence[FloatArray]) -> float:
 
 
 def _moments(evaluation: Evaluation) -> Moments:
-    hidden = _hidden(evaluation)
+    hidden, errors = _hidden(evaluation), np.count_nonzero(top_label(evaluation)[1] == 0.0)
 
     def finish(sums: FloatArray, n: int) -> FloatArray:
         return smooth_errors(sums[:, :CELLS], np.full(len(sums), float(n))) + hidden
@@ -127,6 +127,8 @@ def _moments(evaluation: Evaluation) -> Moments:
     def interval(
         sums: FloatArray, n: int, level: float, resampled: Callable[[], FloatArray]
     ) -> tuple[float, float]:
+        if errors < FEWEST_ERRORS:
+            return -np.inf, np.inf
         return _interval(sums.reshape(2, CELLS), n, hidden, level, resampled().reshape(-1, 2, CELLS))
 
     return Moments(_prepared(evaluation).features(), finish, interval)
