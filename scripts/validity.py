@@ -265,7 +265,7 @@ def target(metric: Metric, probs: FloatArray, posterior: FloatArray) -> float:
     sums: Any = 0.0
     for label, weight in enumerate(posterior.T):
         form = metric.moments(Evaluation(probs, np.full(len(probs), label)))
-        sums = sums + form.features.T @ weight
+        sums = sums + form.features[:].T @ weight
     return float(form.finish(np.asarray(sums).reshape(1, -1), len(probs))[0])
 
 
