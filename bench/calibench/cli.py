@@ -42,7 +42,7 @@ class Command(click.Command):
         )
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """As click does, but an option that takes one value is refused twice: click would drop the first."""
+        """As click does, but what reads like several models or data sets is refused: click drops the first."""
         if not ctx.resilient_parsing:
             _, _, given = self.make_parser(ctx).parse_args(args=list(args))
             for name in dict.fromkeys(_single(given)):
@@ -72,12 +72,14 @@ class Command(click.Command):
             ) from error
 
 
+#: Options that somebody may take for axes of a grid; of any other the last one counts, as usual.
+ONE_OF = ("--model", "--dataset", "--seed")
+
+
 def _single(given: Iterable[click.Parameter]) -> list[str]:
-    """The options, by their long names, that stand there twice and take one value."""
-    valued = [
-        item for item in given if isinstance(item, click.Option) and not (item.multiple or item.is_flag)
-    ]
-    return [max(item.opts, key=len) for at, item in enumerate(valued) if item in valued[:at]]
+    """The options of `ONE_OF` that stand there more than once."""
+    names = [name for item in given for name in item.opts if name in ONE_OF]
+    return [name for at, name in enumerate(names) if name in names[:at]]
 
 
 def option(*names: str, **settings: Any) -> Decorator:
