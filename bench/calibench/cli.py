@@ -42,7 +42,7 @@ class Command(click.Command):
         )
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """As click does, but what reads like several models or data sets is refused: click drops the first."""
+        """As click does, but several models, data sets or seeds are refused: click drops all but one."""
         if not ctx.resilient_parsing:
             _, _, given = self.make_parser(ctx).parse_args(args=list(args))
             for name in dict.fromkeys(_single(given)):
