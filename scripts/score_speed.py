@@ -276,7 +276,7 @@ import time
 start = time.process_time()
 import sys
 from pathlib import Path
-import calibench.scoring, calibench.readers.methods, calibench.report.terminal.records
+import calibench.flows.scoring, calibench.readers.methods, calibench.report.terminal.records
 from calibench.readers.asked import Asked
 from calibench.score.scored import Wanted
 def lap(name):
@@ -286,7 +286,7 @@ def lap(name):
 lap("imports")
 tables = calibench.readers.methods.read_methods([sys.argv[1]], Asked(label="label", probs="p_*"))
 lap("reading")
-calibench.scoring.score(tables, Path(sys.argv[2]), Wanted())
+calibench.flows.scoring.score(tables, Path(sys.argv[2]), Wanted())
 lap("numbers, and storing predictions")
 from calibench.report import write_report
 write_report(Path(sys.argv[2]))

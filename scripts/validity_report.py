@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,11 @@ def _share(counts: dict[str, Any]) -> float | None:
     return counts["inside"] / total if total else None
 
 
+def _told(one: dict[str, Any], counts: dict[str, Any]) -> bool:
+    """Whether more than half of the samples have an interval."""
+    return bool(counts.get("none", 0) < one["replications"] / 2)
+
+
 def _percent(share: float | None) -> str:
     if share is None:
         return "-"
@@ -116,7 +122,7 @@ def _coverage_words(results: Sequence[dict[str, Any]]) -> str:
         (one["population"], one["n"], name, share)
         for one in results
         for name, counts in one["found"].items()
-        if (share := _share(counts)) is not None and counts["none"] < one["replications"] / 2
+        if (share := _share(counts)) is not None and _told(one, counts)
     ]
     short = sorted((cell for cell in cells if cell[3] < GOAL[0]), key=lambda cell: cell[3])
     far = [cell for cell in cells if cell[3] > GOAL[1]]
@@ -210,14 +216,15 @@ def _mean(counts: dict[str, Any]) -> float:
 
 
 def _bias_table(results: Sequence[dict[str, Any]]) -> str:
+    every = sorted({one["n"] for one in results})
     rows = []
     for population in _populations(results):
-        chosen = sorted((one for one in results if one["population"] == population), key=lambda one: one["n"])
+        found = {one["n"]: one["found"] for one in results if one["population"] == population}
         for name in ESTIMATORS:
-            truth = chosen[0]["found"][name]["target"]
-            means = [f"{_mean(one['found'][name]) - truth:+.5f}" for one in chosen]
+            truth = next(iter(found.values()))[name]["target"]
+            means = [f"{_mean(found[n][name]) - truth:+.5f}" if n in found else "-" for n in every]
             rows.append([population, name, f"{truth:.5f}", *means])
-    sizes = [f"bias, n = {one['n']}" for one in chosen]
+    sizes = [f"bias, n = {n}" for n in every]
     return tabulate(
         rows, ["population", "estimator", "truth", *sizes], tablefmt="github", disable_numparse=True
     )
@@ -283,6 +290,7 @@ def _verdict_table(results: Sequence[dict[str, Any]]) -> str:
 def _coverage_plot(results: Sequence[dict[str, Any]]) -> Figure:
     populations = _populations(results)
     names = list(results[0]["found"])
+    sizes = sorted({one["n"] for one in results})
     columns = 5
     rows = -(-len(populations) // columns)
     figure = Figure(figsize=(style.WIDTH, rows * (0.3 * len(names) + 0.8) + 0.6), layout="constrained")
@@ -292,8 +300,9 @@ def _coverage_plot(results: Sequence[dict[str, Any]]) -> Figure:
     for axis, population in zip(axes, populations, strict=False):
         axis.axvspan(*(100 * end for end in GOAL), color=style.RULE, lw=0)
         chosen = sorted((one for one in results if one["population"] == population), key=lambda one: one["n"])
-        for order, one in enumerate(chosen, start=1):
-            shares = [_share(one["found"][name]) for name in names]
+        for one in chosen:
+            order = 1 + sizes.index(one["n"])
+            shares = [_share(counts) if _told(one, counts) else None for counts in one["found"].values()]
             values = [np.nan if share is None else 100 * share for share in shares]
             height = np.arange(len(names)) + 0.22 * (order - 2)
             off = [(value, at) for value, at in zip(values, height, strict=True) if value < LEFT]
@@ -310,12 +319,12 @@ def _coverage_plot(results: Sequence[dict[str, Any]]) -> Figure:
                 ms=5,
                 label=f"n = {one['n']}",
             )
-        axis.set_title(population, fontsize=9)
+        axis.set_title(textwrap.fill(population, 17), fontsize=8)
         axis.set_xlim(LEFT - 0.5, 100.5)
         axis.set_xlabel("coverage, %")
     axes[0].set_yticks(np.arange(len(names)), names)
     axes[0].invert_yaxis()
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
     return figure
 
 
@@ -337,7 +346,7 @@ def _bias_plot(results: Sequence[dict[str, Any]]) -> Figure:
         axis.set_xscale("log")
         axis.set_xticks(sizes, [str(n) for n in sizes])
         axis.minorticks_off()
-        axis.set_title(population, fontsize=9)
+        axis.set_title(textwrap.fill(population, 17), fontsize=8)
         axis.set_xlabel("examples")
     axes[0].set_ylabel("mean less truth")
     handles = axes[0].get_legend_handles_labels()
