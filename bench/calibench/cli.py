@@ -89,6 +89,12 @@ def option(*names: str, **settings: Any) -> Decorator:
     return click.option(*names, envvar=variable, **settings)
 
 
+into_folder = option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Run folder. [default: dated, in calibench-runs]"
+)
+quietly = option("-q", "--quiet", is_flag=True, help="Print errors only.")
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(calibench.__version__, prog_name="calibench")
 def main() -> None:
@@ -153,9 +159,7 @@ def main() -> None:
     "--rigorous", "effort", flag_value="rigorous", help="More timing effort; the same examples and passes."
 )
 @option("--self-check", is_flag=True, help="Race the reference against itself too, and say what could show.")
-@option(
-    "-o", "--output", type=click.Path(path_type=Path), help="Run folder. [default: dated, in calibench-runs]"
-)
+@into_folder
 @option(
     "--overwrite-strategy",
     type=click.Choice(["always", "never", "only-missing"]),
@@ -163,7 +167,7 @@ def main() -> None:
     show_default=True,
     help="Cells with a record in the run folder: measure again, refuse, or keep.",
 )
-@option("-q", "--quiet", is_flag=True, help="Print errors only.")
+@quietly
 @option("-v", "--verbose", is_flag=True, help="Print each step on a line of its own.")
 def run(
     suite: str,
@@ -249,9 +253,7 @@ def run(
 @option("--class-conditional", is_flag=True, help="Hold that level within every class.")
 @option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of folds and resampling.")
 @option("--suite", default="scored", show_default=True, help="What the table is called.")
-@option(
-    "-o", "--output", type=click.Path(path_type=Path), help="Run folder. [default: dated, in calibench-runs]"
-)
+@into_folder
 @option(
     "--overwrite-strategy",
     type=click.Choice(["always", "never", "only-missing"]),
@@ -259,7 +261,7 @@ def run(
     show_default=True,
     help="Rows with a record in the run folder: score again, refuse, or keep.",
 )
-@option("-q", "--quiet", is_flag=True, help="Print errors only.")
+@quietly
 def score(
     files: tuple[str, ...],
     classes: str | None,

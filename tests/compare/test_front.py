@@ -107,7 +107,7 @@ def test_quality_draws_of_a_mean_have_its_interval() -> None:
 def test_aurc_draws_are_aurc_of_resamples(ties: bool) -> None:
     """Up to the shift to the sample's value, each draw is the metric evaluated on that resample."""
     sample = evaluation(0, n=60, ties=ties)
-    drawn = front.aurc_draws([sample, sample], draws=25, seed=3)
+    drawn = front.quality_draws(AURC, [sample, sample], draws=25, seed=3)
     counts = np.random.default_rng(3)
     index = counts.integers(0, 60, size=(25, 60))
     expected = np.array([AURC.evaluate(sample.take(row)) for row in index])
@@ -121,9 +121,9 @@ def test_aurc_draws_of_many_examples_spread_alike(monkeypatch: pytest.MonkeyPatc
     A standard deviation from 4,000 draws has an error of 1.1%, a correlation near .9 one of .003.
     """
     samples = [evaluation(0, n=2000), evaluation(0, n=2000, ties=True)]
-    exact = front.aurc_draws(samples, draws=4000, seed=1)
+    exact = front.quality_draws(AURC, samples, draws=4000, seed=1)
     monkeypatch.setattr(resampling, "EXACT_EXAMPLES", 1000)
-    limit = front.aurc_draws(samples, draws=4000, seed=2)
+    limit = front.quality_draws(AURC, samples, draws=4000, seed=2)
     np.testing.assert_allclose(limit.std(axis=1), exact.std(axis=1), rtol=0.07)
     assert np.corrcoef(limit)[0, 1] == pytest.approx(np.corrcoef(exact)[0, 1], abs=0.03)
 

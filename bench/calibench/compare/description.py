@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from calibench.compare.verdicts import Pair, evaluations_of
-from calibench.stats.bootstrap import form_of, resampled_forms
+from calibench.stats.bootstrap import form_of, resampled_values
 from calibench.stats.intervals import LEVEL, quantiles
-from calibench.stats.resampling import many, resampled_together
 from calibench.types import Evaluation, FloatArray, Interval, Metric, Moments, Weighted
 
 #: Resamples of a metric that is slow to resample: without moments, or with more than `WIDE` sums.
@@ -41,17 +40,8 @@ def joint_values(
             if form is not None:
                 forms[name, metric.name] = form
     n = max((len(evaluation) for evaluation in evaluations.values()), default=0)
-    rng = np.random.default_rng(seed)
-    if many(n):
-        drawn = resampled_together(
-            [form.features for form in forms.values() if isinstance(form, Moments)], resamples, rng
-        )
-    else:
-        drawn = resampled_forms(list(forms.values()), n, resamples, rng) if forms else []
-    values = {
-        key: form.finish(found, n) if isinstance(form, Moments) else found
-        for (key, form), found in zip(forms.items(), drawn, strict=True)
-    }
+    drawn = resampled_values(list(forms.values()), n, resamples, np.random.default_rng(seed))
+    values = dict(zip(forms, drawn, strict=True))
     for metric in metrics:
         if metric.bootstrap is not None:
             for name, evaluation in methods.items():

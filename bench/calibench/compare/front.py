@@ -20,12 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from calibench.metrics.selective import AURC
-from calibench.stats.bootstrap import form_of, resampled_forms
+from calibench.stats.bootstrap import form_of, resampled_values
 from calibench.stats.intervals import LEVEL, quantiles, two_sided
 from calibench.stats.ratios import trimmed_count, trimmed_mean
-from calibench.stats.resampling import many, resampled_together
-from calibench.types import Evaluation, FloatArray, Metric, Moments
+from calibench.types import Evaluation, FloatArray, Metric
 
 #: Draws of every joint distribution: a probability of one half is known to .016.
 DRAWS = 1000
@@ -81,33 +79,13 @@ def quality_draws(
     more on a resample than on the sample, by an amount of its own for each point.
 
     Args:
-        metric: one with moments, lower is better.
+        metric: one that has a form in which it is resampled; lower is better.
         evaluations: P evaluations of the same N examples.
     """
-    assert metric.moments is not None
-    made = [metric.moments(evaluation) for evaluation in evaluations]
-    sums = resampled_together([moments.features for moments in made], draws, np.random.default_rng(seed))
-    n = len(evaluations[0])
-    drawn = np.stack([moments.finish(own, n) for moments, own in zip(made, sums, strict=True)])
-    return _centred(drawn, [metric.evaluate(evaluation) for evaluation in evaluations])
-
-
-def aurc_draws(evaluations: Sequence[Evaluation], *, draws: int = DRAWS, seed: int = 0) -> FloatArray:
-    """As `quality_draws` for the area under the risk-coverage curve, by the score each ranks by."""
-    values = [AURC.evaluate(evaluation) for evaluation in evaluations]
-    forms = [form_of(AURC, e, value) for e, value in zip(evaluations, values, strict=True)]
+    values = [metric.evaluate(evaluation) for evaluation in evaluations]
+    forms = [form_of(metric, e, value) for e, value in zip(evaluations, values, strict=True)]
     made = [form for form in forms if form is not None]
-    n, rng = len(evaluations[0]), np.random.default_rng(seed)
-    if many(n):
-        moments = [form for form in made if isinstance(form, Moments)]
-        sums = resampled_together([form.features for form in moments], draws, rng)
-        drawn = [form.finish(own, n) for form, own in zip(moments, sums, strict=True)]
-    else:
-        drawn = resampled_forms(made, n, draws, rng)
-    return _centred(np.stack(drawn), values)
-
-
-def _centred(drawn: FloatArray, values: Sequence[float]) -> FloatArray:
+    drawn = np.stack(resampled_values(made, len(evaluations[0]), draws, np.random.default_rng(seed)))
     centred: FloatArray = drawn + (np.array(values) - drawn.mean(axis=1))[:, None]
     return centred
 

@@ -81,7 +81,7 @@ class BinStatistic:
         columns: maps residuals, float64 [N, M], to the J columns to sum within bins, each float64 [N, M]; the
             first are the residuals themselves.
         finish: maps sums, float64 [R, J, bins], to values, float64 [R].
-        interval: maps sums, float64 [J, bins], the variances of calibrated labels, float64 [bins], what
+        interval: maps sums, float64 [J, bins], the least variances of residuals, float64 [bins], what
             cross-fitting hides, the level and a function that makes resampled sums, float64 [R, J, bins], to
             the ends of an interval.
         definition: what a record says about it.
@@ -143,15 +143,15 @@ def _noise(
 ) -> FloatArray:
     # Resampled sums about the bin's own mean vary too little by (held - 1) / held, and in a bin with one
     # example not at all: there the example's own square is an unbiased estimate of its variance.
-    centred = drawn - residual / np.maximum(held, 1.0) * counts
+    centred = drawn - residual / held * counts
     alone = (counts - 1.0) * residual
     noise = np.where(held > 1.0, centred * np.sqrt(held / np.maximum(held - 1.0, 1.0)), alone)
     # A bin whose few answers are all right varies by next to nothing in the sample: were its confidences
     # true, it would by sum c (1 - c).
     spread = noise.std(axis=0)
-    short = (spread < np.sqrt(expected)) & (held > 0.0)
-    missing = np.sqrt(np.where(short, expected - spread**2, 0.0))
-    return noise + missing * np.random.default_rng(0).standard_normal(noise.shape)
+    missing = np.sqrt(np.maximum(expected - spread**2, 0.0))
+    whole: FloatArray = noise + missing * np.random.default_rng(0).standard_normal(noise.shape)
+    return whole
 
 
 def l1() -> BinStatistic:

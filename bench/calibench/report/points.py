@@ -14,6 +14,7 @@ from calibench.compare.front import Box
 from calibench.compare.verdicts import ranked
 from calibench.metrics.calibration import ECE, ECE_DEBIASED
 from calibench.metrics.scoring import NLL
+from calibench.metrics.selective import AURC
 from calibench.report.sections import Entry, Section
 from calibench.report.stored import stored_predictions
 from calibench.stats.ratios import ratio_interval
@@ -163,7 +164,7 @@ def tradeoff(found: Sequence[Point]) -> Tradeoff:
     qualities = {
         "NLL": plain.get("nll"),
         "ECE": front.quality_draws(ECE_DEBIASED, evaluations),
-        "AURC": front.aurc_draws(evaluations),
+        "AURC": front.quality_draws(AURC, evaluations),
     }
     return Tradeoff(
         costed,

@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 
 from calibench.stats.intervals import LEVEL, quantiles
-from calibench.stats.resampling import Summed, counted, many, resampled_sums, self_drawn_values
+from calibench.stats.resampling import Summed, counted, many, resampled_together, self_drawn_values
 from calibench.types import Evaluation, FloatArray, Interval, Metric, Moments, Weighted
 
 #: Of nearly perfect answers.
@@ -106,8 +106,6 @@ class _Drawn:
 
     def of(self, form: Moments | Weighted) -> FloatArray:
         """Sums over resamples, float64 [R, K], or the values of a metric that is none, float64 [R]."""
-        if isinstance(form, Moments) and many(self._n):
-            return resampled_sums(form.features, self._resamples, np.random.default_rng(self._seed))
         if not self._found:
             found = resampled_forms(self._forms, self._n, self._resamples, np.random.default_rng(self._seed))
             self._found = {id(one): values for one, values in zip(self._forms, found, strict=True)}
@@ -117,10 +115,31 @@ class _Drawn:
 def resampled_forms(
     forms: Sequence[Moments | Weighted], n: int, resamples: int, rng: np.random.Generator
 ) -> list[FloatArray]:
-    """Every form on the same resamples of n examples: sums, float64 [R, K], or values, float64 [R]."""
+    """Every form on the same resamples of n examples: sums, float64 [R, K], or values, float64 [R].
+
+    Args:
+        forms: as `form_of` makes them: of many examples all are sums.
+    """
+    if many(n):
+        return resampled_together(
+            [form.features for form in forms if isinstance(form, Moments)], resamples, rng
+        )
+    if not forms:
+        return []
     over = [Summed(form.features).over if isinstance(form, Moments) else form.resampled for form in forms]
     parts = [[each(counts) for each in over] for counts in counted(n, resamples, rng)]
     return [np.concatenate(column) for column in zip(*parts, strict=True)]
+
+
+def resampled_values(
+    forms: Sequence[Moments | Weighted], n: int, resamples: int, rng: np.random.Generator
+) -> list[FloatArray]:
+    """The metrics that have these forms on the same resamples of n examples, float64 [R] each."""
+    found = resampled_forms(forms, n, resamples, rng)
+    return [
+        form.finish(drawn, n) if isinstance(form, Moments) else drawn
+        for form, drawn in zip(forms, found, strict=True)
+    ]
 
 
 def _one_by_one(metric: Metric, evaluation: Evaluation, resamples: int, seed: int) -> FloatArray:

@@ -134,8 +134,8 @@ def resampled_sums(features: Any, resamples: int, rng: np.random.Generator) -> F
 
 def resampled_together(features: Sequence[Any], resamples: int, rng: np.random.Generator) -> list[FloatArray]:
     """`resampled_sums` of several features of the same examples, [N, K_j] each, over the same resamples."""
-    if not features:
-        return []
+    if len(features) < 2:
+        return [resampled_sums(part, resamples, rng) for part in features]
     widths = [part.shape[1] for part in features]
     if any(isinstance(part, InParts) for part in features):
         n, entries = features[0].shape[0], sum(getattr(part, "entries", part.shape[1]) for part in features)
