@@ -12,7 +12,9 @@ ROOT = Path(__file__).resolve().parents[2]
 #: Rooms from the top floor down. Those of one floor do not import each other.
 FLOORS = {
     "calibench": (
+        {"__main__"},
         {"cli"},
+        {"commands"},
         {"flows"},
         {"run"},
         {"score", "report"},
@@ -119,4 +121,4 @@ def test_no_module_imports_itself_by_way_of_another() -> None:
 
 def test_few_modules_lie_outside_a_room() -> None:
     """What does not belong to a stage is on the ground, and there is little of it."""
-    assert len(list((ROOT / "bench" / "calibench").glob("*.py"))) <= 12
+    assert len(list((ROOT / "bench" / "calibench").glob("*.py"))) <= 13

@@ -1,0 +1,113 @@
+"""What commands have in common: one sentence for an error, options of the environment, how a run ends."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from calibench.errors import CalibenchError
+
+Decorator = Callable[[Any], Any]
+
+
+class _Failure(click.ClickException):
+    """One sentence and an exit code."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        vars(self)["exit_code"] = exit_code
+
+
+class Command(click.Command):
+    """A command that turns errors into one sentence and an exit code, and has `--debug`."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params.append(
+            click.Option(
+                ["--debug"], is_flag=True, envvar="CALIBENCH_DEBUG", help="Show the traceback of an error."
+            )
+        )
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click does, but several models, data sets or seeds are refused: click drops all but one."""
+        if not ctx.resilient_parsing:
+            _, _, given = self.make_parser(ctx).parse_args(args=list(args))
+            for name in dict.fromkeys(_single(given)):
+                raise click.UsageError(f"{name} is given more than once; it takes one value.", ctx)
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        debug = ctx.params.pop("debug", False)
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except KeyboardInterrupt:
+            if debug:
+                traceback.print_exc()
+            raise click.ClickException("Interrupted.") from None
+        except CalibenchError as error:
+            if debug:
+                traceback.print_exc()
+            raise _Failure(str(error), error.exit_code) from error
+        except Exception as error:
+            if debug:
+                traceback.print_exc()
+            raise click.ClickException(
+                f"Unexpected {type(error).__name__}: {error}. This is a defect of calibench or of a plugin; "
+                "run again with --debug for the traceback, and report it."
+            ) from error
+
+
+#: Options that somebody may take for axes of a grid; of any other the last one counts, as usual.
+ONE_OF = ("--model", "--dataset", "--seed")
+
+
+def _single(given: Iterable[click.Parameter]) -> list[str]:
+    """The options of `ONE_OF` that stand there more than once."""
+    names = [name for item in given for name in item.opts if name in ONE_OF]
+    return [name for at, name in enumerate(names) if name in names[:at]]
+
+
+def option(*names: str, **settings: Any) -> Decorator:
+    """A click option that can also be set by CALIBENCH_ and its long name."""
+    long = next(name for name in names if name.startswith("--")).partition("/")[0]
+    variable = "CALIBENCH_" + long.removeprefix("--").replace("-", "_").upper()
+    return click.option(*names, envvar=variable, **settings)
+
+
+into_folder = option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Run folder. [default: dated, in calibench-runs]"
+)
+quietly = option("-q", "--quiet", is_flag=True, help="Print errors only.")
+
+
+def show_on_terminal(renderable: Any) -> None:
+    """Print a table as the terminal can show it."""
+    from calibench.report.terminal.progress import printed
+
+    printed(renderable)
+
+
+def finish(records: list[dict[str, Any]], folder: Path, *, quiet: bool) -> None:
+    """Print the table, write the report, and fail where a row did."""
+    from calibench.report import write_report
+    from calibench.report.terminal.records import terminal_table
+    from calibench.store.naming import label
+
+    if not quiet:  # drawing takes longer than the numbers: nobody waits for it to see them
+        show_on_terminal(terminal_table(records))
+        sys.stdout.flush()
+    report = write_report(folder)
+    if not quiet:
+        click.echo(f"Report: {report}")
+    failed = [record for record in records if record["status"] == "error"]
+    if failed:
+        names = ", ".join(label(record, records) for record in failed)
+        raise click.ClickException(f"{len(failed)} of {len(records)} rows failed ({names}); see {report}.")

@@ -1,0 +1,44 @@
+"""`calibench report`: pages and tables from a run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from calibench.commands.base import Command, option
+from calibench.errors import UsageError
+
+
+@click.command(cls=Command)
+@click.argument("records", type=click.Path(path_type=Path))
+@option(
+    "--format",
+    "formats",
+    type=click.Choice(["markdown", "html", "model-card", "csv", "json"]),
+    multiple=True,
+    help="What to write beside the records; repeatable.  [default: markdown]",
+)
+@option("--html", is_flag=True, help="Write report.html too, one page that needs nothing else.")
+@option("--include-text", is_flag=True, help="Show sentences on the page; mind the licence of the data.")
+@option("--dataset", help="Folder or hub id of the sentences, where the data came from a folder.")
+def report(
+    records: Path, formats: tuple[str, ...], html: bool, include_text: bool, dataset: str | None
+) -> None:
+    """Write reports from a run folder: report.md and its figures, unless told otherwise."""
+    from calibench import report as reports
+
+    chosen = dict.fromkeys([*(formats or ["markdown"]), *(["html"] if html else [])])
+    if include_text and "html" not in chosen:
+        raise UsageError("--include-text is about the page, which was not asked for; add --html.")
+    writers: dict[str, Callable[[Path], Path]] = {
+        "markdown": reports.write_report,
+        "html": lambda folder: reports.write_html(folder, include_text, dataset),
+        "model-card": reports.write_model_card,
+        "csv": reports.write_csv,
+        "json": reports.write_json,
+    }
+    folder = records.parent if records.is_file() else records
+    for name in chosen:
+        click.echo(f"Report: {writers[name](folder)}")
