@@ -214,7 +214,7 @@ def examples(base: Run, new: Run, pair: Match) -> Pair:
     """
     stored = [load_predictions(run.path, record) for run, record in ((base, pair.base), (new, pair.new))]
     orders = [np.argsort(item.index, kind="stable") for item in stored]
-    ours, theirs = (_keys(item, order) for item, order in zip(stored, orders, strict=True))
+    ours, theirs = (keys_of(item, order) for item, order in zip(stored, orders, strict=True))
     if ours != theirs:
         differing = next((a for a, b in zip(ours, theirs, strict=False) if a != b), None)
         where = "their number" if differing is None else f"row {differing[0]}"
@@ -269,7 +269,8 @@ def _setting(record: Record) -> tuple[Any, ...]:
     return (record["suite"], record["seed"], *(dig(record, *path.split(".")) for path in shared))
 
 
-def _keys(stored: Predictions, order: IntArray) -> list[tuple[int, str, int]]:
+def keys_of(stored: Predictions, order: IntArray) -> list[tuple[int, str, int]]:
+    """Row, text and label of each example, in an order: what two cells about the same examples share."""
     # Where there are no classes the labels say which answers were right, and each method gave its own.
     labels = np.zeros_like(stored.label) if stored.probs.shape[1] == 1 else stored.label
     return [(int(stored.index[i]), stored.text_sha256[i], int(labels[i])) for i in order]

@@ -27,6 +27,27 @@ def label(record: Record, among: Sequence[Record]) -> str:
     return f"{name} + {method['posthoc']}" if method.get("posthoc") else name
 
 
+def anywhere(record: Record) -> Record:
+    """What a row is on any data set, as a record of its own: two rows are one where these are equal.
+
+    It has the method's name, parameters, post-hoc step and who registers it, and neither seed nor weights. A
+    checkpoint among the parameters belongs to a task; in its place stands their number, `3 checkpoints`.
+    """
+    method = record["method"]
+    own = {*(method.get("folders") or ()), *(member["name"] for member in _members(record))}
+    params = {key: _counted(value, own) for key, value in _params(record).items()}
+    # Another version of the same package is the same method, as far as a name can say.
+    package = str(method.get("distribution") or "").partition(" ")[0]
+    kept = {"name": method["name"], "posthoc": method.get("posthoc"), "package": package}
+    return {"method": kept | {"params": params}}
+
+
+def _counted(value: Any, checkpoints: set[str]) -> Any:
+    items = value if isinstance(value, (list, tuple)) else [value]
+    there = bool(items) and all(isinstance(item, str) and item in checkpoints for item in items)
+    return f"{len(items)} checkpoint{'s' if len(items) > 1 else ''}" if there else value
+
+
 def telling_parameters(record: Record, namesakes: Sequence[Record]) -> list[str]:
     """The parameters by which a record differs from others of its method.
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from html import escape
 
 from calibench.report.drawing.style import series
+from calibench.report.writing.sheets import Heading
 from calibench.report.writing.tables import Cell, Column, Row, Table, note_letter, passes
 
 _INTERVAL = re.compile(r" (\[.*\])$")
@@ -84,13 +85,13 @@ def records_table(table: Table) -> str:
     heads = [Head("Method", "The method; press a heading to sort.", text=True)]
     heads += [Head("T", "Forward passes per example.")]
     heads += [Head(column.title, column.meaning, column.text) for column in table.columns]
-    spans = [_range(row.cells[i] for row in table.rows if row.cells) for i in range(len(table.columns))]
+    spans = [extent(row.cells[i] for row in table.rows if row.cells) for i in range(len(table.columns))]
     reference = next((i for i, row in enumerate(table.rows) if row.entry.record.get("reference")), None)
     parts = [grid(table.title, heads, (_boxes(row, table, spans) for row in table.rows), marked=reference)]
     if table.notes:
         notes = "".join(f"<li>({note_letter(i)}) {escape(note)}</li>" for i, note in enumerate(table.notes))
         parts.append(f'<ul class="notes">{notes}</ul>')
-    parts.append(_meanings(table.columns))
+    parts.append(meanings(table.columns))
     return "\n".join(parts)
 
 
@@ -105,10 +106,10 @@ def _boxes(row: Row, table: Table, spans: Sequence[tuple[float, float] | None]) 
     if row.failure is not None:
         failure = f'<strong class="failed">failed</strong> {escape(row.failure)}'
         return [*boxes, Box(failure, wide=len(table.columns))]
-    return [*boxes, *(Box(_cell(cell, span), cell.sort) for cell, span in zip(row.cells, spans, strict=True))]
+    return [*boxes, *(Box(cell_html(cell, span), cell.sort) for cell, span in zip(row.cells, spans, strict=True))]
 
 
-def _cell(cell: Cell, column: tuple[float, float] | None) -> str:
+def cell_html(cell: Cell, column: tuple[float, float] | None) -> str:
     text = _INTERVAL.sub(r' <span class="interval">\1</span>', escape(cell.text))
     text = f'<span class="{cell.tone}">{text}</span>' if cell.tone else text
     if cell.span is None or cell.sort is None or column is None or column[0] == column[1]:
@@ -118,7 +119,7 @@ def _cell(cell: Cell, column: tuple[float, float] | None) -> str:
     return f'{text}<span class="strip" aria-hidden="true" style="{style}"></span>'
 
 
-def _range(cells: Iterable[Cell]) -> tuple[float, float] | None:
+def extent(cells: Iterable[Cell]) -> tuple[float, float] | None:
     """The ends of all intervals of a column: the scale of its strips."""
     ends = [end for cell in cells if cell.span is not None for end in cell.span]
     return (min(ends), max(ends)) if ends else None
@@ -128,7 +129,7 @@ def _share(value: float, scale: tuple[float, float]) -> float:
     return 100 * min(1.0, max(0.0, (value - scale[0]) / (scale[1] - scale[0])))
 
 
-def _meanings(columns: Sequence[Column]) -> str:
+def meanings(columns: Sequence[Column | Heading]) -> str:
     known = [column for column in columns if column.meaning]
     terms = "".join(f"<dt>{escape(c.title)}</dt><dd>{escape(c.meaning)}</dd>" for c in known)
     return (

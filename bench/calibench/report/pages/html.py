@@ -55,12 +55,12 @@ def write_html(folder: Path, include_text: bool = False, dataset: str | None = N
             texts = texts_of(section, dataset) if include_text else None
             blocks += _section(section, target, texts, several=several)
     blocks += [
-        _block("how-to-read", "How to read this", _how_to_read(found)),
-        _block("environment", "Environment", _environment(records)),
-        _block("reproduce", "How to reproduce", _reproduce(found, records)),
+        block("how-to-read", "How to read this", _how_to_read(found)),
+        block("environment", "Environment", _environment(records)),
+        block("reproduce", "How to reproduce", _reproduce(found, records)),
     ]
     path = target / PAGE
-    write_whole(path, _page(title, blocks).encode())
+    write_whole(path, page(title, blocks).encode())
     return path
 
 
@@ -74,7 +74,7 @@ def _asset(name: str) -> str:
     return files("calibench.report.pages").joinpath(name).read_text(encoding="utf-8")
 
 
-def _page(title: str, blocks: Sequence[str]) -> str:
+def page(title: str, blocks: Sequence[str]) -> str:
     linked = re.findall(r'<section id="([^"]+)"><h2>(.*?)</h2>', "\n".join(blocks))
     links = "".join(f'<li><a href="#{name}">{heading}</a></li>' for name, heading in linked)
     body = "\n".join(blocks)
@@ -113,7 +113,7 @@ def _palette() -> str:
     )
 
 
-def _block(name: str, heading: str, body: str) -> str:
+def block(name: str, heading: str, body: str) -> str:
     return f'<section id="{name}"><h2>{inline(heading)}</h2>\n{body}\n</section>'
 
 
@@ -133,8 +133,8 @@ def _section(section: Section, target: Path, texts: dict[str, str] | None, *, se
         bodies.append(("Notes and failures", f"<ul>{items}</ul>"))
     if several:
         inner = "\n".join(f"<h3>{escape(title)}</h3>\n{body}" for title, body in bodies)
-        return [_block(section.slug, words.title(section), f"{lead}\n{inner}")]
-    return [lead, *(_block(_anchor(title), title, body) for title, body in bodies)]
+        return [block(section.slug, words.title(section), f"{lead}\n{inner}")]
+    return [lead, *(block(_anchor(title), title, body) for title, body in bodies)]
 
 
 def _anchor(title: str) -> str:
@@ -147,11 +147,11 @@ def _part(part: Part) -> str:
     if part.details is not None:
         inner = records_table(part.details)
         lines += [f"<details><summary>{escape(part.details.title)}</summary>\n{inner}</details>"]
-    lines += [_figure(drawing) for drawing in part.drawings]
+    lines += [figure(drawing) for drawing in part.drawings]
     return "\n".join(lines)
 
 
-def _figure(drawing: Drawing) -> str:
+def figure(drawing: Drawing) -> str:
     return f"<figure>{page_svg(drawing)}<figcaption>{escape(drawing.caption)}</figcaption></figure>"
 
 

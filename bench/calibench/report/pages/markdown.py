@@ -14,7 +14,7 @@ from calibench.report.drawing.drawing import Drawing
 from calibench.report.sections import Section, sections
 from calibench.report.stored import records_of
 from calibench.report.writing import reproduce, words
-from calibench.report.writing.tables import Table, note_letter, passes
+from calibench.report.writing.tables import Cell, Table, note_letter, passes
 from calibench.store.files import write_whole
 from calibench.store.records import Record
 
@@ -61,7 +61,7 @@ def render(table: Table) -> str:
     """The table in GitHub's form, and below it what its notes (a), (b), ... say."""
     rows = []
     for row in table.rows:
-        cells = [_INTERVAL.sub(_UNBROKEN, escape(cell.text)) for cell in row.cells]
+        cells = [cell_text(cell) for cell in row.cells]
         if row.failure is not None:
             cells = [f"**failed**: {escape(row.failure)}", *[""] * (len(table.columns) - 1)]
         rows.append([escape(row.entry.label), escape(passes(row.entry.record).text), *cells])
@@ -74,6 +74,11 @@ def render(table: Table) -> str:
     )
     notes = [f"({note_letter(index)}) {escape(note)}" for index, note in enumerate(table.notes)]
     return "\n\n".join([text, *notes])
+
+
+def cell_text(cell: Cell) -> str:
+    """What a cell says, for a table in GitHub's form."""
+    return _INTERVAL.sub(_UNBROKEN, escape(cell.text))
 
 
 def _section(section: Section, target: Path, *, several: bool) -> list[str]:
@@ -101,11 +106,11 @@ def _part(part: Part, target: Path) -> list[str]:
         head = f"<details>\n<summary>{escape(part.details.title)}</summary>"
         lines += [head, render(part.details), "</details>"]
     for drawing in part.drawings:
-        lines += [_image(drawing, target), f"*{drawing.caption}*"]
+        lines += [image(drawing, target), f"*{drawing.caption}*"]
     return lines
 
 
-def _image(drawing: Drawing, target: Path) -> str:
+def image(drawing: Drawing, target: Path) -> str:
     """Save the drawing both ways; the report shows the PNG, because GitHub scales it everywhere."""
     path = f"{FIGURES}/{drawing.name}"
     write_whole(target / f"{path}.png", style.png(drawing.figure))

@@ -85,12 +85,12 @@ def build(title: str, entries: Iterable[Entry], columns: Sequence[Column], room:
     for entry in entries:
         cells: tuple[Cell, ...] = ()
         if entry.failure is None:
-            cells = tuple(_with_note(column.read(entry.record), notes, room) for column in columns)
+            cells = tuple(with_note(column.read(entry.record), notes, room) for column in columns)
         rows.append(Row(entry, cells, entry.failure))
     return Table(title, tuple(columns), tuple(rows), tuple(notes))
 
 
-def _with_note(cell: Cell, notes: list[str], room: int) -> Cell:
+def with_note(cell: Cell, notes: list[str], room: int) -> Cell:
     """The cell, with a reason that does not fit cut at its first colon and pointing to a note."""
     if cell.reason is None or len(cell.reason) <= room:
         return cell
