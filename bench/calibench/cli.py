@@ -10,6 +10,7 @@ import calibench
 from calibench.commands.check import check
 from calibench.commands.compare import compare
 from calibench.commands.env import env
+from calibench.commands.leaderboard import leaderboard
 from calibench.commands.ls import ls
 from calibench.commands.report import report
 from calibench.commands.run import run
@@ -26,7 +27,7 @@ def main() -> None:
     """
 
 
-for _command in (run, score, ls, show, report, compare, check, env):
+for _command in (run, score, ls, show, report, compare, check, leaderboard, env):
     main.add_command(_command)
 
 

@@ -198,8 +198,8 @@ def _metrics(tasks: Sequence[Scored], names: Sequence[str]) -> list[Metric]:
         for metric in asked:
             if metric.needs_out_of_scope and lacking:
                 raise UsageError(
-                    f"The metric {metric.name!r} needs examples out of scope, which {', '.join(lacking)} does "
-                    "not have; leave it out, or those folders."
+                    f"The metric {metric.name!r} needs examples out of scope, which {', '.join(lacking)} "
+                    "does not have; leave it out, or those folders."
                 )
             if metric.needs_classes and any(confidences):
                 raise UsageError(

@@ -24,7 +24,7 @@ ELSEWHERE = "not timed beside the reference"
 
 
 def log_costs(field: Field) -> FloatArray | str:
-    """Logarithms of cost over the reference's, float64 [K, M], NaN where there is none; or why there is none."""
+    """Logarithms of cost over the reference's, float64 [K, M], NaN where there is none; or why."""
     kinds = {kind for task in field.tasks for one in task.replicates for kind in _kinds(field, one.cells)}
     if not kinds:
         return UNTIMED

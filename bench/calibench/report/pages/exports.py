@@ -90,11 +90,11 @@ def write_csv(folder: Path) -> Path:
             **{name: _plain(dig(entry.record, *path)) for name, path in _IDENTITY.items()},
         }
         if entry.failure is not None:
-            writer.writerow(_as_text(common | {"error": entry.failure}))
+            writer.writerow(as_text(common | {"error": entry.failure}))
             continue
         for name, estimate in estimates_of(entry.record):
             own = {"metric": name} | {key: estimate.get(key) for key in _ESTIMATE}
-            writer.writerow(_as_text(common | own | differences.get((entry.record["cell"], name), {})))
+            writer.writerow(as_text(common | own | differences.get((entry.record["cell"], name), {})))
     return _write(folder, CSV, buffer.getvalue())
 
 
@@ -124,7 +124,7 @@ def estimates_of(record: Record) -> Iterator[tuple[str, dict[str, Any]]]:
             yield name, estimate
 
 
-def _as_text(row: dict[str, Any]) -> dict[str, Any]:
+def as_text(row: dict[str, Any]) -> dict[str, Any]:
     """A row whose words a spreadsheet takes for words, by the apostrophe it knows for that; numbers stay."""
     return {
         name: f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value

@@ -106,7 +106,10 @@ def _boxes(row: Row, table: Table, spans: Sequence[tuple[float, float] | None]) 
     if row.failure is not None:
         failure = f'<strong class="failed">failed</strong> {escape(row.failure)}'
         return [*boxes, Box(failure, wide=len(table.columns))]
-    return [*boxes, *(Box(cell_html(cell, span), cell.sort) for cell, span in zip(row.cells, spans, strict=True))]
+    return [
+        *boxes,
+        *(Box(cell_html(cell, span), cell.sort) for cell, span in zip(row.cells, spans, strict=True)),
+    ]
 
 
 def cell_html(cell: Cell, column: tuple[float, float] | None) -> str:
