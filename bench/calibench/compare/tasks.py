@@ -326,7 +326,7 @@ def _other_version(task: Task) -> str | None:
             for name, estimate in (cell.record.get("metrics") or {}).items():
                 written = estimate.get("definition")
                 if written and name in known and _definition(written) != _current(name):
-                    return name
+                    return str(name)
     return None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -19,6 +20,8 @@ from calibench.report.writing.tables import ABSENT, Cell
 from calibench.report.writing.words import code
 from calibench.types import Interval, Metric
 
+Shown = TypeVar("Shown", Sheet, Drawing)
+
 _ARROWS = {"lower": "↓", "higher": "↑", "zero": "→ 0"}
 _TONES = {"better": "right", "worse": "wrong"}
 _METHOD = Heading("Method", "A method with its parameters and post-hoc step.", text=True)
@@ -27,8 +30,7 @@ _TASK = Heading("Task", "A data set, by the hash of its content, and its classes
 
 @dataclass(frozen=True, eq=False)
 class Chapter:
-    """A heading with what stands under it; of a text with several paragraphs an empty line is between "
-    "them."""
+    """A heading with what stands under it."""
 
     title: str
     text: str = ""
@@ -58,7 +60,7 @@ def chapters(board: Board) -> list[Chapter]:
     ]
 
 
-def _some(item: object) -> tuple[object, ...]:
+def _some(item: Shown | None) -> tuple[Shown, ...]:
     return () if item is None else (item,)
 
 

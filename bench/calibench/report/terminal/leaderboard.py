@@ -27,11 +27,19 @@ def board_table(board: Board) -> RenderableType:
     return Group(*parts)
 
 
+def _kept(text: str) -> str:
+    """A number with its interval on one line; a cost without its own, for which there is no room."""
+    head, bracket, ends = text.partition(" [")
+    if head.endswith("x") or not bracket:
+        return head
+    return f"{head}\u00a0[{ends}".replace(", ", ",\u00a0")
+
+
 def _table(sheet: Sheet) -> RenderableType:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for heading in sheet.headings:
         table.add_column(heading.title, justify="left" if heading.text else "right", overflow="fold")
     for row in sheet.rows:
-        table.add_row(*(Text(cell.text, style=_STYLES.get(cell.tone or "", "")) for cell in row))
+        table.add_row(*(Text(_kept(cell.text), style=_STYLES.get(cell.tone or "", "")) for cell in row))
     notes = [Text(f"({note_letter(at)}) {note}", style="dim") for at, note in enumerate(sheet.notes)]
     return Group(table, *notes)

@@ -51,7 +51,7 @@ def summary(board: Board) -> str:
     """What is and is not shown, in one paragraph."""
     first, *others = board.standings
     sentences = [_scope(board), *_foremost(board, first), *_within(board, first)]
-    sentences += [text for standing in others for text in _further(board, standing)]
+    sentences += [text for standing in others for text in _further(standing)]
     tasks = len(board.field.tasks)
     if isinstance(first.apart, Apart) and tasks < _FEW:
         sentences.append(
@@ -135,13 +135,13 @@ def _against_reference(labels: Sequence[str], standing: Standing, shown: np.ndar
     better = [at for at in standing.order if shown[0, at] and means[at] < means[0]]
     worse = [at for at in standing.order if shown[0, at] and means[at] > means[0]]
     said = [
-        f"{verdict}: {listed(labels[at] for at in which)}"
+        f"{verdict} than the reference: {listed(labels[at] for at in which)}"
         for verdict, which in (("better", better), ("worse", worse))
         if which
     ]
     if not said:
         return f"No method is shown to differ from the reference {code(labels[0])} across tasks."
-    return f"Of the reference {code(labels[0])} are shown {'; '.join(said)}.".replace("Of the", "Than the")
+    return f"Shown {'; '.join(said)}."
 
 
 def _within(board: Board, standing: Standing) -> Iterator[str]:
@@ -164,7 +164,7 @@ def _within(board: Board, standing: Standing) -> Iterator[str]:
         yield "Within tasks no method is shown better or worse than the reference."
 
 
-def _further(board: Board, standing: Standing) -> Iterator[str]:
+def _further(standing: Standing) -> Iterator[str]:
     found = standing.apart
     if isinstance(found, str):
         return
