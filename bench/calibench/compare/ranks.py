@@ -26,6 +26,9 @@ from calibench.stats.friedman import (
 from calibench.stats.intervals import LEVEL, quantiles
 from calibench.types import FloatArray, IntArray, Interval
 
+#: Draws of the weights of tasks: the end of a 95% interval is known to a fiftieth of its half width.
+UNSEEN_DRAWS = 4000
+
 
 @dataclass(frozen=True, eq=False)
 class Apart:
@@ -103,11 +106,13 @@ def mean_rank_intervals(ranks: FloatArray, found: Redrawn, level: float = LEVEL)
 
     Quantiles of the draws, which are moved so that their mean is what was seen, for resampling examples draws
     all ranks towards the middle, and widened by `student_factor`. The examples' noise is in the spread over
-    tasks already and counts twice, so that the interval holds more often than it says.
+    tasks already and counts twice, so that the interval holds more often than it says. A method that is first
+    on all of few tasks leaves nothing to resample: the ends are never within those of `_with_unseen`.
     """
     tasks, methods = ranks.shape
     intervals = []
-    for value, draws in zip(ranks.mean(axis=0).tolist(), found.mean_ranks.T, strict=True):
+    for own, draws in zip(ranks.T, found.mean_ranks.T, strict=True):
+        value = float(own.mean())
         if tasks < FEWEST_TASKS:
             intervals.append(Interval(value, None, None, few(tasks, "an interval")))
             continue
@@ -115,8 +120,20 @@ def mean_rank_intervals(ranks: FloatArray, found: Redrawn, level: float = LEVEL)
             intervals.append(Interval(value, None, None, "undefined on a resample of the examples"))
             continue
         low, high = (student_factor(tasks, level) * end for end in quantiles(draws - draws.mean(), level))
-        intervals.append(Interval(value, max(1.0, value + low), min(float(methods), value + high)))
+        ends = (value + low, value + high, *_with_unseen(own, methods, level))
+        intervals.append(Interval(value, max(1.0, min(ends)), min(float(methods), max(ends))))
     return intervals
+
+
+def _with_unseen(own: FloatArray, methods: int, level: float) -> tuple[float, float]:
+    """The interval of a mean rank with room for tasks of a kind that is not among these, from ranks [K].
+
+    The Bayesian bootstrap (Rubin 1981) with a task more at either end, where the method is first and last.
+    """
+    rng = np.random.default_rng(0)
+    weights = rng.standard_exponential((UNSEEN_DRAWS, len(own) + 2))
+    means = weights @ np.concatenate([own, [1.0, methods]]) / weights.sum(axis=1)
+    return quantiles(means, level)
 
 
 def cliques(mean_ranks: FloatArray, shown: np.ndarray) -> list[list[int]]:

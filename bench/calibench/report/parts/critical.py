@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,9 @@ def critical_drawing(board: Board, standing: Standing) -> Drawing | None:
     bars = cliques(means, found.shown())
     top, axis = 0.62, 0.0
     start = -(0.14 + _BAR * len(bars))
-    tall = top - start + _STEM * len(left) + 0.1
+    depths = [_depths([names[one] for one in side]) for side in (left, right)]
+    below = max(sum(_heights([names[one] for one in side])) for side in (left, right))
+    tall = top - start + below + 0.1
     figure = style.NotebookFigure(figsize=(style.WIDTH, tall))
     axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
     axes.set_axis_off()
@@ -43,17 +46,17 @@ def critical_drawing(board: Board, standing: Standing) -> Drawing | None:
         return margins[0] + (rank - 1.0) * scale
 
     axes.set_xlim(0.0, style.WIDTH)
-    axes.set_ylim(start - _STEM * len(left), top)
+    axes.set_ylim(top - tall, top)
     _axis(axes, at, methods, axis)
     _critical(axes, at, found.critical, methods)
     for number, clique in enumerate(bars):
         y = -(0.12 + _BAR * number)
         ends = [at(means[one]) for one in (clique[0], clique[-1])]
         axes.plot([ends[0] - 0.04, ends[1] + 0.04], [y, y], color=style.INK, linewidth=3.5)
-    for side, members in (("left", left), ("right", right)):
+    for side, members, places in (("left", left, depths[0]), ("right", right, depths[1])):
         end = margins[0] - _GAP if side == "left" else style.WIDTH - margins[1] + _GAP
-        for place, method in enumerate(members):
-            y = start - _STEM * (place + 0.4)
+        for depth, method in zip(places, members, strict=True):
+            y = start - depth
             x = at(means[method])
             tint = style.colour(method) if method == 0 else style.INK
             axes.plot([x, x, end], [axis, y, y], color=tint, **_LINE)
@@ -81,6 +84,17 @@ def critical_drawing(board: Board, standing: Standing) -> Drawing | None:
         "difference at "
         "95%, for comparison with other diagrams; the bars do not go by it. The reference is grey.",
     )
+
+
+def _heights(names: Sequence[str]) -> list[float]:
+    """Room of each name, in inches."""
+    return [max(_STEM, labels.height(name) + 0.08) for name in names]
+
+
+def _depths(names: Sequence[str]) -> list[float]:
+    """How far below the bars the middle of each name is."""
+    heights = _heights(names)
+    return [sum(heights[:at]) + heights[at] / 2.0 for at in range(len(names))]
 
 
 def _axis(axes: Axes, at: Any, methods: int, y: float) -> None:
@@ -134,7 +148,7 @@ def front_drawing(board: Board) -> Drawing | None:
         if mean.low is not None and mean.high is not None:
             axes.plot([cost.value, cost.value], [mean.low, mean.high], color=tint, linewidth=1.2, alpha=0.7)
         axes.plot(cost.value, mean.value, marker=style.marker(at), color=tint, markersize=7, linestyle="")
-    axes.set_ylim(len(board.labels) + 0.3, 0.7)
+    axes.set_ylim(0.7, len(board.labels) + 0.3)
     start, end = axes.dataLim.x0, axes.dataLim.x1
     labels.place(
         axes,
@@ -149,7 +163,7 @@ def front_drawing(board: Board) -> Drawing | None:
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}x"))
     axes.set_xlabel("cost over the reference's, geometric mean over tasks (log scale; left is cheaper)")
-    axes.set_ylabel(f"mean rank in {standing.metric.title} (up is better)")
+    axes.set_ylabel(f"mean rank in {standing.metric.title} (down is better)")
     said = "; ".join(
         f"{board.labels[at]}: rank {y:.2f}, {significant(x)} times the reference's cost"
         for at, (x, y) in zip(known, points, strict=True)
@@ -158,7 +172,7 @@ def front_drawing(board: Board) -> Drawing | None:
         f"front-{standing.metric.name}",
         figure,
         f"Mean rank against cost. {said}.",
-        "Upper left is better. Lines are the 95% intervals over tasks. Names in bold are on the front, where "
+        "Lower left is better. Lines are the 95% intervals over tasks. Names in bold are on the front, where "
         "nothing ranks as well and costs as little, with a probability of one half or more when tasks "
         "and examples "
         "are drawn again.",
