@@ -81,10 +81,13 @@ def main() -> None:
     table = tabulate(rows, headers=heads, tablefmt="pipe", disable_numparse=True)
     TABLE.write_text(
         "# How often intervals of mean ranks hold\n\n"
-        f"`scripts/rank_trials.py`, {TRIALS} trials a row. Noise is that of the examples, over what is special "
-        "to a task. Held: the share of nominal 95% intervals that hold the mean rank over very many tasks, over "
+        f"`scripts/rank_trials.py`, {TRIALS} trials a row. Noise is that of the examples, over what is "
+        f"special "
+        "to a task. Held: the share of nominal 95% intervals that hold the mean rank over very many "
+        "tasks, over "
         "all methods, and of the method that is held least. False call: trials in which two methods of equal "
-        "quality are told apart; true call: in which any two others are. The standard error of a share of .95 "
+        "quality are told apart; true call: in which any two others are. The standard error of a share "
+        "of .95 "
         f"is {np.sqrt(0.95 * 0.05 / TRIALS):.3f}.\n\n{table}\n"
     )
 
