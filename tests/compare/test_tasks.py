@@ -31,7 +31,7 @@ def test_run_folders_are_found_at_any_depth(tmp_path: Path) -> None:
 
 
 def test_checkpoints_and_seeds_are_replicates_of_one_task(tmp_path: Path) -> None:
-    """Two checkpoints and two seeds on one data set are one task; other content or other classes are another."""
+    """Two checkpoints and two seeds on one data set are one task; other content or classes another."""
     for model, seed in (("a", 0), ("a", 1), ("b", 0)):
         boards.write(tmp_path / f"{model}{seed}", "data", METHODS, model=model, seed=seed)
     boards.write(tmp_path / "other", "other", METHODS)

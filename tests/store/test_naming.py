@@ -7,7 +7,7 @@ from typing import Any
 
 from calibench.compare.runs import load_run
 from calibench.report.sections import sections
-from calibench.store.naming import label, telling_parameters
+from calibench.store.naming import anywhere, label, telling_parameters
 from calibench.store.records import load_records
 
 STUDY = Path(__file__).resolve().parents[2] / "results" / "sst2"
@@ -77,3 +77,21 @@ def test_names_tell_cells_apart() -> None:
     (first,), (second,) = telling_parameters(two, [two, again]), telling_parameters(again, [two, again])
     assert first.startswith("weights ")
     assert first != second
+
+
+def test_a_row_is_the_same_on_every_data_set() -> None:
+    """Seeds, weights and the checkpoints of a task are not the method; parameters and the step are."""
+    method = {"name": "deep-ensemble", "distribution": "calibench 0.1.0", "posthoc": None}
+
+    def ensemble(folders: list[str], seed: int, size: int = 2) -> dict[str, Any]:
+        params = {"members": folders, "size": size}
+        members = [{"name": name, "sha256": name} for name in folders]
+        return {"method": method | {"params": params, "folders": folders, "members": members}, "seed": seed}
+
+    first = anywhere(ensemble(["sst2-a", "sst2-b"], 0))
+    assert first == anywhere(ensemble(["clinc-a", "clinc-b"], 1))
+    assert first["method"]["params"] == {"members": "2 checkpoints", "size": 2}
+    assert first != anywhere(ensemble(["sst2-a", "sst2-b", "sst2-c"], 0))
+    assert first != anywhere(ensemble(["sst2-a", "sst2-b"], 0, size=1))
+    assert anywhere({"method": method | {"posthoc": "temperature"}}) != anywhere({"method": method})
+    assert anywhere({"method": method | {"distribution": "other 1"}}) != anywhere({"method": method})
