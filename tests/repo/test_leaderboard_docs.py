@@ -1,4 +1,4 @@
-"""docs/leaderboard.md: its commands run on the committed results, and its table is what the first one prints."""
+"""docs/leaderboard.md: its commands run on the committed results, and its table is what one prints."""
 
 from __future__ import annotations
 

@@ -142,6 +142,11 @@ class Board:
         """What the methods are called, the reference first."""
         return [self.field.labels[row] for row in self.field.rows]
 
+    @property
+    def costed(self) -> bool:
+        """Whether any cost is known."""
+        return any(cost.value is not None for cost in self.costs)
+
 
 def leaderboard(
     paths: Iterable[Path],

@@ -53,11 +53,7 @@ def chapters(board: Board) -> list[Chapter]:
         Chapter("By task", _by_task_words(board), tuple(by_task(board, one) for one in board.standings)),
         Chapter("Tasks", "", (tasks(board),)),
     ]
-    return [
-        one
-        for one in found
-        if one.sheets or one.drawings or (one.text and one.title != "Cost at matched quality")
-    ]
+    return [one for one in found if one.sheets or one.drawings or one.text]
 
 
 def _some(item: Shown | None) -> tuple[Shown, ...]:
@@ -95,8 +91,7 @@ def ranking(board: Board) -> Sheet:
         Heading(f"rank, {one.metric.title}", "Mean rank over tasks with its 95% interval; 1 is best.")
         for one in board.standings
     ]
-    costed = any(cost.value is not None for cost in board.costs)
-    if costed:
+    if board.costed:
         headings.append(Heading("cost ↓", "Time over the reference's, the geometric mean over tasks."))
     if board.front is not None:
         headings.append(
@@ -109,7 +104,7 @@ def ranking(board: Board) -> Sheet:
     rows = []
     for at in order:
         cells = [_method(board, at), *(_rank(one.mean_ranks[at]) for one in board.standings)]
-        cells += [_cost(board.costs[at])] if costed else []
+        cells += [_cost(board.costs[at])] if board.costed else []
         cells += [] if board.front is None else [_share(float(board.front[at]))]
         rows.append(cells)
     return sheet("Ranking", headings, rows, order.index(0))
@@ -150,9 +145,7 @@ def _record(standing: Standing, at: int, tasks: int) -> Cell:
 
 def matched(board: Board) -> Sheet | None:
     """What each method takes where it is as good as the best in NLL."""
-    if board.target is None or all(
-        one.cost.reason == board.costs[0].reason and one.cost.value is None for one in board.matched
-    ):
+    if board.target is None or not board.costed:
         return None
     headings = (
         _METHOD,

@@ -27,10 +27,10 @@ def board_table(board: Board) -> RenderableType:
     return Group(*parts)
 
 
-def _kept(text: str) -> str:
-    """A number with its interval on one line; a cost without its own, for which there is no room."""
+def _kept(column: int, text: str) -> str:
+    """The interval of the foremost metric on one line with its number; for others there is no room."""
     head, bracket, ends = text.partition(" [")
-    if head.endswith("x") or not bracket:
+    if column != 1 or not bracket:
         return head
     return f"{head}\u00a0[{ends}".replace(", ", ",\u00a0")
 
@@ -40,6 +40,11 @@ def _table(sheet: Sheet) -> RenderableType:
     for heading in sheet.headings:
         table.add_column(heading.title, justify="left" if heading.text else "right", overflow="fold")
     for row in sheet.rows:
-        table.add_row(*(Text(_kept(cell.text), style=_STYLES.get(cell.tone or "", "")) for cell in row))
+        table.add_row(
+            *(
+                Text(_kept(at, cell.text), style=_STYLES.get(cell.tone or "", ""))
+                for at, cell in enumerate(row)
+            )
+        )
     notes = [Text(f"({note_letter(at)}) {note}", style="dim") for at, note in enumerate(sheet.notes)]
     return Group(table, *notes)

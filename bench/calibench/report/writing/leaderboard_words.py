@@ -190,9 +190,8 @@ def ranks_words(board: Board) -> str:
 
 
 def _costs(board: Board) -> str:
-    reasons = {cost.reason for cost in board.costs if cost.value is None and cost.reason}
-    if len(reasons) == 1 and all(cost.value is None for cost in board.costs):
-        return f"There are no costs: {next(iter(reasons))}."
+    if not board.costed:
+        return f"There are no costs: {board.costs[0].reason}."
     return (
         "The cost is the geometric mean over tasks of the ratio to the reference's time, each timed side "
         "by side "
@@ -230,7 +229,7 @@ def apart_words(standing: Standing) -> str:
 
 def matched_words(board: Board) -> str:
     """What costs are matched to."""
-    if board.target is None:
+    if board.target is None or not board.costed:
         return ""
     return (
         f"The best mean rank in NLL is that of {code(board.labels[board.target])}. A method is as good on "
