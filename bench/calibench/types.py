@@ -35,7 +35,7 @@ class Dataset:
         label_names: the C class names, in the order of the data set's own ids.
         rows: int64 [N], each example's row in the split before any limit was applied.
         name, config, split, revision: what was loaded, free of machine paths.
-        source: "hub", "folder" or "embedded".
+        source: "hub", "folder", "embedded" or "generated".
         sha256: hash of texts, labels, label names and split name.
         posterior: float64 [N, C], the true P(label | text) where it is known, else None.
         order: what the order of `label_names` says; see `calibench.data.classes`.
@@ -50,7 +50,7 @@ class Dataset:
     config: str | None
     split: str
     revision: str | None
-    source: Literal["hub", "folder", "embedded"]
+    source: Literal["hub", "folder", "embedded", "generated"]
     sha256: str
     posterior: FloatArray | None = None
     order: Order = "declared"

@@ -36,9 +36,9 @@ def texts_of(section: Section, dataset: str | None) -> dict[str, str]:
     suite = str(section.entries[0].record["suite"])
     # Another data set has columns of its own.
     columns = load_suite(suite).data.text if dataset is None and suite in suite_names() else ()
-    embedded = data.get("source") == "embedded" and dataset is None
-    loaded = DATASETS.load("embedded" if embedded else "huggingface")(
-        None if embedded else dataset or data.get("name"),
+    ours = data.get("source") in ("embedded", "generated") and dataset is None
+    loaded = DATASETS.load(data["source"] if ours else "huggingface")(
+        dataset or data.get("name"),
         config=data.get("config"),
         split=data.get("split"),
         revision=None if dataset else data.get("revision"),
