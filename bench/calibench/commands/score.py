@@ -100,4 +100,5 @@ def score(
     tables = read_methods(files, asked, reader=reader, format=file_format)
     folder = output or Path("calibench-runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{wanted.suite}"
     records = score_tables(tables, folder, wanted, overwrite=overwrite_strategy)
+    del tables  # the report reads what was stored
     finish(records, folder, quiet=quiet)

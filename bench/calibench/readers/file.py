@@ -259,6 +259,7 @@ class _Columns:
             if self.priced is not None:
                 self._prices.append(_floats(batch.column(self.priced), self.opened.name, self.priced))
             start += len(batch)
+        pa.default_memory_pool().release_unused()
         if not start:
             raise UsageError(f"{self.opened.name!r} holds no rows; expected one per example.")
 

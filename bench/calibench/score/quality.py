@@ -49,6 +49,12 @@ def metric_values(metrics: Sequence[Metric], evaluation: Evaluation, seed: int) 
     values: dict[str, dict[str, Any]] = {}
     scored = evaluation.in_scope()
     every = [one for chosen in metrics for one in _by_scores(chosen, evaluation)]
+    # First, while nothing is kept yet for metrics that come after each other.
+    floors = {
+        metric.name: noise_floor(metric, scored.probs, draws=RESAMPLES, seed=seed)
+        for metric in every
+        if metric.name == "ece"
+    }
     intervals: dict[str, Interval] = {}
     for about, beyond in ((scored, False), (evaluation, True)):
         some = [metric for metric in every if metric.needs_out_of_scope is beyond]
@@ -56,9 +62,9 @@ def metric_values(metrics: Sequence[Metric], evaluation: Evaluation, seed: int) 
     for metric in every:
         interval = intervals[metric.name]
         values[metric.name] = interval.as_dict() | {"definition": _definition(metric, evaluation)}
-        if metric.name == "ece":
-            floor = noise_floor(metric, scored.probs, draws=RESAMPLES, seed=seed)
-            values["ece_noise_floor"] = floor.as_dict() | {"definition": dict(metric.definition)}
+        if metric.name in floors:
+            floor = floors[metric.name].as_dict()
+            values["ece_noise_floor"] = floor | {"definition": dict(metric.definition)}
     return values
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from calibench.stats.intervals import LEVEL, quantiles
 from calibench.stats.resampling import Summed, counted, many, resampled_together, self_drawn_values
+from calibench.stats.threads import in_order
 from calibench.types import Evaluation, FloatArray, Interval, Metric, Moments, Weighted
 
 #: Of nearly perfect answers.
@@ -43,11 +44,12 @@ def bootstrap_intervals(
     each resample, which takes time in proportion to N * resamples.
     """
     n = len(evaluation)
-    if many(n) and len(metrics) > 1:  # features of one metric after the other fit into memory, not all
-        return [
-            bootstrap_interval(metric, evaluation, resamples=resamples, level=level, seed=seed)
-            for metric in metrics
-        ]
+    if many(n) and len(metrics) > 1:  # features of a metric or two fit into memory, not all
+
+        def of_one(metric: Metric) -> Interval:
+            return bootstrap_interval(metric, evaluation, resamples=resamples, level=level, seed=seed)
+
+        return list(in_order(of_one, metrics))
     values = [metric.evaluate(evaluation) for metric in metrics]
     forms = [
         form_of(metric, evaluation, value) if np.isfinite(value) and metric.no_interval is None else None
@@ -127,7 +129,11 @@ def resampled_forms(
     if not forms:
         return []
     over = [Summed(form.features).over if isinstance(form, Moments) else form.resampled for form in forms]
-    parts = [[each(counts) for each in over] for counts in counted(n, resamples, rng)]
+
+    def of_some(counts: FloatArray) -> list[FloatArray]:
+        return [each(counts) for each in over]
+
+    parts = in_order(of_some, counted(n, resamples, rng))
     return [np.concatenate(column) for column in zip(*parts, strict=True)]
 
 
