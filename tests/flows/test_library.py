@@ -203,7 +203,7 @@ def test_a_step_that_fails_costs_its_row(monkeypatch: pytest.MonkeyPatch) -> Non
     def broken(*_: Any, **__: Any) -> Record:
         raise RuntimeError("it broke")
 
-    monkeypatch.setattr("calibench.score.scored.cross_fitted", broken)
+    monkeypatch.setattr("calibench.score.scored_fits.cross_fitted", broken)
     table = cb.score(PROBS, LABELS, posthoc="temperature").table()
     assert table["error"].isna().tolist() == [True, False]
     assert table["error"][1] == "it broke"

@@ -256,6 +256,7 @@ def test_neither_torch_nor_transformers_is_imported(files: Path, tmp_path: Path)
 def small_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files of a few hundred rows are too large for memory, and read, resampled and stored in many parts."""
     monkeypatch.setattr("calibench.stats.mapped.IN_MEMORY", 100)
+    monkeypatch.setattr("calibench.score.scored.IN_MEMORY", 100)
     monkeypatch.setattr("calibench.stats.mapped.PART", 800)
     monkeypatch.setattr("calibench.metrics.binning.PART", 800)
     monkeypatch.setattr("calibench.stats.mapped.COLUMNS", 2_000)
@@ -311,7 +312,7 @@ def test_what_needs_all_of_a_large_file_in_memory_is_refused(tmp_path: Path) -> 
     asked = Asked(label="label", probs="p_*")
     for wanted in (Wanted(posthoc=("temperature",)), Wanted(recipes=recipes(["lac"], level=0.9))):
         with pytest.raises(
-            UsageError, match=r"holds all probabilities in memory, and 'many.parquet' has 1,800"
+            UsageError, match=r"in memory, up to 33 rows of 3 classes, and 'many.parquet' has 600"
         ):
             score(read_methods([str(file)], asked), tmp_path / "run", wanted)
     assert not (tmp_path / "run").exists()

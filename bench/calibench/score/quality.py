@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,7 +36,9 @@ def evaluation_of(predictive: Predictive, dataset: Dataset, score: str | None = 
     return Evaluation(predictive.probs, dataset.labels, dataset.posterior, predictive.scores, score)
 
 
-def metric_values(metrics: Sequence[Metric], evaluation: Evaluation, seed: int) -> dict[str, dict[str, Any]]:
+def metric_values(
+    metrics: Sequence[Metric], evaluation: Evaluation, seed: int, told: Callable[[str], object] = str
+) -> dict[str, dict[str, Any]]:
     """Value, interval over examples and definition of each metric, and the noise floor of ECE.
 
     Ranking metrics are by the method's own score under their plain names. Detection is by every other score
@@ -45,6 +47,7 @@ def metric_values(metrics: Sequence[Metric], evaluation: Evaluation, seed: int) 
 
     Args:
         seed: of the resampling; the same for every method, so that all see the same resamples.
+        told: as of `bootstrap_intervals`.
     """
     values: dict[str, dict[str, Any]] = {}
     scored = evaluation.in_scope()
@@ -58,7 +61,7 @@ def metric_values(metrics: Sequence[Metric], evaluation: Evaluation, seed: int) 
     intervals: dict[str, Interval] = {}
     for about, beyond in ((scored, False), (evaluation, True)):
         some = [metric for metric in every if metric.needs_out_of_scope is beyond]
-        intervals |= _intervals(some, about, seed)
+        intervals |= _intervals(some, about, seed, told)
     for metric in every:
         interval = intervals[metric.name]
         values[metric.name] = interval.as_dict() | {"definition": _definition(metric, evaluation)}
@@ -68,10 +71,12 @@ def metric_values(metrics: Sequence[Metric], evaluation: Evaluation, seed: int) 
     return values
 
 
-def _intervals(metrics: Sequence[Metric], about: Evaluation, seed: int) -> dict[str, Interval]:
+def _intervals(
+    metrics: Sequence[Metric], about: Evaluation, seed: int, told: Callable[[str], object]
+) -> dict[str, Interval]:
     """By name, the metrics with their intervals: our own on one set of resamples, a third party's apart."""
     own = [metric for metric in metrics if metric.definition.get(REGISTERED_BY) is None]
-    found = bootstrap_intervals(own, about, resamples=RESAMPLES, seed=seed) if own else []
+    found = bootstrap_intervals(own, about, resamples=RESAMPLES, seed=seed, told=told) if own else []
     intervals = {metric.name: interval for metric, interval in zip(own, found, strict=True)}
     for metric in metrics:
         if metric.name not in intervals:

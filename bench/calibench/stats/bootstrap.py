@@ -5,7 +5,7 @@ Every function returns an `Interval`, whose missing numbers come with the reason
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -34,6 +34,7 @@ def bootstrap_intervals(
     resamples: int = 1000,
     level: float = LEVEL,
     seed: int,
+    told: Callable[[str], object] = str,
 ) -> list[Interval]:
     """The metrics, each with an interval for its value over the distribution that the examples come from.
 
@@ -42,6 +43,9 @@ def bootstrap_intervals(
     interval holds, the metric says why. One seed
     gives the same resamples to every metric of as many examples. A metric without moments is evaluated on
     each resample, which takes time in proportion to N * resamples.
+
+    Args:
+        told: is called with the title of a metric of many examples when it is done.
     """
     n = len(evaluation)
     if many(n) and len(metrics) > 1:  # features of a metric or two fit into memory, not all
@@ -49,7 +53,11 @@ def bootstrap_intervals(
         def of_one(metric: Metric) -> Interval:
             return bootstrap_interval(metric, evaluation, resamples=resamples, level=level, seed=seed)
 
-        return list(in_order(of_one, metrics))
+        found = []
+        for metric, interval in zip(metrics, in_order(of_one, metrics), strict=True):
+            found.append(interval)
+            told(metric.title)
+        return found
     values = [metric.evaluate(evaluation) for metric in metrics]
     forms = [
         form_of(metric, evaluation, value) if np.isfinite(value) and metric.no_interval is None else None
