@@ -5,8 +5,8 @@
 writes results/score-speed.md. PYTHON is the interpreter of another environment: one with the build to compare
 with, and one with torchmetrics, netcal, uncertainty-calibration, relplot and mapie. What is not there is left
 out, and the page says so. Both sides take turns in one run; times are seconds of processor time of a child
-with one thread, unless a heading says otherwise. `--only prompt` makes that part of the page anew and keeps the
-others, where each says when it was made.
+with one thread, unless a heading says otherwise. `--only prompt` makes that part of the page anew and keeps
+the others; each says with what it was made.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ CHANGED = (
 #: What the numbers are about.
 SETTING = (
     "Made by `scripts/score_speed.py`. Others used the same cores: what a job costs whatever they do is its "
-    "processor seconds, and wall seconds are what one would have waited that day. Numpy has one thread for its "
-    "products; scoring itself uses two. Files hold random predictions that are a little overconfident."
+    "processor seconds, and wall seconds are what one would have waited that day. Numpy's products have one "
+    "thread; scoring itself has two. Files hold random predictions that are a little overconfident."
 )
 #: What a part was made with.
 MADE = (

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 import calibench as cb
 import scored_files
 from calibench.cli import main
-from calibench.store.records import Record, load_records
+from calibench.store.records import Record, is_scored, load_records
 
 PROBS, LABELS = scored_files.predictions()
 SURE, _ = scored_files.predictions(scale=2.0)
@@ -195,6 +195,16 @@ def test_a_report_says_how_to_make_it_again(tmp_path: Path) -> None:
         "# in Python: calibench.compare({'A': ..., 'B': ...}, labels, logits=True, prices={'A': 1.0, 'B': "
         "2.0}, posthoc=['temperature'], conformal=['lac'], conformal_level=0.9, seed=2)"
     ) in text
+
+
+def test_what_is_said_is_about_arrays_and_calls() -> None:
+    """And not about files and options, which are for those who gave them."""
+    found = cb.compare({"plain": PROBS, "sure": SURE}, LABELS)
+    for record in found.records:
+        assert record["scored"]["reason"] == record["memory"]["reason"] == "scored from arrays"
+        assert is_scored(record)
+    assert "(`prices=` says it)" in found.recommendation
+    assert "--" not in found.recommendation
 
 
 def test_a_step_that_fails_costs_its_row(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -165,7 +165,7 @@ def score_rows(
             price_of(row.table, wanted), base.get(str(wanted.reference)), reason_of(row.table)
         ).as_dict()
         found.append(shared | fields)
-        progress.step("")
+        progress.step("stored")
     return found
 
 
