@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from calibench.readers.files import STDIN, source_of
 from calibench.readers.joining import joined
 from calibench.readers.scored import Scored
 from calibench.registry import READERS
+from calibench.types import Told, nobody
 
 #: The reader of tables, whose columns somebody names.
 TABLE = "file"
@@ -24,7 +25,7 @@ def read_methods(
     *,
     reader: str = TABLE,
     format: str | None = None,
-    told: Callable[[str], object] = str,
+    told: Told = nobody,
 ) -> list[Scored]:
     """The tables of `FILE` or `NAME=FILE`, about the same rows in one order.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from calibench.score.apart import apart
 from calibench.score.pass_curve import pass_curve, running_means
 from calibench.stats.bootstrap import bootstrap_interval, bootstrap_intervals, noise_floor
 from calibench.stats.mapped import is_mapped
-from calibench.types import Dataset, Evaluation, FloatArray, Interval, Metric, Predictive
+from calibench.types import Dataset, Evaluation, FloatArray, Interval, Metric, Predictive, Told, nobody
 
 RESAMPLES = 1000
 #: The metrics that are drawn over the number of passes.
@@ -37,7 +37,7 @@ def evaluation_of(predictive: Predictive, dataset: Dataset, score: str | None = 
 
 
 def metric_values(
-    metrics: Sequence[Metric], evaluation: Evaluation, seed: int, told: Callable[[str], object] = str
+    metrics: Sequence[Metric], evaluation: Evaluation, seed: int, told: Told = nobody
 ) -> dict[str, dict[str, Any]]:
     """Value, interval over examples and definition of each metric, and the noise floor of ECE.
 
@@ -71,9 +71,7 @@ def metric_values(
     return values
 
 
-def _intervals(
-    metrics: Sequence[Metric], about: Evaluation, seed: int, told: Callable[[str], object]
-) -> dict[str, Interval]:
+def _intervals(metrics: Sequence[Metric], about: Evaluation, seed: int, told: Told) -> dict[str, Interval]:
     """By name, the metrics with their intervals: our own on one set of resamples, a third party's apart."""
     own = [metric for metric in metrics if metric.definition.get(REGISTERED_BY) is None]
     found = bootstrap_intervals(own, about, resamples=RESAMPLES, seed=seed, told=told) if own else []

@@ -5,7 +5,7 @@ Every function returns an `Interval`, whose missing numbers come with the reason
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy as np
 from calibench.stats.intervals import LEVEL, quantiles
 from calibench.stats.resampling import Summed, counted, many, resampled_together, self_drawn_values
 from calibench.stats.threads import in_order
-from calibench.types import Evaluation, FloatArray, Interval, Metric, Moments, Weighted
+from calibench.types import Evaluation, FloatArray, Interval, Metric, Moments, Told, Weighted, nobody
 
 #: Of nearly perfect answers.
 UNBOUNDED = "too few errors to bound it from above"
@@ -34,7 +34,7 @@ def bootstrap_intervals(
     resamples: int = 1000,
     level: float = LEVEL,
     seed: int,
-    told: Callable[[str], object] = str,
+    told: Told = nobody,
 ) -> list[Interval]:
     """The metrics, each with an interval for its value over the distribution that the examples come from.
 
