@@ -5,7 +5,8 @@
 writes results/score-speed.md. PYTHON is the interpreter of another environment: one with the build to compare
 with, and one with torchmetrics, netcal, uncertainty-calibration, relplot and mapie. What is not there is left
 out, and the page says so. Both sides take turns in one run; times are seconds of processor time of a child
-with one thread, unless a heading says otherwise.
+with one thread, unless a heading says otherwise. `--only prompt` makes that part of the page anew and keeps
+the others; each says with what it was made.
 """
 
 from __future__ import annotations
@@ -26,10 +27,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tabulate import tabulate
 
+import calibench
+
 PAGE = Path(__file__).resolve().parents[1] / "results" / "score-speed.md"
 #: Rows and classes of the files that two builds score, and of those that are scored from the prompt.
 BUILDS = ((4_500, 150), (20_000, 2))
 PROMPT = ((10_000, 2), (1_000_000, 2), (10_000_000, 2), (1_000_000, 150))
+#: The parts of the page, in their order.
+PARTS = ("builds", "peers", "prompt")
 #: Rows written together.
 BLOCK = 50_000
 #: Metrics whose interval was made in another way in the older build.
@@ -39,9 +44,14 @@ CHANGED = (
 
 #: What the numbers are about.
 SETTING = (
-    f"Made by `scripts/score_speed.py` on {os.cpu_count()} cores, which others used too, with Python "
-    f"{sys.version.split()[0]} and numpy {np.__version__}. Seconds are of processor time with one thread, "
-    "unless a heading says wall. Files hold random predictions that are a little overconfident."
+    "Made by `scripts/score_speed.py`. Others used the same cores: what a job costs whatever they do is its "
+    "processor seconds, and wall seconds are what one would have waited that day. Numpy's products have one "
+    "thread; scoring itself has two. Files hold random predictions that are a little overconfident."
+)
+#: What a part was made with.
+MADE = (
+    f"Made with calibench {calibench.__version__} on {os.cpu_count()} cores with Python "
+    f"{sys.version.split()[0]} and numpy {np.__version__}, load {{load:.1f}} at its start."
 )
 
 #: What both builds do: values and intervals of every metric, and how long they take.
@@ -121,17 +131,25 @@ def main() -> None:
     parser.add_argument("--base", help="interpreter of the older build")
     parser.add_argument("--base-name", default="bab2617", help="what it is called")
     parser.add_argument("--peers", help="interpreter that has the peers")
+    parser.add_argument("--only", choices=PARTS, action="append", help="make this part anew; repeatable")
     parser.add_argument("--rows", type=int, default=10**7, help="leave out larger files than this")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        parts = ["# Speed and memory of scoring", SETTING]
-        for some in (
-            builds(asked.base, asked.base_name, Path(folder)),
-            peers(asked.peers, Path(folder)),
-            prompt(asked.rows, Path(folder)),
-        ):
-            parts += some
-            PAGE.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+        makers = (
+            lambda: builds(asked.base, asked.base_name, Path(folder)),
+            lambda: peers(asked.peers, Path(folder)),
+            lambda: prompt(asked.rows, Path(folder)),
+        )
+        kept = PAGE.read_text(encoding="utf-8").split("\n## ")[1:]
+        parts = [f"# Speed and memory of scoring\n\n{SETTING}\n"]
+        for part, make, old in zip(PARTS, makers, kept, strict=True):
+            if asked.only and part not in asked.only:
+                parts.append(f"## {old.rstrip()}\n")
+                continue
+            made = MADE.format(load=os.getloadavg()[0])
+            heading, *blocks = make()
+            parts.append("\n\n".join([heading, made, *blocks]) + "\n")
+        PAGE.write_text("\n".join(parts), encoding="utf-8")
 
 
 def predictions(folder: Path, rows: int, classes: int) -> Path:

@@ -23,6 +23,12 @@ IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 #: What the order of class names says: their ids declared, or the ids themselves, or nothing.
 Order = Literal["declared", "ids", "none"]
+#: Who is told what is done, by its title.
+Told = Callable[[str], object]
+
+
+def nobody(title: str) -> None:
+    """Is told, and does nothing about it."""
 
 
 @dataclass(frozen=True, eq=False)

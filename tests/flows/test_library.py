@@ -17,7 +17,7 @@ from click.testing import CliRunner
 import calibench as cb
 import scored_files
 from calibench.cli import main
-from calibench.store.records import Record, load_records
+from calibench.store.records import Record, is_scored, load_records
 
 PROBS, LABELS = scored_files.predictions()
 SURE, _ = scored_files.predictions(scale=2.0)
@@ -197,13 +197,23 @@ def test_a_report_says_how_to_make_it_again(tmp_path: Path) -> None:
     ) in text
 
 
+def test_what_is_said_is_about_arrays_and_calls() -> None:
+    """And not about files and options, which are for those who gave them."""
+    found = cb.compare({"plain": PROBS, "sure": SURE}, LABELS)
+    for record in found.records:
+        assert record["scored"]["reason"] == record["memory"]["reason"] == "scored from arrays"
+        assert is_scored(record)
+    assert "(`prices=` says it)" in found.recommendation
+    assert "--" not in found.recommendation
+
+
 def test_a_step_that_fails_costs_its_row(monkeypatch: pytest.MonkeyPatch) -> None:
     """The others stand, and the table says why it has no numbers."""
 
     def broken(*_: Any, **__: Any) -> Record:
         raise RuntimeError("it broke")
 
-    monkeypatch.setattr("calibench.score.scored.cross_fitted", broken)
+    monkeypatch.setattr("calibench.score.scored_fits.cross_fitted", broken)
     table = cb.score(PROBS, LABELS, posthoc="temperature").table()
     assert table["error"].isna().tolist() == [True, False]
     assert table["error"][1] == "it broke"

@@ -69,7 +69,7 @@ def test_figures_are_those_of_the_report(found: cb.Results) -> None:
     ) as raised:
         found.figure("risk")
     kinds = str(raised.value).removesuffix(".").rpartition("there is ")[2].split(", ")
-    assert kinds == ["reliability", "front", "sets"]
+    assert kinds == ["reliability", "risk-coverage", "front", "sets"]
     for kind in kinds:
         figure = found.figure(kind)
         assert isinstance(figure, Figure)

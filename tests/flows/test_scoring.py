@@ -22,6 +22,7 @@ import scored_files
 from calibench.cli import main
 from calibench.errors import UsageError
 from calibench.flows.scoring import Overwrite, score
+from calibench.metrics.scoring import NLL
 from calibench.metrics.select import select_metrics
 from calibench.posthoc import cross_fit
 from calibench.posthoc.conformal import recipes
@@ -36,6 +37,7 @@ from calibench.stats.mapped import is_mapped
 from calibench.store.predictions import load_predictions
 from calibench.store.records import Record, load_records
 from calibench.types import Evaluation
+from foreign_metrics import register
 
 TABLE = ["--label", "label", "--probs", "p_*", "--id", "id"]
 ASKED = Asked(label="label", probs="p_*", id="id")
@@ -89,6 +91,107 @@ def test_a_step_is_cross_fitted_and_sets_are_made(files: Path, tmp_path: Path) -
     assert before.sets["set_lac"][np.arange(len(before.label)), before.label].mean() == pytest.approx(
         0.9, abs=0.03
     )
+
+
+def test_steps_and_sets_are_fitted_on_the_rows_that_are_held_out(files: Path, tmp_path: Path) -> None:
+    """And on no other: the rows that are scored are the others, and what is fitted does not see them."""
+    asked = replace(ASKED, calibration_split="part=dev")
+    wanted = Wanted(posthoc=("temperature",), recipes=recipes(["lac"], level=0.8))
+    plain, stepped = score(tables(files, "A=@a.parquet", asked=asked), tmp_path, wanted)
+    frame = pq.read_table(files / "a.parquet").to_pandas().sort_values("id", kind="stable")
+    dev, test = frame[frame["part"] == "dev"], frame[frame["part"] == "test"]
+    probs = {len(part): part.filter(like="p_").to_numpy() for part in (dev, test)}
+    labels = {len(part): part["label"].map(scored_files.NAMES.index).to_numpy() for part in (dev, test)}
+    step = Temperature()
+    step.fit(np.log(probs[80]), labels[80])
+    assert plain["data"]["n"] == 160
+    stored = load_predictions(tmp_path, stepped)
+    np.testing.assert_allclose(stored.probs, step.transform(np.log(probs[160])), rtol=1e-12)
+    assert_array_equal(stored.label, labels[160])
+    assert stepped["fit"]["examples"] == 80
+    assert (stepped["fit"]["folds"], stepped["fit"]["split"]) == (None, "part=dev")
+    (sets,) = plain["conformal"]
+    assert (sets["examples"], sets["folds"], sets["guarantee"]) == (80, None, "marginal")
+    true = np.sort(1.0 - probs[80][np.arange(80), labels[80]])
+    assert sets["thresholds"] == [pytest.approx(true[65 - 1])]  # ceil(81 x 0.8)
+    included = load_predictions(tmp_path, plain).sets["set_lac"]
+    assert_array_equal(included, 1.0 - probs[160] <= sets["thresholds"][0])
+    report = write_report(tmp_path).read_text()
+    assert "--calibration-split part=dev" in report
+    assert "split `part=dev`" in report
+
+
+def test_rows_that_are_held_out_change_the_cell(files: Path, tmp_path: Path) -> None:
+    """What is fitted on other rows is not taken for what is there."""
+    asked = replace(ASKED, calibration_split="part=dev")
+    (table,) = tables(files, "A=@a.parquet", asked=asked)
+    assert table.calibration is not None
+    first = score([table], tmp_path, Wanted(recipes=recipes(["lac"])))
+    other = replace(table, calibration=replace(table.calibration, probs=table.calibration.probs[:, ::-1]))
+    assert score([table], tmp_path, Wanted(recipes=recipes(["lac"]))) == first
+    assert score([other], tmp_path, Wanted(recipes=recipes(["lac"])))[0]["cell"] != first[0]["cell"]
+
+
+def test_named_metrics_are_all_that_is_computed(files: Path, tmp_path: Path) -> None:
+    """Each as among all; and a later command that asks for all does not keep the record with a few."""
+    given = tables(files, "A=@a.parquet")
+    (few,) = score(given, tmp_path, Wanted(metrics=("ece", "nll")))
+    (every,) = score(given, tmp_path, Wanted())
+    assert list(few["metrics"]) == ["ece", "ece_noise_floor", "nll"]
+    assert all(every["metrics"][name] == value for name, value in few["metrics"].items())
+    assert few["scored"]["metrics"] == ["ece", "nll"]
+    assert len(every["metrics"]) > 10
+    assert "--metric ece --metric nll" in write_report(
+        score_alone(given, tmp_path / "few", Wanted(metrics=("ece", "nll")))
+    ).read_text(encoding="utf-8")
+
+
+def score_alone(given: Sequence[Scored], folder: Path, wanted: Wanted) -> Path:
+    score(given, folder, wanted)
+    return folder
+
+
+class Told:
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[str, object]] = []
+
+    def stage(self, name: str, steps: int) -> None:
+        self.heard.append((name, steps))
+
+    def step(self, detail: str) -> None:
+        self.heard.append(("step", detail))
+
+    def say(self, sentence: str) -> None:
+        raise AssertionError(sentence)
+
+
+def test_whoever_waits_is_told_of_every_row_and_of_every_metric_of_many(tmp_path: Path) -> None:
+    """As many steps as were announced."""
+    file = calibrated(tmp_path, 10_500, 3)
+    told, read = Told(), []
+    given = read_methods([f"A={file}"], Asked(label="label", probs="p_*"), told=read.append)
+    score(given, tmp_path / "run", Wanted(metrics=("nll", "ece", "aurc")), progress=told)
+    assert read == ["A"]
+    steps = [("step", "NLL"), ("step", "ECE"), ("step", "AURC"), ("step", "stored")]
+    assert told.heard == [("Scoring A", 4), *steps]
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_a_long_file_says_how_far_it_is_where_nobody_sees_a_bar(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quiet: bool
+) -> None:
+    """A line per metric on standard error; nothing with -q, and nothing of a short file."""
+    file = calibrated(tmp_path, 10_500, 3)
+    command = ["score", str(file), "--label", "label", "--probs", "p_*", "--metric", "nll", "--metric", "ece"]
+    short = CliRunner().invoke(main, [*command, "-o", str(tmp_path / "short")])
+    monkeypatch.setattr("calibench.commands.score.LONG", 1000)
+    words = [*command, "-o", str(tmp_path / "long"), *(["-q"] if quiet else [])]
+    long = CliRunner().invoke(main, words)
+    assert short.exit_code == long.exit_code == 0
+    assert short.stderr == ""
+    assert long.stderr.split() == ([] if quiet else ["Scoring", "many", "(3)", "NLL", "ECE", "stored"])
 
 
 def test_a_second_time_scores_only_what_is_missing(files: Path, tmp_path: Path) -> None:
@@ -256,6 +359,7 @@ def test_neither_torch_nor_transformers_is_imported(files: Path, tmp_path: Path)
 def small_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files of a few hundred rows are too large for memory, and read, resampled and stored in many parts."""
     monkeypatch.setattr("calibench.stats.mapped.IN_MEMORY", 100)
+    monkeypatch.setattr("calibench.score.scored.IN_MEMORY", 100)
     monkeypatch.setattr("calibench.stats.mapped.PART", 800)
     monkeypatch.setattr("calibench.metrics.binning.PART", 800)
     monkeypatch.setattr("calibench.stats.mapped.COLUMNS", 2_000)
@@ -304,6 +408,50 @@ def test_a_file_that_does_not_fit_memory_reads_the_same(
     assert write_report(tmp_path / "parts").exists()
 
 
+def test_groups_of_a_file_that_does_not_fit_memory_read_the_same(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """All metrics of all groups, and their verdicts."""
+    file = calibrated(tmp_path, 600, 5)
+    frame = pq.read_table(file)
+    frame = frame.append_column("region", pa.array([f"r{i % 4}" for i in range(600)]))
+    pq.write_table(frame, file, row_group_size=128)
+    asked = Asked(label="label", probs="p_*", group="region")
+    (whole,) = score(read_methods([str(file)], asked), tmp_path / "whole", Wanted())
+    request.getfixturevalue("small_memory")
+    given = read_methods([str(file)], asked)
+    assert is_mapped(given[0].probs)
+    (parts,) = score(given, tmp_path / "parts", Wanted())
+    assert [one["name"] for one in parts["groups"]["groups"]] == ["r0", "r1", "r2", "r3"]
+    for ours, theirs in zip(parts["groups"]["groups"], whole["groups"]["groups"], strict=True):
+        assert numbers(ours) == {
+            name: pytest.approx(found, rel=1e-6, abs=1e-9, nan_ok=True)
+            for name, found in numbers(theirs).items()
+        }
+        against = [
+            [one[key] for one in found["against_rest"].values()]
+            for found in (ours, theirs)
+            for key in ("value", "low", "high", "p_holm")
+        ]
+        assert against[:4] == [pytest.approx(found, rel=1e-6, abs=1e-9) for found in against[4:]]
+
+
+@pytest.mark.usefixtures("small_memory")
+def test_a_third_party_s_metric_is_not_given_a_large_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be given copies; the record says so, and all other metrics are there."""
+    register(monkeypatch, halves=replace(NLL, name="halves"))
+    file = calibrated(tmp_path, 600, 3)
+    (record,) = score(
+        read_methods([str(file)], Asked(label="label", probs="p_*")), tmp_path / "run", Wanted()
+    )
+    found = record["metrics"].pop("halves")
+    assert found["value"] is None
+    assert found["reason"].endswith("is given copies, and these probabilities are too many")
+    assert all(one["value"] is not None for one in record["metrics"].values())
+
+
 @pytest.mark.usefixtures("small_memory")
 def test_what_needs_all_of_a_large_file_in_memory_is_refused(tmp_path: Path) -> None:
     """Before anything is scored, with the option that asked for it."""
@@ -311,7 +459,7 @@ def test_what_needs_all_of_a_large_file_in_memory_is_refused(tmp_path: Path) -> 
     asked = Asked(label="label", probs="p_*")
     for wanted in (Wanted(posthoc=("temperature",)), Wanted(recipes=recipes(["lac"], level=0.9))):
         with pytest.raises(
-            UsageError, match=r"holds all probabilities in memory, and 'many.parquet' has 1,800"
+            UsageError, match=r"in memory, up to 33 rows of 3 classes, and 'many.parquet' has 600"
         ):
             score(read_methods([str(file)], asked), tmp_path / "run", wanted)
     assert not (tmp_path / "run").exists()

@@ -7,16 +7,19 @@ import re
 import shlex
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import scored_files
+from calibench.errors import Undecided
 from calibench.report.sections import sections
 from calibench.report.writing.numbers import bound, fraction, interval, memory, significant
 from calibench.store.records import Record, load_records
 from stub_hub import suite_hub
+from tiny_models import tiny_model, tiny_tokenizer
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -72,6 +75,28 @@ def test_readme_command(command: str, workplace: Path, tmp_path: Path) -> None:
         result = run([*words, *small], workplace, {**os.environ, **hub.env})
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip()
+
+
+def python_blocks() -> list[str]:
+    return re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.mark.parametrize("block", python_blocks(), ids=lambda block: block.splitlines()[0])
+def test_readme_python(block: str) -> None:
+    """Each block runs as it is written on what it takes for given, and its last line of names is there."""
+    probs, labels = scored_files.predictions()
+    sharper, _ = scored_files.predictions(scale=1.1)
+    given = {"probs_a": probs, "probs_b": sharper, "labels": labels}
+    given |= {"model": tiny_model("bert", "eager"), "tokenizer": tiny_tokenizer()}
+    # What lies within the limit or on both sides of it passes; the second warns.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Undecided)
+        exec(block, given)
+
+
+def test_the_readme_has_two_blocks_of_python() -> None:
+    """A call of the library and a method in an application: no more, and none that is not found."""
+    assert len(python_blocks()) == README.count("```python") == 2
 
 
 def test_the_first_table_is_the_committed_records() -> None:

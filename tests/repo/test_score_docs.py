@@ -145,6 +145,7 @@ CASES: list[tuple[str, Callable[[], None], str]] = [
     ("two files of unlike lengths", nothing, f"A=good.csv B=short.csv {TABLE}"),
     ("two files with other labels", nothing, f"A=good.csv B=other.csv {TABLE}"),
     ("two files with other ids", nothing, f"A=good.csv B=short.csv {TABLE} --id id"),
+    ("files of two tasks or data sets", nothing, f"A=good.csv B=strange.csv {TABLE} --id id"),
     (
         "ids that are there twice",
         csv("a.csv", "id,label,p_0,p_1\nx,0,.9,.1\nx,0,.9,.1\n"),
@@ -172,6 +173,24 @@ CASES: list[tuple[str, Callable[[], None], str]] = [
         "correctness in words",
         csv("a.csv", "confidence,correct\n.85,yes\n"),
         "a.csv --confidence confidence --correct correct",
+    ),
+    ("a metric that there is not", nothing, f"good.csv {TABLE} --metric nil"),
+    (
+        "a metric that needs classes, without classes",
+        nothing,
+        "judge.csv --confidence confidence --correct correct --metric nll",
+    ),
+    ("rows to fit on, without a value", nothing, f"good.csv {TABLE} --calibration-split region"),
+    ("no rows to fit on", nothing, f"good.csv {TABLE} --calibration-split region=east"),
+    (
+        "rows to fit on that differ by file",
+        nothing,
+        f"A=good.csv B=moved.csv {TABLE} --calibration-split region=north",
+    ),
+    (
+        "rows of no part",
+        csv("a.csv", "label,p_0,p_1,part\n0,1,0,dev\n1,0,1,\n"),
+        f"a.csv {TABLE} --calibration-split part=dev",
     ),
     ("groups that are too small", nothing, f"good.csv {TABLE} --group region"),
     ("prices for some of the methods", nothing, f"A=good.csv B=good.csv {TABLE} --prices A=0.03"),

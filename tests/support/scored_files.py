@@ -41,6 +41,7 @@ def table(n: int = 240, *, scale: float = 1.0) -> pa.Table:
             "label": [NAMES[label] for label in labels],
             **columns,
             "region": [REGIONS[i % 2] for i in range(n)],
+            "part": ["dev" if i % 3 == 0 else "test" for i in range(n)],
             "usd": np.full(n, 0.001 * scale),
         }
     )
@@ -64,6 +65,8 @@ def write(folder: Path) -> None:
     small = "id,label,p_0,p_1,region\n1,0,.9,.1,north\n2,1,.2,.8,south\n3,1,.4,.6,south\n"
     (folder / "good.csv").write_text(small)
     (folder / "short.csv").write_text("".join(small.splitlines(keepends=True)[:3]))
+    (folder / "moved.csv").write_text(small.replace("2,1,.2,.8,south", "2,1,.2,.8,north"))
+    (folder / "strange.csv").write_text("id,label,p_0,p_1\n7,0,.9,.1\n8,1,.2,.8\n")
     (folder / "other.csv").write_text(small.replace("3,1", "3,0"))
     (folder / "named.csv").write_text("id,label,p_neg,p_pos\n1,neg,.9,.1\n")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,9 @@ from typing import Any
 import click
 
 from calibench.commands.base import Command, finish, into_folder, option, quietly
+
+#: Probabilities from which on scoring says how far it is, where that is no terminal.
+LONG = 10_000_000
 
 
 @click.command(cls=Command)
@@ -37,12 +41,18 @@ from calibench.commands.base import Command, finish, into_folder, option, quietl
     help="Of lm-eval, what log-likelihoods of choices are divided by.",
 )
 @option("--reference", help="Compare with this method.  [default: the first]")
+@option("--metric", "metrics", multiple=True, help="Compute this metric; repeatable.  [default: all]")
 @option("--posthoc", multiple=True, help="Add a row with this post-hoc step to every file; repeatable.")
 @option("--conformal", multiple=True, help="Make prediction sets of every row: lac, aps or raps; repeatable.")
 @option(
     "--conformal-level", type=float, default=0.9, show_default=True, help="How often they hold the label."
 )
 @option("--class-conditional", is_flag=True, help="Hold that level within every class.")
+@option(
+    "--calibration-split",
+    metavar="COLUMN=VALUE",
+    help="Fit steps and sets on these rows, and score the others.  [default: cross-fit]",
+)
 @option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of folds and resampling.")
 @option("--suite", default="scored", show_default=True, help="What the table is called.")
 @into_folder
@@ -75,11 +85,22 @@ def score(
     from calibench.readers.asked import Asked
     from calibench.readers.methods import name_and_file, parse_prices, read_methods
     from calibench.registry import POSTHOC
+    from calibench.report.terminal.progress import Display
     from calibench.score.scored import Wanted
 
     names = [name_and_file(word)[0] for word in files]
     column, by_method = parse_prices(prices, names)
-    columns = ("label", "probs", "prob", "logits", "confidence", "correct", "group", "renormalise")
+    columns = (
+        "calibration_split",
+        "label",
+        "probs",
+        "prob",
+        "logits",
+        "confidence",
+        "correct",
+        "group",
+        "renormalise",
+    )
     asked = Asked(
         **{name: given[name] for name in (*columns, "skip_nulls", "delimiter", "quoting", "normalise")},
         classes=tuple(name.strip() for name in classes.split(",")) if classes else (),
@@ -94,10 +115,17 @@ def score(
         reference=given["reference"],
         posthoc=tuple(dict.fromkeys(given["posthoc"])),
         recipes=recipes(given["conformal"], **level),
+        metrics=tuple(dict.fromkeys(given["metrics"])),
         seed=given["seed"],
         prices=by_method,
     )
-    tables = read_methods(files, asked, reader=reader, format=file_format)
     folder = output or Path("calibench-runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{wanted.suite}"
-    records = score_tables(tables, folder, wanted, overwrite=overwrite_strategy)
+    with Display(quiet=quiet, verbose=False) as display:
+        display.stage("Reading", len(files))
+        tables = read_methods(files, asked, reader=reader, format=file_format, told=display.step)
+    # Where nobody watches, few rows are done before a line of how far they are would help.
+    lines = not sys.stderr.isatty() and sum(table.probs.size for table in tables) >= LONG
+    with Display(quiet=quiet, verbose=lines) as display:
+        records = score_tables(tables, folder, wanted, overwrite=overwrite_strategy, progress=display)
+    del tables  # the report reads what was stored
     finish(records, folder, quiet=quiet)

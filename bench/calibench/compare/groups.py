@@ -22,6 +22,7 @@ from scipy import special
 from calibench.compare.verdicts import UNDECIDED, Verdict, contributions, holm, means_of, verdict_of
 from calibench.metrics.scoring import ACCURACY
 from calibench.stats.intervals import LEVEL, Ends, wilson
+from calibench.stats.mapped import examples_at
 from calibench.types import Evaluation, FloatArray, IntArray, Interval, Metric
 
 #: Half the 95% interval of an accuracy of one half, at most.
@@ -95,7 +96,7 @@ def _verdict(item: GroupDifference) -> Verdict:
 
 def _difference(number: int, metric: Metric, evaluation: Evaluation, inside: np.ndarray) -> GroupDifference:
     own, others = (
-        contributions(metric, evaluation.take(np.flatnonzero(chosen))) for chosen in (inside, ~inside)
+        contributions(metric, examples_at(evaluation, np.flatnonzero(chosen))) for chosen in (inside, ~inside)
     )
     test = _shares if metric is ACCURACY else _welch
     ends, p_value = test(own, others)

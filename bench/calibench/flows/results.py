@@ -128,11 +128,11 @@ class Results:
             }
 
     def figure(self, kind: str = "reliability", *, table: str | None = None) -> Figure:
-        """A figure of the report.
+        """A figure of the report, or the risk-coverage curves.
 
         Args:
-            kind: "reliability", "front", "sets", "scope", "time-against-error", "shift-..." by corruption or
-                "curve-..." by metric, where there is something to draw.
+            kind: "reliability", "risk-coverage", "front", "sets", "scope", "time-against-error",
+                "shift-..." by corruption or "curve-..." by metric, where there is something to draw.
             table: which, where the folder holds several; a wrong one is answered with those there are.
 
         Raises:

@@ -12,7 +12,7 @@ from calibench.errors import UsageError
 from calibench.measure.progress import Progress, Silent
 from calibench.readers.scored import Scored
 from calibench.score.groups import refuse_small
-from calibench.score.scored import Row, Wanted, lacks_sets, refuse_mapped, rows_of, score_rows
+from calibench.score.scored import Row, Wanted, lacks_sets, metrics_of, refuse_mapped, rows_of, score_rows
 from calibench.store.lock import sole_writer
 from calibench.store.merging import add_records
 from calibench.store.predictions import has_its_predictions
@@ -43,7 +43,7 @@ def score(
 
     Raises:
         UsageError: records are there and may not be, another run writes to the folder, or a step or sets were
-            asked for that need classes where there are none, or no group is large enough.
+            metrics were asked for that need classes where there are none, or no group is large enough.
         CalibenchError: the folder cannot be written.
     """
     if tables[0].by_confidence and (wanted.posthoc or wanted.recipes):
@@ -52,6 +52,7 @@ def score(
             f"{option} needs the probability of every class, and these are confidences of answers; leave it "
             "out."
         )
+    metrics_of(tables[0], wanted)
     refuse_mapped(tables, wanted)
     for table in tables:
         if table.group is not None:
@@ -99,13 +100,13 @@ def _with_reference(wanted: Wanted, existing: Sequence[Record], tables: Sequence
 
 def _done(existing: Sequence[Record], rows: Sequence[Row], folder: Path, wanted: Wanted) -> dict[str, Record]:
     """The records that are as asked for, and whose predictions are there."""
-    keys = {row.key for row in rows}
+    tables = {row.key: row.table for row in rows}
     return {
         record["cell"]: record
         for record in existing
-        if record["cell"] in keys
+        if record["cell"] in tables
         and record["status"] == "ok"
-        and not lacks_sets(record, wanted)
+        and not lacks_sets(record, tables[record["cell"]], wanted)
         and has_its_predictions(folder, record)
     }
 

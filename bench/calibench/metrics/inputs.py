@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import wraps
+from threading import RLock
 from typing import Any, Concatenate, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -30,14 +31,16 @@ def remembered(
     Metrics ask for the same columns one after the other, and of millions of rows each takes a while.
     """
     kept: WeakKeyDictionary[Evaluation, dict[Any, Found]] = WeakKeyDictionary()
+    alone = RLock()
 
     @wraps(compute)
     def once(evaluation: Evaluation, /, *asked: Asked.args, **named: Asked.kwargs) -> Found:
-        mine = kept.setdefault(evaluation, {})
         key = (*asked, *named.items())
-        if key not in mine:
-            mine[key] = compute(evaluation, *asked, **named)
-        return mine[key]
+        with alone:  # another thread would compute the same beside it
+            mine = kept.setdefault(evaluation, {})
+            if key not in mine:
+                mine[key] = compute(evaluation, *asked, **named)
+            return mine[key]
 
     return once
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from threading import local
 from typing import Literal
 
 import numpy as np
@@ -139,7 +140,7 @@ class Ranked:
         self._order = np.argsort(uncertain, kind="stable")
         ordered = uncertain[self._order]
         self._starts = np.flatnonzero(np.diff(ordered, prepend=-np.inf) > 0.0)
-        self._drawn: tuple[FloatArray, Drawn] | None = None
+        self._drawn = local()
         self.ordered_wrong = wrong[self._order]
         self.wrong = wrong
         self.n = len(wrong)
@@ -171,16 +172,17 @@ class Ranked:
     def drawn(self, counts: FloatArray) -> Drawn:
         """The groups of equal scores in resamples, which are given by counts, float64 [N, R].
 
-        Metrics ask for the same ones after each other.
+        Metrics ask for the same ones after each other, on each thread for its own.
         """
-        if self._drawn is None or self._drawn[0] is not counts:
+        if getattr(self._drawn, "counts", None) is not counts:
             # Sums along the order are several times faster where it lies together.
             held = np.ascontiguousarray(counts[self._order].T)
             errors = held * self.ordered_wrong
             if len(self._starts) < self.n:
                 held, errors = (np.add.reduceat(part, self._starts, axis=1) for part in (held, errors))
-            self._drawn = counts, Drawn(held, errors)
-        return self._drawn[1]
+            self._drawn.counts, self._drawn.found = counts, Drawn(held, errors)
+        found: Drawn = self._drawn.found
+        return found
 
     def averaged(self, at_position: FloatArray) -> FloatArray:
         """Means over each example's group of what belongs to a place in the order, both float64 [N]."""

@@ -27,6 +27,7 @@ class Asked:
         classes: the names of the classes, in the order of the columns, or of the numbers that are labels.
         id: column by which the rows of several files are matched.
         group: column of a subgroup.
+        calibration_split: `COLUMN=VALUE`, the rows on which steps and sets are fitted and nothing is scored.
         price: column of what the row's answer cost.
         renormalise: divide each row by its sum, for probabilities that were rounded.
         skip_nulls: leave out rows that lack a value.
@@ -45,6 +46,7 @@ class Asked:
     classes: tuple[str, ...] = ()
     id: str | None = None
     group: str | None = None
+    calibration_split: str | None = None
     price: str | None = None
     renormalise: bool = False
     skip_nulls: bool = False
@@ -64,6 +66,11 @@ class Asked:
             raise UsageError(
                 f"The normalisation is {self.normalise!r}; choose from {', '.join(NORMALISATIONS)}."
             )
+        if self.calibration_split is not None and not all(self.held_out):
+            raise UsageError(
+                f"--calibration-split is {self.calibration_split!r}; expected COLUMN=VALUE, such as "
+                "split=calibration, which says on which rows of the file steps and sets are fitted."
+            )
         twice = sorted({name for name in self.classes if self.classes.count(name) > 1})
         if twice:
             raise UsageError(f"--classes says {twice[0]!r} twice; expected each class once.")
@@ -74,6 +81,12 @@ class Asked:
     def by_confidence(self) -> bool:
         """Whether confidence and correctness are all there is."""
         return self.confidence is not None or self.correct is not None
+
+    @property
+    def held_out(self) -> tuple[str, str]:
+        """Column and value of the rows that are not scored; empty words where nothing was said."""
+        column, _, value = (self.calibration_split or "").partition("=")
+        return column, value
 
     def refuse_others(self, reader: str, known: Collection[str]) -> None:
         """Refuse what a reader has no use for, so that nobody takes it for heeded.
@@ -107,7 +120,11 @@ class Asked:
                 f"--prob COLUMN for two classes, or --confidence and --correct ({said})."
             )
         if self.by_confidence:
-            extra = [f"--{name}" for name in ("label", "logits", "classes") if getattr(self, name)]
+            extra = [
+                f"--{name}"
+                for name in ("label", "logits", "classes", "calibration-split")
+                if getattr(self, name.replace("-", "_"))
+            ]
             if extra:
                 raise UsageError(
                     f"{extra[0]} has no meaning beside --confidence, which is about the answer alone; leave "

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from calibench.data.classes import number_of
 from calibench.data.labels import shorten
@@ -20,7 +21,7 @@ from calibench.readers.probabilities import confidences, of_two, probabilities
 from calibench.readers.scored import Scored
 from calibench.stats.columns import array_of, filled
 from calibench.stats.mapped import let_go, room_for
-from calibench.types import FloatArray, IntArray
+from calibench.types import BoolArray, FloatArray, IntArray
 
 #: Of an answer that is right and of one that is wrong, where there are no classes.
 RIGHT, WRONG = 0, 1
@@ -140,6 +141,7 @@ def _scored(
         ids=None if asked.id is None else _as_text(found.word(asked.id)),
         group=None if asked.group is None else _as_text(found.word(asked.group)),
         price=found.price(),
+        held_out=None if asked.calibration_split is None else _held_out(found, asked),
         notes=notes,
         said=asked.as_options(),
         rows=np.arange(len(labels)),
@@ -148,7 +150,27 @@ def _scored(
 
 def _words(asked: Asked, label: str) -> list[str]:
     """The columns whose values stand for something and are no amounts."""
-    return list(dict.fromkeys([label, *(name for name in (asked.id, asked.group) if name is not None)]))
+    others = (asked.id, asked.group, asked.held_out[0])
+    return list(dict.fromkeys([label, *(name for name in others if name)]))
+
+
+def _held_out(found: _Columns, asked: Asked) -> BoolArray:
+    """Whether a row is held out, bool [N]."""
+    (column, value), file = asked.held_out, found.opened.name
+    words = _as_text(found.word(column))
+    if words.null_count:
+        raise UsageError(
+            f"{words.null_count:,} of the {len(words):,} rows of {file!r} have no {column!r}; write into "
+            "each row which part it belongs to."
+        )
+    held = array_of(pc.equal(words, value))
+    if held.any() and not held.all():
+        return held
+    raise UsageError(
+        f"--calibration-split {asked.calibration_split!r} fits {'all rows' if held.any() else 'no row'} of "
+        f"{file!r}, where {column!r} is {shorten(sorted(words.unique().to_pylist()))}; expected some rows to "
+        "fit on and others to score."
+    )
 
 
 def _as_text(column: Any) -> Any:
@@ -166,7 +188,7 @@ def _number_columns(opened: Opened, asked: Asked) -> list[str]:
     """The columns of the numbers, those of `--probs` in the file's order, or in that of their patterns."""
     if asked.prob is not None:
         return [asked.prob]
-    others = {asked.label, asked.id, asked.group, asked.price}
+    others = {asked.label, asked.id, asked.group, asked.price, asked.held_out[0]}
     found: dict[str, None] = {}
     for pattern in str(asked.probs).split(","):
         pattern = pattern.strip()
@@ -259,6 +281,7 @@ class _Columns:
             if self.priced is not None:
                 self._prices.append(_floats(batch.column(self.priced), self.opened.name, self.priced))
             start += len(batch)
+        pa.default_memory_pool().release_unused()
         if not start:
             raise UsageError(f"{self.opened.name!r} holds no rows; expected one per example.")
 

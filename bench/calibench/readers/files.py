@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from calibench.errors import UsageError
 from calibench.hub import one_line
+from calibench.stats.mapped import PART
 
 #: By suffix, how a file is read.
 FORMATS = {
@@ -37,6 +38,8 @@ STDIN = "-"
 _LONGEST_LINE = 64 * 2**20
 #: Bytes of a column of a parquet file that are read together.
 _BUFFER = 2**20
+#: Rows of such a file that are read together at the most.
+_ROWS = 2**16
 
 
 @dataclass(frozen=True, eq=False)
@@ -267,8 +270,13 @@ def _parquet(source: Source) -> Opened:
         source.name,
         tuple(columns),
         file.metadata.num_rows,
-        lambda names, _: file.iter_batches(columns=list(names)),
+        lambda names, _: file.iter_batches(_rows_of(len(names)), columns=list(names)),
     )
+
+
+def _rows_of(columns: int) -> int:
+    """So many rows of a parquet file that a batch of them is small."""
+    return min(_ROWS, max(1, PART // columns))
 
 
 def _arrow(source: Source) -> Opened:

@@ -26,9 +26,35 @@ def joined(tables: Sequence[Scored], *, skip_nulls: bool = False) -> list[Scored
     Raises:
         UsageError: two files are not about the same rows, labels or classes, or values are missing.
     """
+    for other in tables[1:]:
+        _refuse_other_data(tables[0], other)
     first = _by_id(tables[0]) if tables[0].ids is not None else tables[0]
     matched = [first, *(_like(first, _same_classes(first, other)) for other in tables[1:])]
-    return _complete(matched, skip_nulls=skip_nulls)
+    for other in matched[1:]:
+        _refuse_other_parts(matched[0], other)
+    return [table.set_apart() for table in _complete(matched, skip_nulls=skip_nulls)]
+
+
+def _refuse_other_data(first: Scored, other: Scored) -> None:
+    """Refuse files that have no row in common."""
+    if first.ids is None or other.ids is None or pc.any(pc.is_in(other.ids, value_set=first.ids)).as_py():
+        return
+    raise UsageError(
+        f"{other.file!r} has none of the ids of {first.file!r}, as where each is of another task or data "
+        "set; score them by a command each, with the same -o, and the report has a table of each."
+    )
+
+
+def _refuse_other_parts(first: Scored, other: Scored) -> None:
+    """Refuse files that hold other rows out."""
+    if first.held_out is None or other.held_out is None:
+        return
+    unlike = int((first.held_out != other.held_out).sum())
+    if unlike:
+        raise UsageError(
+            f"{other.file!r} and {first.file!r} disagree on --calibration-split in {_rows(unlike)}; expected "
+            "the same rows to be held out in every file."
+        )
 
 
 def _by_id(table: Scored) -> Scored:

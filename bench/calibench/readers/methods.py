@@ -13,19 +13,26 @@ from calibench.readers.files import STDIN, source_of
 from calibench.readers.joining import joined
 from calibench.readers.scored import Scored
 from calibench.registry import READERS
+from calibench.types import Told, nobody
 
 #: The reader of tables, whose columns somebody names.
 TABLE = "file"
 
 
 def read_methods(
-    words: Sequence[str], asked: Asked, *, reader: str = TABLE, format: str | None = None
+    words: Sequence[str],
+    asked: Asked,
+    *,
+    reader: str = TABLE,
+    format: str | None = None,
+    told: Told = nobody,
 ) -> list[Scored]:
     """The tables of `FILE` or `NAME=FILE`, about the same rows in one order.
 
     Args:
         reader: a registered reader.
         format: of every file; None for what its suffix says.
+        told: is called with the name of a method when its file was read.
 
     Raises:
         UsageError: a file is not what was said of it, or two do not fit; names the one option that helps.
@@ -36,7 +43,10 @@ def read_methods(
     if twice is not None:
         raise UsageError(f"Two files are called {twice!r}; name the methods, as in A=a.parquet B=b.parquet.")
     read = READERS.load(reader)
-    tables = [read(source_of(file, format), asked, name) for name, file in named]
+    tables = []
+    for name, file in named:
+        tables.append(read(source_of(file, format), asked, name))
+        told(name)
     said = {} if reader == TABLE else {"from": reader}
     return joined(
         [replace(table, said={**said, **table.said}) for table in tables], skip_nulls=asked.skip_nulls

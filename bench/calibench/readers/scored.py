@@ -35,6 +35,8 @@ class Scored:
         notes: what was assumed, in sentences.
         said: what was read how, as a record holds it; see `calibench.readers.asked.Asked.as_options`.
         rows: int64 [N], each row's place in the file, or among the ids in their order.
+        held_out: bool [N], the rows on which steps and sets are fitted and that are not scored, or None.
+        calibration: these rows, once they are apart; see `set_apart`.
         left_out: rows that lack a value, and were left out as asked for.
     """
 
@@ -49,6 +51,8 @@ class Scored:
     notes: tuple[str, ...] = ()
     said: Mapping[str, Any] = field(default_factory=dict)
     rows: IntArray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    held_out: BoolArray | None = None
+    calibration: Scored | None = None
     left_out: int = 0
 
     def __len__(self) -> int:
@@ -81,7 +85,20 @@ class Scored:
             group=None if self.group is None else self.group.take(index),
             price=None if self.price is None else self.price[index],
             rows=self.rows[index],
+            held_out=None if self.held_out is None else self.held_out[index],
         )
+
+    def set_apart(self) -> Scored:
+        """The rows that are scored, with those that are held out as its `calibration`."""
+        if self.held_out is None:
+            return self
+        calibration = replace(self.take(np.flatnonzero(self.held_out)), held_out=None)
+        scored = replace(self.take(np.flatnonzero(~self.held_out)), held_out=None)
+        note = (
+            f"{len(calibration):,} rows with {self.said['calibration_split']} are not scored: steps and sets "
+            "are fitted on them."
+        )
+        return replace(scored, calibration=calibration, notes=(*self.notes, note))
 
     def groups(self) -> tuple[IntArray, tuple[str, ...]]:
         """The group of each row, int64 [N], and what the groups are called, in the order of their names.

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from calibench.report.drawing.drawing import Drawing
-from calibench.report.parts import curves, equal_error, front, reliability, scope, shifts
+from calibench.report.parts import curves, equal_error, front, reliability, risk_coverage, scope, shifts
 from calibench.report.parts.sets_drawing import sets_drawing
 from calibench.report.points import points, tradeoff
 from calibench.report.sections import Section, is_copy
@@ -32,6 +32,9 @@ def _time(section: Section, _: Path) -> Drawn:
 #: By what their kinds begin with.
 _DRAWN: dict[str, Callable[[Section, Path], Drawn]] = {
     "reliability": lambda section, folder: [reliability.reliability_diagrams(section.distinct(), folder)],
+    "risk-coverage": lambda section, folder: [
+        risk_coverage.risk_coverage_drawing(section.distinct(), folder)
+    ],
     "front": _front,
     "sets": lambda section, _: [sets_drawing(section.distinct())],
     "scope": _scope,

@@ -12,6 +12,7 @@ from calibench.compare.verdicts import means_of
 from calibench.errors import UsageError
 from calibench.metrics.calibration import ECE
 from calibench.score.quality import metric_values
+from calibench.stats.mapped import examples_at
 from calibench.types import Evaluation, IntArray
 
 
@@ -37,7 +38,7 @@ def group_fields(
             {
                 "name": str(names[number]),
                 "n": int(counts[number]),
-                "metrics": _metrics(evaluation.take(np.flatnonzero(groups == number)), seed),
+                "metrics": _metrics(examples_at(evaluation, np.flatnonzero(groups == number)), seed),
                 "against_rest": {
                     item.metric.name: _fields(item) for item in differences if item.group == number
                 },

@@ -18,7 +18,7 @@ from calibench.score.apart import apart
 from calibench.score.pass_curve import pass_curve, running_means
 from calibench.stats.bootstrap import bootstrap_interval, bootstrap_intervals, noise_floor
 from calibench.stats.mapped import is_mapped
-from calibench.types import Dataset, Evaluation, FloatArray, Interval, Metric, Predictive
+from calibench.types import Dataset, Evaluation, FloatArray, Interval, Metric, Predictive, Told, nobody
 
 RESAMPLES = 1000
 #: The metrics that are drawn over the number of passes.
@@ -36,7 +36,9 @@ def evaluation_of(predictive: Predictive, dataset: Dataset, score: str | None = 
     return Evaluation(predictive.probs, dataset.labels, dataset.posterior, predictive.scores, score)
 
 
-def metric_values(metrics: Sequence[Metric], evaluation: Evaluation, seed: int) -> dict[str, dict[str, Any]]:
+def metric_values(
+    metrics: Sequence[Metric], evaluation: Evaluation, seed: int, told: Told = nobody
+) -> dict[str, dict[str, Any]]:
     """Value, interval over examples and definition of each metric, and the noise floor of ECE.
 
     Ranking metrics are by the method's own score under their plain names. Detection is by every other score
@@ -45,27 +47,34 @@ def metric_values(metrics: Sequence[Metric], evaluation: Evaluation, seed: int) 
 
     Args:
         seed: of the resampling; the same for every method, so that all see the same resamples.
+        told: as of `bootstrap_intervals`.
     """
     values: dict[str, dict[str, Any]] = {}
     scored = evaluation.in_scope()
     every = [one for chosen in metrics for one in _by_scores(chosen, evaluation)]
+    # First, while nothing is kept yet for metrics that come after each other.
+    floors = {
+        metric.name: noise_floor(metric, scored.probs, draws=RESAMPLES, seed=seed)
+        for metric in every
+        if metric.name == "ece"
+    }
     intervals: dict[str, Interval] = {}
     for about, beyond in ((scored, False), (evaluation, True)):
         some = [metric for metric in every if metric.needs_out_of_scope is beyond]
-        intervals |= _intervals(some, about, seed)
+        intervals |= _intervals(some, about, seed, told)
     for metric in every:
         interval = intervals[metric.name]
         values[metric.name] = interval.as_dict() | {"definition": _definition(metric, evaluation)}
-        if metric.name == "ece":
-            floor = noise_floor(metric, scored.probs, draws=RESAMPLES, seed=seed)
-            values["ece_noise_floor"] = floor.as_dict() | {"definition": dict(metric.definition)}
+        if metric.name in floors:
+            floor = floors[metric.name].as_dict()
+            values["ece_noise_floor"] = floor | {"definition": dict(metric.definition)}
     return values
 
 
-def _intervals(metrics: Sequence[Metric], about: Evaluation, seed: int) -> dict[str, Interval]:
+def _intervals(metrics: Sequence[Metric], about: Evaluation, seed: int, told: Told) -> dict[str, Interval]:
     """By name, the metrics with their intervals: our own on one set of resamples, a third party's apart."""
     own = [metric for metric in metrics if metric.definition.get(REGISTERED_BY) is None]
-    found = bootstrap_intervals(own, about, resamples=RESAMPLES, seed=seed) if own else []
+    found = bootstrap_intervals(own, about, resamples=RESAMPLES, seed=seed, told=told) if own else []
     intervals = {metric.name: interval for metric, interval in zip(own, found, strict=True)}
     for metric in metrics:
         if metric.name not in intervals:

@@ -1,4 +1,4 @@
-"""Predictions that came in files -> records: what a run writes, without a model and without times."""
+"""Predictions that came in files or arrays -> records: what a run writes, without a model and times."""
 
 from __future__ import annotations
 
@@ -13,27 +13,25 @@ from typing import Any
 import numpy as np
 
 import calibench
-from calibench.errors import CalibenchError, UsageError, WriteError
+from calibench.errors import UsageError, WriteError
 from calibench.hashing import text_sha256
 from calibench.measure import environment
 from calibench.measure.progress import Progress
 from calibench.metrics.select import select_metrics
-from calibench.posthoc import FOLDS
 from calibench.posthoc.conformal import Recipe
+from calibench.readers.arrays import ARRAYS
 from calibench.readers.scored import Scored
 from calibench.registry import POSTHOC, distribution
 from calibench.score.groups import group_fields
-from calibench.score.made_sets import Labelled, Sets, fitted_across, guarantee, identity_of, made
 from calibench.score.quality import below_guessing, metric_values
-from calibench.score.steps import FittedStep, across, cross_fitted, note_of, read_later
+from calibench.score.scored_fits import set_identity, sets_of, with_step
+from calibench.score.steps import read_later
 from calibench.stats.mapped import IN_MEMORY, is_mapped
 from calibench.store import records
 from calibench.store.predictions import Examples, write_examples
 from calibench.store.records import Record
 from calibench.types import Evaluation, Interval, Metric, Predictive
 
-#: Why there are no times.
-REASON = "scored from a file"
 #: What is most likely wrong where fewer answers are right than by guessing.
 _SWAPPED = "labels may be swapped, or columns be in another order than --classes says"
 #: What records of files have in place of a suite's name, unless told otherwise.
@@ -49,6 +47,7 @@ class Wanted:
         reference: the method that others are compared with; None for the folder's, or else the first.
         posthoc: post-hoc steps; every file has a row without and one with each of them.
         recipes: prediction sets of every row.
+        metrics: names of those to compute; all by default.
         seed: of folds, sets and resampling.
         prices: by method, what an answer of it costs; the reference among them where it is no table's.
     """
@@ -57,6 +56,7 @@ class Wanted:
     reference: str | None = None
     posthoc: tuple[str, ...] = ()
     recipes: tuple[Recipe, ...] = ()
+    metrics: tuple[str, ...] = ()
     seed: int = 0
     prices: dict[str, float] = field(default_factory=dict)
 
@@ -95,6 +95,8 @@ def _key(table: Scored, step: str | None, data: str, wanted: Wanted) -> str:
         "notes": table.notes,
         "calibench": calibench.__version__,
         "step": None if step is None else distribution(POSTHOC.entry_point(step)),
+        **({"metrics": wanted.metrics} if wanted.metrics else {}),
+        **({"calibration": table.calibration.sha256()} if table.calibration else {}),
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
@@ -103,21 +105,33 @@ def refuse_mapped(tables: Sequence[Scored], wanted: Wanted) -> None:
     """Refuse what takes all probabilities into memory where they are too many for that.
 
     Raises:
-        UsageError: naming the option and the file.
+        UsageError: naming the option, the file, and the rows up to which it can be.
     """
-    large = next((table for table in tables if is_mapped(table.probs)), None)
-    asked = {"--posthoc": wanted.posthoc, "--conformal": wanted.recipes, "--group": large and large.group}
-    option = next((name for name, value in asked.items() if value), None)
+    option = "--posthoc" if wanted.posthoc else "--conformal" if wanted.recipes else None
+    parts = [
+        (table.file, part) for table in tables for part in (table, table.calibration) if part is not None
+    ]
+    file, large = next(((file, part) for file, part in parts if is_mapped(part.probs)), (None, None))
     if large is not None and option is not None:
+        rows, width = large.probs.shape
         raise UsageError(
-            f"{option} holds all probabilities in memory, and {large.file!r} has {large.probs.size:,}; "
-            f"expected {IN_MEMORY:,} at most: score a random sample of its rows, or leave {option} out."
+            f"{option} holds all probabilities in memory, up to {IN_MEMORY // width:,} rows of {width} "
+            f"classes, and {file!r} has {rows:,}: score a random sample of its rows, or leave {option} out."
         )
 
 
-def lacks_sets(record: Record, wanted: Wanted) -> bool:
+def metrics_of(table: Scored, wanted: Wanted) -> list[Metric]:
+    """The metrics that are computed.
+
+    Raises:
+        UsageError: one that there is not, or that needs classes where there are none.
+    """
+    return select_metrics(wanted.metrics, posterior_known=False, classes_known=not table.by_confidence)
+
+
+def lacks_sets(record: Record, table: Scored, wanted: Wanted) -> bool:
     """Whether a record was made without sets that are asked for."""
-    identities = [identity_of(recipe, folds=FOLDS, sha256=None) for recipe in wanted.recipes]
+    identities = [set_identity(recipe, table) for recipe in wanted.recipes]
     found = record.get("conformal") or []
     return not all(any(item.items() <= entry.items() for entry in found) for item in identities)
 
@@ -134,11 +148,12 @@ def score_rows(
     base = {table.name: price_of(table, wanted) for table in tables} | dict(wanted.prices)
     data = tables[0].data_sha256()
     found = []
-    progress.stage("Scoring", len(rows))
     for row in rows:
         fields, failure = {}, None
+        label = row.table.name if row.step is None else f"{row.table.name} + {row.step}"
+        progress.stage(f"Scoring {label}", len(metrics_of(row.table, wanted)) + 1)
         try:
-            fields = _fields(row, wanted, folder)
+            fields = _fields(row, wanted, folder, progress)
         except WriteError:
             raise
         except Exception as error:  # a post-hoc step may come from a plugin and break in any way
@@ -147,10 +162,10 @@ def score_rows(
         shared["status"] = "ok" if failure is None else "error"
         shared["error"] = failure
         shared["cost_ratio"] = _price_ratio(
-            price_of(row.table, wanted), base.get(str(wanted.reference))
+            price_of(row.table, wanted), base.get(str(wanted.reference)), reason_of(row.table)
         ).as_dict()
         found.append(shared | fields)
-        progress.step(row.table.name)
+        progress.step("stored")
     return found
 
 
@@ -196,34 +211,40 @@ def _shared_fields(row: Row, wanted: Wanted, data: str, captured: dict[str, Any]
         "environment": captured,
         "notes": list(table.notes),
         "scored": {
-            "reason": REASON,
+            "reason": reason_of(table),
             "file": table.file,
             "sha256": table.sha256(),
             "options": dict(table.said),
+            "metrics": list(wanted.metrics) or None,
             "price_per_row": price_of(table, wanted),
         },
     }
 
 
-def _fields(row: Row, wanted: Wanted, folder: Path) -> Record:
+def reason_of(table: Scored) -> str:
+    """Why there are no times."""
+    return f"scored from {'arrays' if table.said.get('from') == ARRAYS else 'a file'}"
+
+
+def _fields(row: Row, wanted: Wanted, folder: Path, progress: Progress) -> Record:
     table = row.table
     probs, fitted = table.probs, None
     notes = list(table.notes)
     if row.step is not None:
-        probs, fitted = cross_fitted(
-            row.step, table.probs, table.labels, split=None, folds=FOLDS, seed=wanted.seed
-        )
-        notes.append(note_of(row.step, across(fitted.fields, "these rows"), fitted.fields["parameters"]))
+        probs, fitted, note = with_step(row.step, table, wanted.seed)
+        notes.append(note)
     evaluation = Evaluation(probs, table.labels)
     known = not table.by_confidence
-    metrics = select_metrics((), posterior_known=False, classes_known=known)
+    metrics = metrics_of(table, wanted)
     if fitted is not None:
         evaluation = replace(
             evaluation, optimism=fitted.optimism(table.probs, evaluation, read_later(metrics))
         )
-    values = metric_values(metrics, evaluation, wanted.seed) | ({} if known else _absent(metrics))
+    values = metric_values(metrics, evaluation, wanted.seed, progress.step)
+    if not (known or wanted.metrics):
+        values |= _absent(metrics)
     warning = below_guessing(evaluation, table.classes.names, _SWAPPED) if known else None
-    sets = _sets(replace(table, probs=probs), fitted, wanted)
+    sets = [sets_of(recipe, table, probs, row.step, wanted.seed) for recipe in wanted.recipes]
     passes = np.ones(len(table), dtype=np.int64)
     stored = write_examples(
         folder,
@@ -239,9 +260,9 @@ def _fields(row: Row, wanted: Wanted, folder: Path) -> Record:
         "metrics": values,
         "curve": None,
         "timing": None,
-        "latency_ratio": Interval(None, None, None, REASON).as_dict(),
+        "latency_ratio": Interval(None, None, None, reason_of(table)).as_dict(),
         "self_check": None,
-        "memory": {"peak_bytes": None, "kind": None, "reason": REASON, "fit_bytes": None},
+        "memory": {"peak_bytes": None, "kind": None, "reason": reason_of(table), "fit_bytes": None},
         "fit": None if fitted is None else fitted.fields | {"optimism": dict(evaluation.optimism)},
         "notes": notes,
         "warnings": [] if warning is None else [warning],
@@ -276,31 +297,6 @@ def _hashes(table: Scored) -> Sequence[str] | None:
     return [text_sha256(text) for text in table.ids.to_pylist()]
 
 
-def _sets(table: Scored, fitted: FittedStep | None, wanted: Wanted) -> list[Sets]:
-    examples = Labelled(table.probs, table.labels, table.rows, table.classes.names, None)
-    return [_made(recipe, examples, fitted is not None, wanted.seed) for recipe in wanted.recipes]
-
-
-def _made(recipe: Recipe, examples: Labelled, stepped: bool, seed: int) -> Sets:
-    column = f"set_{recipe.kind}"
-    identity = identity_of(recipe, folds=FOLDS, sha256=None) | {"column": column}
-    try:
-        fitted, fit_s = fitted_across(recipe, examples, folds=FOLDS, seed=seed)
-    except CalibenchError as error:
-        return Sets(recipe, column, None, None, identity | {"reason": str(error)})
-    sets, values = made(fitted, examples, seed=seed, draws=seed)
-    fields = identity | {
-        "reason": None,
-        "guarantee": guarantee(fitted, stepped=stepped),
-        "examples": fitted.examples,
-        "split": None,
-        "unseen": None,
-        **values,
-        "fit_s": fit_s,
-    }
-    return Sets(recipe, column, sets, fitted, fields)
-
-
 def price_of(table: Scored, wanted: Wanted) -> float | None:
     """What an answer costs on average, or None where nobody says."""
     if table.price is not None:
@@ -308,10 +304,10 @@ def price_of(table: Scored, wanted: Wanted) -> float | None:
     return wanted.prices.get(table.name)
 
 
-def _price_ratio(own: float | None, base: float | None) -> Interval:
+def _price_ratio(own: float | None, base: float | None, unpriced: str) -> Interval:
     """Prices are known and not measured, so that their ratio has no interval."""
     if own is None or base is None:
-        return Interval(None, None, None, REASON)
+        return Interval(None, None, None, unpriced)
     if base == 0.0:
         return Interval(None, None, None, "the reference costs nothing")
     return Interval(own / base, None, None, "a ratio of prices per row, which are not measured")

@@ -12,7 +12,8 @@ import numpy as np
 
 from calibench.stats.intervals import LEVEL, quantiles
 from calibench.stats.resampling import Summed, counted, many, resampled_together, self_drawn_values
-from calibench.types import Evaluation, FloatArray, Interval, Metric, Moments, Weighted
+from calibench.stats.threads import in_order
+from calibench.types import Evaluation, FloatArray, Interval, Metric, Moments, Told, Weighted, nobody
 
 #: Of nearly perfect answers.
 UNBOUNDED = "too few errors to bound it from above"
@@ -33,6 +34,7 @@ def bootstrap_intervals(
     resamples: int = 1000,
     level: float = LEVEL,
     seed: int,
+    told: Told = nobody,
 ) -> list[Interval]:
     """The metrics, each with an interval for its value over the distribution that the examples come from.
 
@@ -41,13 +43,21 @@ def bootstrap_intervals(
     interval holds, the metric says why. One seed
     gives the same resamples to every metric of as many examples. A metric without moments is evaluated on
     each resample, which takes time in proportion to N * resamples.
+
+    Args:
+        told: is called with the title of a metric of many examples when it is done.
     """
     n = len(evaluation)
-    if many(n) and len(metrics) > 1:  # features of one metric after the other fit into memory, not all
-        return [
-            bootstrap_interval(metric, evaluation, resamples=resamples, level=level, seed=seed)
-            for metric in metrics
-        ]
+    if many(n) and len(metrics) > 1:  # features of a metric or two fit into memory, not all
+
+        def of_one(metric: Metric) -> Interval:
+            return bootstrap_interval(metric, evaluation, resamples=resamples, level=level, seed=seed)
+
+        found = []
+        for metric, interval in zip(metrics, in_order(of_one, metrics), strict=True):
+            found.append(interval)
+            told(metric.title)
+        return found
     values = [metric.evaluate(evaluation) for metric in metrics]
     forms = [
         form_of(metric, evaluation, value) if np.isfinite(value) and metric.no_interval is None else None
@@ -127,7 +137,11 @@ def resampled_forms(
     if not forms:
         return []
     over = [Summed(form.features).over if isinstance(form, Moments) else form.resampled for form in forms]
-    parts = [[each(counts) for each in over] for counts in counted(n, resamples, rng)]
+
+    def of_some(counts: FloatArray) -> list[FloatArray]:
+        return [each(counts) for each in over]
+
+    parts = in_order(of_some, counted(n, resamples, rng))
     return [np.concatenate(column) for column in zip(*parts, strict=True)]
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import mmap
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
-from calibench.types import FloatArray, IntArray
+from calibench.types import Evaluation, FloatArray, IntArray
 
 #: Numbers of an array that is held in memory, 8 bytes each, at the most.
 IN_MEMORY = 64_000_000
@@ -52,6 +53,17 @@ def rows_at(array: FloatArray, index: IntArray) -> FloatArray:
         found[some] = array[index[some]]
         let_go(array)
     return found
+
+
+def examples_at(evaluation: Evaluation, index: IntArray) -> Evaluation:
+    """`Evaluation.take` of examples at an index [n], whose probabilities lie in a file as in `rows_at`."""
+    return replace(
+        evaluation,
+        probs=rows_at(evaluation.probs, index),
+        labels=evaluation.labels[index],
+        posterior=None if evaluation.posterior is None else rows_at(evaluation.posterior, index),
+        scores={name: score[index] for name, score in evaluation.scores.items()},
+    )
 
 
 def columns_of(array: FloatArray) -> Iterator[FloatArray]:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
+from calibench.stats.threads import in_order
 from calibench.types import Evaluation, FloatArray, IntArray, Metric
 
 #: Above this many examples sums are drawn from their normal limit.
@@ -129,7 +130,7 @@ def resampled_sums(features: Any, resamples: int, rng: np.random.Generator) -> F
     if many(n):
         return limit_sums(features, resamples, rng)
     summed = Summed(features)
-    return np.concatenate([summed.over(counts) for counts in counted(n, resamples, rng)])
+    return np.concatenate(list(in_order(summed.over, counted(n, resamples, rng))))
 
 
 def resampled_together(features: Sequence[Any], resamples: int, rng: np.random.Generator) -> list[FloatArray]:
@@ -176,7 +177,11 @@ def limit_sums(features: Any, draws: int, rng: np.random.Generator) -> FloatArra
         rows = part.shape[0]
         group = (start + np.arange(rows)) % GROUPS
         grouped = sparse.csr_array((np.ones(rows), (group, np.arange(rows))), shape=(GROUPS, rows)) @ part
-        apart += grouped if isinstance(grouped, np.ndarray) else grouped.toarray()
+        if isinstance(grouped, np.ndarray):
+            apart += grouped
+        else:  # most places stay as they are
+            filled = grouped.tocoo()
+            apart[filled.row, filled.col] += filled.data
         start += rows
     total = apart.sum(axis=0)
     apart -= total / GROUPS

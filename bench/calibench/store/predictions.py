@@ -137,13 +137,13 @@ def write_examples(
         return _columns(examples, predictive, at_passes or {}, sets or {}, rows)
 
     def fill(file: BinaryIO) -> None:
-        first, *later = parts_of(predictive.probs)
-        table = columns(first)
+        parts = parts_of(predictive.probs)
+        table = columns(next(parts))
         # Probabilities hardly repeat: looking for repeats takes longer than to write them.
         repeated = [name for name in table.column_names if not _PROBABILITY.fullmatch(name)]
         with pq.ParquetWriter(file, table.schema, compression="zstd", use_dictionary=repeated) as writer:
             writer.write_table(table)
-            for rows in later:
+            for rows in parts:
                 writer.write_table(columns(rows))
 
     def named(digest: str) -> Path:

@@ -110,6 +110,11 @@ def is_scored(record: Record) -> bool:
     return record.get("scored") is not None
 
 
+def is_of_arrays(record: Record) -> bool:
+    """Whether these predictions came in arrays, by a call of the library."""
+    return bool(dig(record, "scored", "options", "from") == "arrays")
+
+
 def dig(record: Record, *path: str) -> Any:
     """The value at a path of keys, or None as soon as one is absent or null."""
     value: Any = record

@@ -22,7 +22,7 @@ from calibench.report.sections import Entry, Section
 from calibench.report.writing.numbers import bound, fraction, interval, significant
 from calibench.report.writing.words import code, join, names
 from calibench.stats.intervals import LEVEL
-from calibench.store.records import Record, dig
+from calibench.store.records import Record, dig, is_of_arrays
 
 #: More labelled examples than anyone asks for.
 MOST_LABELS = 1_000_000
@@ -152,7 +152,8 @@ def _advice(section: Section, decision: Decision) -> list[str]:
 def _unknown_cost(section: Section) -> list[str]:
     if section.timed or section.priced:
         return []
-    return ["What an answer costs is not known: this goes by quality alone (`--prices` says it)."]
+    option = "prices=" if is_of_arrays(section.entries[0].record) else "--prices"
+    return [f"What an answer costs is not known: this goes by quality alone (`{option}` says it)."]
 
 
 def _evidence(item: Judged, reference: str, section: Section) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from calibench.report.sections import Section
 from calibench.report.writing.words import code
-from calibench.store.records import Record, dig, is_scored
+from calibench.store.records import Record, dig, is_of_arrays, is_scored
 from calibench.suites.loader import load_suite, suite_names
 from calibench.suites.spec import ShiftSpec, Suite
 
@@ -48,7 +48,7 @@ def command(section: Section) -> str:
     """The command that measures the section again; folders and suites of one's own are to be filled in."""
     first = section.entries[0].record
     if is_scored(first):
-        in_memory = dig(first, "scored", "options", "from") == "arrays"
+        in_memory = is_of_arrays(first)
         return _of_arrays(section) if in_memory else _of_files(section)
     suite = str(first["suite"])
     known = suite in suite_names()
@@ -90,6 +90,8 @@ def _of_files(section: Section) -> str:
     every = [entry.record["method"] for entry in section.entries]
     for step in dict.fromkeys(method["posthoc"] for method in every if method.get("posthoc")):
         parts += ["--posthoc", step]
+    for metric in first["scored"].get("metrics") or []:
+        parts += ["--metric", metric]
     parts += [*_conformal(section), "--seed", str(first.get("seed")), "--suite", str(first["suite"])]
     return shlex.join(parts)
 
