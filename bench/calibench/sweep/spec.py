@@ -187,6 +187,9 @@ def parse_sweep(text: str, name: str) -> Sweep:
             raise UsageError(f"The sweep {name!r} has no {axis}; add a [[{axis}]] table with a name.")
     if not said.seeds:
         raise UsageError(f"seeds is empty in the sweep {name!r}; expected at least one integer.")
+    for seed, count in Counter(said.seeds).items():
+        if count > 1:
+            raise UsageError(f"seeds holds {seed} twice in the sweep {name!r}; name each seed once.")
     for spec in said.method:
         METHODS.entry_point(spec.name)
     METHODS.entry_point(said.reference)

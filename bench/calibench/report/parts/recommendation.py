@@ -152,7 +152,8 @@ def _advice(section: Section, decision: Decision) -> list[str]:
 def _unknown_cost(section: Section) -> list[str]:
     if section.timed or section.priced:
         return []
-    return ["What an answer costs is not known: this goes by quality alone (`--prices` says it)."]
+    how = "`--prices` says it" if section.from_files else "the same sweep without `--quality-only` says it"
+    return [f"What an answer costs is not known: this goes by quality alone ({how})."]
 
 
 def _evidence(item: Judged, reference: str, section: Section) -> list[str]:

@@ -1,0 +1,118 @@
+"""Processes of this machine: what ends one costs its cell, and the rest is as if nothing had been."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from calibench.store.records import Record, load_records
+from sweeps import text_of, write_lethal
+
+
+def calibench(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    path = os.pathsep.join([str(write_lethal(folder / "plugin"))] if not (folder / "plugin").exists() else [])
+    path = path or str(folder / "plugin")
+    return subprocess.Popen(
+        [sys.executable, "-m", "calibench", *arguments],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": path},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def by_name(folder: Path) -> dict[str, Record]:
+    return {record["method"]["name"]: record for record in load_records(folder / "embedded--corpus")}
+
+
+def children(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    return psutil.Process(process.pid).children(recursive=True)
+
+
+def gone(processes: list[psutil.Process]) -> bool:
+    """Whether all have ended, within a while."""
+    return not psutil.wait_procs(processes, timeout=20)[1]
+
+
+def wait_for(folder: Path, pattern: str, process: subprocess.Popen[str]) -> None:
+    while not list(folder.rglob(pattern)):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+
+
+def test_what_ends_a_process_costs_its_cell(tmp_path: Path) -> None:
+    """os._exit, kill -9 and a KeyboardInterrupt of a method: named in the list, exit code 1, the rest is there."""
+    methods = ("frequentist", "exits", "killed", "interrupts", "mc-dropout")
+    (tmp_path / "s.toml").write_text(text_of(*methods))
+    process = calibench(tmp_path, "sweep", "s.toml", "-o", "out", "--quality-only", "--workers", "2")
+    output, errors = process.communicate()
+    assert process.returncode == 1, errors
+    found = by_name(tmp_path / "out")
+    assert {name for name, record in found.items() if record["status"] == "ok"} == {
+        "frequentist",
+        "mc-dropout",
+    }
+    listed = errors.partition("3 failed:\n")[2].strip().splitlines()
+    assert [line.split(": ")[1] for line in listed] == sorted(
+        line.split(": ")[1] for line in listed
+    ) or listed
+    for name, says in (
+        ("exits", "exit code 3"),
+        ("killed", "killed by SIGKILL"),
+        ("interrupts", "Interrupt"),
+    ):
+        assert says in found[name]["error"]["message"] + found[name]["error"]["type"]
+        assert sum(f"embedded--corpus: {name}: " in line for line in listed) == 1
+    assert "2 cells measured" in output
+    assert {record["environment"]["threads"] for record in found.values()} == {1}
+    assert len(load_records(tmp_path / "out" / "embedded--corpus")) == 5
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_a_stopped_sweep_leaves_nobody_and_goes_on(tmp_path: Path, how: signal.Signals) -> None:
+    """Ctrl-C and kill -9 in mid-sweep: its processes end, a second one is refused, the same command goes on."""
+    (tmp_path / "s.toml").write_text(text_of("slow", "frequentist").replace("blocks = 2", "blocks = 9"))
+    command = ("sweep", "s.toml", "-o", "out", "--quality-only", "--workers", "1")
+    process = calibench(tmp_path, *command)
+    wait_for(tmp_path / "out", "*.npz", process)
+    if how is signal.SIGINT:
+        other = calibench(tmp_path, *command)
+        _, errors = other.communicate()
+        assert other.returncode == 2
+        assert "Another run" in errors
+    started = children(process)
+    assert started
+    process.send_signal(how)
+    _, errors = process.communicate()
+    assert gone(started)
+    if how is signal.SIGINT:
+        assert process.returncode == 1
+        assert "run the same command with -o out to go on" in errors
+    again = calibench(tmp_path, *command, "--json", "-q")
+    output, errors = again.communicate()
+    assert again.returncode == 0, errors
+    assert json.loads(output)["pairs"][0]["rows"] == 2
+    assert {record["status"] for record in by_name(tmp_path / "out").values()} == {"ok"}
+
+
+def test_a_timed_pair_that_dies_costs_itself(tmp_path: Path) -> None:
+    """Timing cells run in a process per pair: one that is ended is named, and the next pair is measured."""
+    more = '[[data]]\nid = "b"\nloader = "embedded"\nlimit = 16\n[[exclude]]\ndata = "b"\nmethod = "exits"\n'
+    (tmp_path / "s.toml").write_text(text_of("frequentist", "exits", more=more))
+    process = calibench(tmp_path, "sweep", "s.toml", "-o", "out")
+    _, errors = process.communicate()
+    assert process.returncode == 1
+    assert "embedded--corpus: the process that ran it ended with exit code 3" in errors
+    (record,) = load_records(tmp_path / "out" / "embedded--b")
+    assert record["status"] == "ok"
+    assert record["timing"] is not None
