@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -16,19 +18,31 @@ import pytest
 from calibench.store.records import Record, load_records
 from sweeps import text_of, write_lethal
 
+#: Starts the command.
+Start = Callable[..., subprocess.Popen[str]]
 
-def calibench(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    path = os.pathsep.join([str(write_lethal(folder / "plugin"))] if not (folder / "plugin").exists() else [])
-    path = path or str(folder / "plugin")
-    return subprocess.Popen(
-        [sys.executable, "-m", "calibench", *arguments],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": path},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+
+@pytest.fixture
+def calibench(tmp_path: Path) -> Iterator[Start]:
+    """Starts the command in a session of its own, with the plugin of lethal methods."""
+    plugin = str(write_lethal(tmp_path / "plugin"))
+    with contextlib.ExitStack() as stack:
+
+        def start(*arguments: str) -> subprocess.Popen[str]:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "calibench", *arguments],
+                cwd=tmp_path,
+                env=os.environ | {"PYTHONPATH": plugin},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
+            )
+            stack.enter_context(process)
+            stack.callback(process.kill)
+            return process
+
+        yield start
 
 
 def by_name(folder: Path) -> dict[str, Record]:
@@ -50,11 +64,11 @@ def wait_for(folder: Path, pattern: str, process: subprocess.Popen[str]) -> None
         time.sleep(0.02)
 
 
-def test_what_ends_a_process_costs_its_cell(tmp_path: Path) -> None:
-    """os._exit, kill -9 and a KeyboardInterrupt of a method: named in the list, exit code 1, the rest is there."""
+def test_what_ends_a_process_costs_its_cell(tmp_path: Path, calibench: Start) -> None:
+    """os._exit, kill -9 and a KeyboardInterrupt of a method: named, exit code 1, and the rest is there."""
     methods = ("frequentist", "exits", "killed", "interrupts", "mc-dropout")
     (tmp_path / "s.toml").write_text(text_of(*methods))
-    process = calibench(tmp_path, "sweep", "s.toml", "-o", "out", "--quality-only", "--workers", "2")
+    process = calibench("sweep", "s.toml", "-o", "out", "--quality-only", "--workers", "2")
     output, errors = process.communicate()
     assert process.returncode == 1, errors
     found = by_name(tmp_path / "out")
@@ -79,14 +93,16 @@ def test_what_ends_a_process_costs_its_cell(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-def test_a_stopped_sweep_leaves_nobody_and_goes_on(tmp_path: Path, how: signal.Signals) -> None:
-    """Ctrl-C and kill -9 in mid-sweep: its processes end, a second one is refused, the same command goes on."""
+def test_a_stopped_sweep_leaves_nobody_and_goes_on(
+    tmp_path: Path, calibench: Start, how: signal.Signals
+) -> None:
+    """Ctrl-C and kill -9: its processes end, a second one is refused before, the same command goes on."""
     (tmp_path / "s.toml").write_text(text_of("slow", "frequentist").replace("blocks = 2", "blocks = 9"))
     command = ("sweep", "s.toml", "-o", "out", "--quality-only", "--workers", "1")
-    process = calibench(tmp_path, *command)
+    process = calibench(*command)
     wait_for(tmp_path / "out", "*.npz", process)
     if how is signal.SIGINT:
-        other = calibench(tmp_path, *command)
+        other = calibench(*command)
         _, errors = other.communicate()
         assert other.returncode == 2
         assert "Another run" in errors
@@ -98,18 +114,18 @@ def test_a_stopped_sweep_leaves_nobody_and_goes_on(tmp_path: Path, how: signal.S
     if how is signal.SIGINT:
         assert process.returncode == 1
         assert "run the same command with -o out to go on" in errors
-    again = calibench(tmp_path, *command, "--json", "-q")
+    again = calibench(*command, "--json", "-q")
     output, errors = again.communicate()
     assert again.returncode == 0, errors
     assert json.loads(output)["pairs"][0]["rows"] == 2
     assert {record["status"] for record in by_name(tmp_path / "out").values()} == {"ok"}
 
 
-def test_a_timed_pair_that_dies_costs_itself(tmp_path: Path) -> None:
+def test_a_timed_pair_that_dies_costs_itself(tmp_path: Path, calibench: Start) -> None:
     """Timing cells run in a process per pair: one that is ended is named, and the next pair is measured."""
     more = '[[data]]\nid = "b"\nloader = "embedded"\nlimit = 16\n[[exclude]]\ndata = "b"\nmethod = "exits"\n'
     (tmp_path / "s.toml").write_text(text_of("frequentist", "exits", more=more))
-    process = calibench(tmp_path, "sweep", "s.toml", "-o", "out")
+    process = calibench("sweep", "s.toml", "-o", "out")
     _, errors = process.communicate()
     assert process.returncode == 1
     assert "embedded--corpus: the process that ran it ended with exit code 3" in errors

@@ -211,7 +211,7 @@ def test_a_killed_sweep_goes_on(tmp_path: Path, stop: int) -> None:
 
 
 def test_a_dead_process_costs_its_cell(tmp_path: Path) -> None:
-    """The second shard of a cell dies: its row and the one made of it fail, no other; asked again it is done."""
+    """A cell's second shard dies: its row and the one made of it fail, no other; asked again it is done."""
     sweep = small("frequentist", "mc-dropout", head='posthoc = ["temperature"]\n')
     shards: list[Shard] = []
 
