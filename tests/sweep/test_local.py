@@ -49,19 +49,12 @@ def by_name(folder: Path) -> dict[str, Record]:
     return {record["method"]["name"]: record for record in load_records(folder / "embedded--corpus")}
 
 
-def children(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    return psutil.Process(process.pid).children(recursive=True)
-
-
-def gone(processes: list[psutil.Process]) -> bool:
-    """Whether all have ended, within a while."""
-    return not psutil.wait_procs(processes, timeout=20)[1]
-
-
-def wait_for(folder: Path, pattern: str, process: subprocess.Popen[str]) -> None:
-    while not list(folder.rglob(pattern)):
+def wait_for_parts(folder: Path, least: int, process: subprocess.Popen[str]) -> int:
+    """How many parts are written down, once there are so many."""
+    while (count := len(list(folder.rglob("*.npz")))) < least:
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
+    return count
 
 
 def test_what_ends_a_process_costs_its_cell(tmp_path: Path, calibench: Start) -> None:
@@ -92,33 +85,25 @@ def test_what_ends_a_process_costs_its_cell(tmp_path: Path, calibench: Start) ->
     assert len(load_records(tmp_path / "out" / "embedded--corpus")) == 5
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-def test_a_stopped_sweep_leaves_nobody_and_goes_on(
-    tmp_path: Path, calibench: Start, how: signal.Signals
-) -> None:
-    """Ctrl-C and kill -9: its processes end, a second one is refused before, the same command goes on."""
-    (tmp_path / "s.toml").write_text(text_of("slow", "frequentist").replace("blocks = 2", "blocks = 9"))
+def test_a_stopped_sweep_leaves_nobody_and_goes_on(tmp_path: Path, calibench: Start) -> None:
+    """Kill -9, and Ctrl-C after it: all processes end, and the same command goes on behind what is there."""
+    (tmp_path / "s.toml").write_text(text_of("slow", "frequentist").replace("blocks = 2", "blocks = 12"))
     command = ("sweep", "s.toml", "-o", "out", "--quality-only", "--workers", "1")
-    process = calibench(*command)
-    wait_for(tmp_path / "out", "*.npz", process)
-    if how is signal.SIGINT:
-        other = calibench(*command)
-        _, errors = other.communicate()
-        assert other.returncode == 2
-        assert "Another run" in errors
-    started = children(process)
-    assert started
-    process.send_signal(how)
-    _, errors = process.communicate()
-    assert gone(started)
-    if how is signal.SIGINT:
-        assert process.returncode == 1
-        assert "run the same command with -o out to go on" in errors
-    again = calibench(*command, "--json", "-q")
-    output, errors = again.communicate()
-    assert again.returncode == 0, errors
-    assert json.loads(output)["pairs"][0]["rows"] == 2
+    there = 0
+    for how in (signal.SIGKILL, signal.SIGINT):
+        process = calibench(*command)
+        there = wait_for_parts(tmp_path / "out", there + 1, process)
+        started = psutil.Process(process.pid).children(recursive=True)
+        assert started
+        process.send_signal(how)
+        _, errors = process.communicate()
+        assert not psutil.wait_procs(started, timeout=20)[1]
+    assert process.returncode == 1
+    assert "run the same command with -o out to go on" in errors
+    output, errors = calibench(*command, "--json", "-q").communicate()
+    assert json.loads(output)["pairs"][0]["rows"] == 2, errors
     assert {record["status"] for record in by_name(tmp_path / "out").values()} == {"ok"}
+    assert not list((tmp_path / "out").rglob("lock"))
 
 
 def test_a_timed_pair_that_dies_costs_itself(tmp_path: Path, calibench: Start) -> None:
