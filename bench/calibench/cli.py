@@ -16,6 +16,7 @@ from calibench.commands.report import report
 from calibench.commands.run import run
 from calibench.commands.score import score
 from calibench.commands.show import show
+from calibench.commands.sweep import sweep
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -27,7 +28,7 @@ def main() -> None:
     """
 
 
-for _command in (run, score, ls, show, report, compare, check, leaderboard, env):
+for _command in (run, sweep, score, ls, show, report, compare, check, leaderboard, env):
     main.add_command(_command)
 
 

@@ -22,7 +22,7 @@ from calibench.store.journal import remove_finished
 from calibench.store.lock import sole_writer
 from calibench.store.merging import add_records
 from calibench.store.predictions import has_its_predictions
-from calibench.store.records import Record, dig, is_older
+from calibench.store.records import Record, dig, is_older, is_untimed
 from calibench.suites.cells import Cell, cells_of, identified, left_out
 from calibench.suites.spec import Suite, recipes_of
 
@@ -83,10 +83,14 @@ def _complete(
     post_hoc = bool(sets) or any(cell.fits for cell in cells)
     learning = any(cell.factory.needs_train for cell in cells)
     setting = load_setting(suite, device, progress, post_hoc=post_hoc, learning=learning)
-    runnings = [Running(cell, cell.key(setting.context), base=_base(cell, setting)) for cell in cells]
+    runnings = runnings_of(cells, setting)
     order = {item.key: position for position, item in enumerate(runnings)}
     found = {record["cell"]: record for record in existing if record["cell"] in order}
-    done = {key for key, record in found.items() if _is_done(record, folder, setting, self_check=self_check)}
+    done = {
+        key
+        for key, record in found.items()
+        if is_as_asked(record, setting, self_check=self_check) and has_its_predictions(folder, record)
+    }
     missing = [item for item in runnings if item.key not in done]
     if missing:
         _say_older(existing, missing, setting, progress)
@@ -120,15 +124,19 @@ def _session(
     return Session(setting, active, folder, progress, derived)
 
 
-def _is_done(record: Record, folder: Path, setting: Setting, *, self_check: bool) -> bool:
-    """Whether a cell's record holds all that was asked for, and its predictions are there."""
+def is_as_asked(record: Record, setting: Setting, *, self_check: bool = False, timed: bool = True) -> bool:
+    """Whether a cell's record holds all that was asked for.
+
+    Args:
+        timed: whether its times are asked for too, which a record of quality work lacks.
+    """
     extra_data = {extra.key for extra in setting.extra_data}
     return (
         record["status"] == "ok"
+        and not (timed and is_untimed(record))
         and not (self_check and record["reference"] and not record.get("self_check"))
         and extra_data <= set(record.get("asides") or [])
         and not lacks_sets(record, setting)
-        and has_its_predictions(folder, record)
     )
 
 
@@ -151,6 +159,11 @@ def _say_older(
             f"{count} older than keys that tell a model's config and tokenizer from another's: what they are "
             "of is measured again."
         )
+
+
+def runnings_of(cells: Sequence[Cell], setting: Setting) -> list[Running]:
+    """The cells with their keys in this setting, before anything is measured."""
+    return [Running(cell, cell.key(setting.context), base=_base(cell, setting)) for cell in cells]
 
 
 def _base(cell: Cell, setting: Setting) -> str | None:

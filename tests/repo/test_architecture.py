@@ -15,6 +15,7 @@ FLOORS = {
         {"__main__"},
         {"cli"},
         {"commands"},
+        {"sweep"},
         {"flows"},
         {"run"},
         {"score", "report"},

@@ -27,7 +27,7 @@ def compare(base: Path, new: tuple[Path, ...], metrics: tuple[str, ...], quality
     from calibench.compare import runs
     from calibench.metrics.select import select_metrics
     from calibench.report.terminal.comparison import comparison
-    from calibench.store.records import is_scored
+    from calibench.store.records import is_untimed
 
     first = runs.load_run(base)
     usual = COMPARED_CONFIDENCES if first.by_confidence else COMPARED
@@ -38,5 +38,5 @@ def compare(base: Path, new: tuple[Path, ...], metrics: tuple[str, ...], quality
         other = runs.load_run(path)
         match = runs.match if runs.same_cells(first, other) else runs.match_reference
         found = match(first, other, quality_only=quality_only)
-        timed = not all(is_scored(pair.base) and is_scored(pair.new) for pair in found.pairs)
+        timed = not all(is_untimed(pair.base) or is_untimed(pair.new) for pair in found.pairs)
         show_on_terminal(comparison(found, chosen, timing=timed and not quality_only))

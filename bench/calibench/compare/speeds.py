@@ -18,7 +18,7 @@ from scipy import special
 from calibench.compare.runs import Match, shortened
 from calibench.stats.intervals import LEVEL
 from calibench.stats.ratios import median_ratio_interval, ratio_interval
-from calibench.store.records import Record, dig, is_scored
+from calibench.store.records import Record, dig, is_scored, is_untimed
 from calibench.types import Interval, Raced
 
 #: What is compared: seconds of two runs, cost ratios of two runs, or seconds of turns in one run.
@@ -169,6 +169,8 @@ def _widened(ratio: Interval, spread: float) -> Interval:
 
 
 def _machines(pair: Match) -> str | None:
+    if any(is_untimed(record) and not is_scored(record) for record in (pair.base, pair.new)):
+        return "one of them was measured without times"
     ours, theirs = (dig(record, "environment", "fingerprint") for record in (pair.base, pair.new))
     if ours is not None and ours == theirs:
         return None

@@ -80,9 +80,7 @@ def predict_calibration(session: Session) -> None:
             # Where it fails, it is the rows with post-hoc steps that do, not the method's own.
             part = _calibration_part(running.key, split)
             found = _predict_once(session, running, split.plan, "calibration", part)
-            session.journal.append(
-                {"kind": "calibration", "cell": running.key, "data": split.dataset.sha256} | found
-            )
+            session.journal.append(_calibration_entry(running.key, split) | found)
             session.progress.step(running.label)
 
 
@@ -95,7 +93,7 @@ def predict_extra_data(session: Session) -> None:
         with sharing():
             for running in left:
                 found = _predict_once(session, running, extra.plan, "aside", _extra_part(running.key, extra))
-                session.journal.append({"kind": "aside", "cell": running.key, "aside": extra.key} | found)
+                session.journal.append(_extra_entry(running.key, extra) | found)
                 session.progress.step(running.label)
 
 
@@ -111,6 +109,32 @@ def _predict_once(session: Session, running: Running, plan: Plan, purpose: str, 
     kept = dataclasses.replace(predictive, samples=None)
     session.journal.save_outputs(part, {running.key: kept})
     return {"failure": None, "seconds": timed.end_to_end_s}
+
+
+def add_calibration(
+    journal: Journal, key: str, split: CalibrationSplit, outputs: Predictive | None, failure: str | None
+) -> None:
+    """Write down what the cell `key` predicted for the calibration split elsewhere, or why it failed."""
+    if outputs is not None:
+        journal.save_outputs(_calibration_part(key, split), {key: outputs})
+    journal.append(_calibration_entry(key, split) | {"failure": failure, "seconds": 0.0})
+
+
+def add_extra(
+    journal: Journal, key: str, extra: ExtraData, outputs: Predictive | None, failure: str | None
+) -> None:
+    """The same of other data."""
+    if outputs is not None:
+        journal.save_outputs(_extra_part(key, extra), {key: outputs})
+    journal.append(_extra_entry(key, extra) | {"failure": failure, "seconds": 0.0})
+
+
+def _calibration_entry(key: str, split: CalibrationSplit) -> dict[str, Any]:
+    return {"kind": "calibration", "cell": key, "data": split.dataset.sha256}
+
+
+def _extra_entry(key: str, extra: ExtraData) -> dict[str, Any]:
+    return {"kind": "aside", "cell": key, "aside": extra.key}
 
 
 def extra_outputs(journal: Journal, key: str, extra: ExtraData) -> Predictive:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from calibench.store.naming import label
-from calibench.store.records import Record, dig, is_scored
+from calibench.store.records import Record, dig, is_scored, is_untimed
 
 _DATA = ("name", "config", "split", "revision", "sha256", "n", "limit")
 _MODEL = ("name", "revision", "sha256", "config_sha256", "tokenizer_sha256", "dtype", "device", "attention")
@@ -77,8 +77,13 @@ class Section:
 
     @property
     def timed(self) -> bool:
-        """Whether anything of it was timed; predictions from files were not."""
-        return not all(is_scored(entry.record) for entry in self.measured)
+        """Whether anything of it was timed; predictions from files, and quality work of a sweep, were not."""
+        return not all(is_untimed(entry.record) for entry in self.measured)
+
+    @property
+    def from_files(self) -> bool:
+        """Whether all of it was scored from files, which say nothing of model and texts."""
+        return all(is_scored(entry.record) for entry in self.measured)
 
     @property
     def priced(self) -> bool:

@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from calibench.measure.memory import Peak
 from calibench.measure.stalls import counted_blocks, stalls_of
 from calibench.stats.intervals import percentile_interval
 from calibench.stats.ratios import median_ratio_interval, ratio_interval
 from calibench.store.journal import Entries
+from calibench.store.records import Record
 from calibench.types import Interval
 
 QUANTILES = {"p50": 50, "p90": 90, "p95": 95, "p99": 99}
@@ -48,6 +50,27 @@ def timing_values(journal: Entries, key: str, reference: str, curve: Sequence[in
     if curve:
         values["curve"] = _curve(journal, key, reference, curve)
     return values
+
+
+def absent(fields: Record, reason: str) -> Record:
+    """The fields of a row about its costs where none was measured: what was timed on the way is left out."""
+    unknown = Interval(None, None, None, reason).as_dict()
+    fit, curve = fields["fit"], fields["curve"]
+    own = fit and fit.get("method")
+    return {
+        "curve": curve and curve | {"seconds": None, "cost_ratio": None},
+        "timing": None,
+        "cost_ratio": unknown,
+        "latency_ratio": unknown,
+        "self_check": None,
+        "memory": Peak(None, "rss", reason).as_dict(),
+        "fit": fit and fit | {"seconds": None} | ({"method": own | {"seconds": None}} if own else {}),
+        "conformal": [_without_seconds(entry) for entry in fields["conformal"]],
+    }
+
+
+def _without_seconds(entry: Record) -> Record:
+    return entry | {name: None for name in ("fit_s", "seconds_per_example") if name in entry}
 
 
 def _position(entry: dict[str, Any], key: str) -> int:

@@ -20,7 +20,7 @@ from calibench.measure.setting import Setting
 from calibench.measure.splits import ExtraData
 from calibench.metrics.select import left_out_metrics, select_metrics
 from calibench.registry import METHODS, METRICS, distribution
-from calibench.score.cost import timing_values
+from calibench.score.cost import absent, timing_values
 from calibench.score.joint import joint_fields
 from calibench.score.outcomes import Outcome, joined, on_extra, outcomes_of
 from calibench.score.prediction_sets import with_sets
@@ -44,8 +44,14 @@ from calibench.suites.cells import Cell
 from calibench.types import Dataset, Evaluation, Metric, Predictive
 
 
-def make_records(measured: Measured, folder: Path, progress: Progress) -> list[Record]:
-    """One record per row, failed ones included; stores the predictions in the run folder."""
+def make_records(
+    measured: Measured, folder: Path, progress: Progress, *, untimed: str | None = None
+) -> list[Record]:
+    """One record per row, failed ones included; stores the predictions in the run folder.
+
+    Args:
+        untimed: where nothing was timed, why; this then stands in the place of every cost.
+    """
     setting = measured.setting
     metrics = select_metrics(
         setting.suite.metrics,
@@ -63,7 +69,12 @@ def make_records(measured: Measured, folder: Path, progress: Progress) -> list[R
         fields: Record = {}
         if outcome.predictive is not None:
             try:
-                fields = _measured_fields(measured, outcome, outcome.predictive, metrics, folder, timings)
+                timings.require(outcome.row.key)
+                own = _measured_fields(measured, outcome, outcome.predictive, metrics, folder)
+                if untimed is None:
+                    fields = own | _costs(measured, outcome, timings, own)
+                else:
+                    fields = own | absent(own, untimed)
             except WriteError:
                 raise
             except CalibenchError as error:
@@ -154,9 +165,8 @@ def _measured_fields(
     predictive: Predictive,
     metrics: Sequence[Metric],
     folder: Path,
-    timings: SteppedEntries,
 ) -> Record:
-    timings.require(outcome.row.key)
+    """The fields of a measured row, but for what it costs."""
     setting, row, source = measured.setting, outcome.row, outcome.source
     seed = setting.suite.seeds[0]
     curve = curve_values(metrics, predictive, setting.dataset, setting.suite.curve, seed)
@@ -168,16 +178,11 @@ def _measured_fields(
         probs_at(predictive, setting.suite.curve),
         {item.column: item.sets for item in outcome.sets if item.sets is not None},
     )
-    reference = measured.reference_of(row.cell)
-    timed = timing_values(timings, row.key, reference.key, curve["passes"] if curve else [])
-    if curve is not None:
-        curve |= timed.pop("curve")
     evaluation = _evaluation(outcome, predictive, setting.dataset)
     if outcome.fitted is not None:
         optimism = outcome.fitted.optimism(outcome.fitted.before, evaluation, read_later(metrics))
         evaluation = dataclasses.replace(evaluation, optimism=optimism)
     warning = below_guessing(evaluation.in_scope(), setting.dataset.label_names)
-    unknown = memory.Peak(None, "rss", "memory was not measured in this run")
     passes = predictive.passes
     return {
         "passes": source.passes,
@@ -185,6 +190,25 @@ def _measured_fields(
         "coverage": _coverage_fields(source),
         "metrics": metric_values(metrics, evaluation, seed),
         "curve": curve,
+        "fit": _fit(source.fit, outcome.fitted, evaluation.optimism),
+        "notes": [*setting.notes, *predictive.notes, *_about_padding(measured, outcome)],
+        "warnings": [] if warning is None else [warning],
+        "conformal": [item.fields for item in outcome.sets],
+        "joint": _joint(measured, outcome, predictive),
+        "shifts": [_shift(measured, outcome, extra) for extra in setting.shifts],
+        "asides": [extra.key for extra in setting.extra_data],
+        **stored,
+    } | _yardstick(measured, outcome)
+
+
+def _costs(measured: Measured, outcome: Outcome, timings: SteppedEntries, fields: Record) -> Record:
+    """What a row costs in time and memory, and in time at each number of passes of its curve."""
+    setting, row, source, curve = measured.setting, outcome.row, outcome.source, fields["curve"]
+    reference = measured.reference_of(row.cell)
+    timed = timing_values(timings, row.key, reference.key, curve["passes"] if curve else [])
+    unknown = memory.Peak(None, "rss", "memory was not measured in this run")
+    return {
+        "curve": curve and curve | timed["curve"],
         "timing": timed["timing"]
         | {
             "setup_s": source.setup_s,
@@ -195,15 +219,7 @@ def _measured_fields(
         "latency_ratio": timed["latency_ratio"],
         "self_check": _self_check(measured, outcome),
         "memory": (source.peak or unknown).as_dict(),
-        "fit": _fit(source.fit, outcome.fitted, evaluation.optimism),
-        "notes": [*setting.notes, *predictive.notes, *_about_padding(measured, outcome)],
-        "warnings": [] if warning is None else [warning],
-        "conformal": [item.fields for item in outcome.sets],
-        "joint": _joint(measured, outcome, predictive),
-        "shifts": [_shift(measured, outcome, extra) for extra in setting.shifts],
-        "asides": [extra.key for extra in setting.extra_data],
-        **stored,
-    } | _yardstick(measured, outcome)
+    }
 
 
 def _about_padding(measured: Measured, outcome: Outcome) -> list[str]:

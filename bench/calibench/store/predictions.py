@@ -7,7 +7,7 @@ A record names its file and the file's hash. A file that is there is not replace
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
@@ -145,6 +145,21 @@ def write_examples(
             writer.write_table(table)
             for rows in parts:
                 writer.write_table(columns(rows))
+
+    return _stored(folder, cell, fill)
+
+
+def copy_predictions(folder: Path, cell: str, data: bytes) -> dict[str, str]:
+    """Store what `write_predictions` wrote in another folder; returns the same fields for this one.
+
+    Raises:
+        WriteError: there is no room; what was there is there still.
+    """
+    return _stored(folder, cell, lambda file: file.write(data))
+
+
+def _stored(folder: Path, cell: str, fill: Callable[[BinaryIO], Any]) -> dict[str, str]:
+    """The fields of what `fill` writes, under the cell's name unless other predictions bear it."""
 
     def named(digest: str) -> Path:
         usual = folder / f"predictions/{cell}.parquet"

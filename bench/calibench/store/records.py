@@ -115,6 +115,11 @@ def is_of_arrays(record: Record) -> bool:
     return bool(dig(record, "scored", "options", "from") == "arrays")
 
 
+def is_untimed(record: Record) -> bool:
+    """Whether nothing of it was timed: predictions that came in a file, and quality work of a sweep."""
+    return is_scored(record) or ("timing" in record and record["timing"] is None)
+
+
 def dig(record: Record, *path: str) -> Any:
     """The value at a path of keys, or None as soon as one is absent or null."""
     value: Any = record

@@ -73,7 +73,7 @@ def _table(value: Any) -> Any:
 
 def suite_of(table: Mapping[str, Any], name: str) -> Suite:
     """Make a suite of a table; `name` is its name where the table gives none."""
-    suite: Suite = _build(Suite, {"name": name} | dict(table), f"the suite {name!r}")
+    suite: Suite = build(Suite, {"name": name} | dict(table), f"the suite {name!r}")
     if not suite.method:
         raise UsageError(f"The suite {name!r} names no method; add a [[method]] table with a name.")
     for label, value, least in _numbers(suite):
@@ -125,8 +125,15 @@ def _check_yardstick(spec: YardstickSpec, where: str) -> None:
             raise UsageError(f"yardstick.{label} is {value} in {where}; expected {least} or more.")
 
 
-def _build(kind: type, table: Mapping[str, Any], where: str) -> Any:
-    """A dataclass from a TOML table, every key and value checked against its fields."""
+def build(kind: type, table: Mapping[str, Any], where: str) -> Any:
+    """A dataclass from a TOML table, every key and value checked against its fields.
+
+    Args:
+        where: what the table is called in messages.
+
+    Raises:
+        UsageError: a key that is no field, or a value of another type.
+    """
     hints = get_type_hints(kind)
     known = [item.name for item in fields(kind)]
     values: dict[str, Any] = {}
@@ -152,7 +159,7 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     origin, arguments = get_origin(hint), get_args(hint)
     if isinstance(hint, type) and hasattr(hint, "__dataclass_fields__"):
         if isinstance(value, Mapping):
-            return _build(hint, value, where)
+            return build(hint, value, where)
         raise UsageError(f"{where} is {value!r}; expected a table.")
     if origin is tuple:
         if not isinstance(value, list):

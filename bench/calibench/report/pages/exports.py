@@ -168,7 +168,7 @@ def write_model_card(folder: Path) -> Path:
     from huggingface_hub import EvalResult, ModelCardData
 
     found = [section for section in sections(records_of(folder)) if section.measured]
-    if any(not section.timed for section in found):
+    if any(section.from_files for section in found):
         raise UsageError(
             "A model card is about one model, and these predictions were scored from a file that names none; "
             "write csv or json."

@@ -24,7 +24,7 @@ def texts_of(section: Section, dataset: str | None) -> dict[str, str]:
     from calibench.registry import DATASETS
 
     data = section.common("data")
-    if not section.timed:
+    if section.from_files:
         raise UsageError(
             "Predictions that were scored from a file come without texts: leave --include-text out."
         )

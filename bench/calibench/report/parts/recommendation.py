@@ -153,7 +153,9 @@ def _unknown_cost(section: Section) -> list[str]:
     if section.timed or section.priced:
         return []
     option = "prices=" if is_of_arrays(section.entries[0].record) else "--prices"
-    return [f"What an answer costs is not known: this goes by quality alone (`{option}` says it)."]
+    sweep = "the same sweep without `--quality-only`"
+    how = f"`{option}`" if section.from_files else sweep
+    return [f"What an answer costs is not known: this goes by quality alone ({how} says it)."]
 
 
 def _evidence(item: Judged, reference: str, section: Section) -> list[str]:

@@ -185,7 +185,7 @@ def _crossed_words(fields: Fields, section: Section) -> str:
         "coverage is near the level by construction: it proves nothing, and what tells methods apart is the "
         "size of the sets and the coverage of single classes."
     )
-    if not section.timed:  # files have one split
+    if section.from_files:  # which have one split
         return text
     return f"{text} A calibration split (`--calibration-split`) puts coverage to the test."
 

@@ -1,0 +1,97 @@
+"""`calibench sweep`: models x data sets x methods x seeds, into a folder of run folders."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from calibench.commands.base import Command, option, quietly, show_on_terminal
+
+if TYPE_CHECKING:
+    from calibench.sweep.plan import Plan
+
+
+@click.command(cls=Command)
+@click.argument("file")
+@option("-o", "--output", help="Folder of run folders, or a URL such as s3://...  [default: sweeps/NAME]")
+@click.option("--plan", "only_plan", is_flag=True, help="Say what would run and how long; write nothing.")
+@click.option("--quality-only", is_flag=True, help="Time nothing, and use all cores.")
+@option("--workers", type=click.IntRange(min=1), help="Processes of quality work.  [default: all cores]")
+@option("--on", type=click.Choice(["local"]), default="local", show_default=True, help="Where it runs.")
+@option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
+@click.option("--json", "as_json", is_flag=True, help="Print the plan, or what is there, as JSON.")
+@quietly
+def sweep(
+    file: str,
+    output: str | None,
+    only_plan: bool,
+    quality_only: bool,
+    workers: int | None,
+    on: str,  # noqa: ARG001 - one choice so far
+    device: str,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Measure the grid of FILE, a TOML file; what is there is not measured again."""
+    from calibench.sweep.spec import load_sweep
+
+    asked = load_sweep(file)
+    where = output or str(Path("sweeps") / asked.name)
+
+    from calibench.sweep.local import Local
+    from calibench.sweep.manifest import MANIFEST
+    from calibench.sweep.plan import plan
+    from calibench.sweep.progress import SweepDisplay
+    from calibench.sweep.remote import place
+    from calibench.sweep.sweeping import run_sweep
+
+    count = workers or len(os.sched_getaffinity(0))
+    with contextlib.ExitStack() as stack:
+        display = stack.enter_context(SweepDisplay(asked, quiet=quiet))
+        output_place = stack.enter_context(place(where))
+        executor = stack.enter_context(
+            Local(count, display) if quality_only else Local(1, display, threads=None, fresh=not only_plan)
+        )
+        try:
+            if only_plan:
+                found = plan(
+                    asked, output_place.folder, executor, device, quality_only=quality_only, workers=count
+                )
+            else:
+                run_sweep(
+                    asked,
+                    output_place.folder,
+                    executor,
+                    display,
+                    device=device,
+                    quality_only=quality_only,
+                    finished=output_place.send,
+                )
+                output_place.send_manifest()
+        except KeyboardInterrupt:
+            raise click.ClickException(
+                f"Interrupted; what is finished is kept: run the same command with -o {where} to go on."
+            ) from None
+    if only_plan:
+        _show(found, as_json=as_json)
+        return
+    if as_json:
+        click.echo((output_place.folder / MANIFEST).read_text("utf-8"), nl=False)
+    elif not quiet:
+        click.echo(f"{display.finished} cells measured or there; sweep: {where}")
+    if display.failures:
+        listed = "\n".join(f"  {line}" for line in display.failures)
+        raise click.ClickException(f"{len(display.failures)} failed:\n{listed}")
+
+
+def _show(found: Plan, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(found.as_json())
+        return
+    from calibench.sweep.planned import table
+
+    show_on_terminal(table(found))

@@ -1,0 +1,37 @@
+"""A plan as a table for the terminal."""
+
+from __future__ import annotations
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from calibench.sweep.plan import Plan
+from calibench.sweep.progress import duration
+
+
+def table(found: Plan) -> RenderableType:
+    """A row per pair, and a sentence on the whole."""
+    drawn = Table(box=None, pad_edge=False)
+    drawn.add_column("pair", overflow="fold")
+    for name in ("cells", "there", "missing", "changed", "examples", "time"):
+        drawn.add_column(name, justify="right")
+    for pair in found.pairs:
+        if pair.failure is not None:
+            drawn.add_row(Text(pair.folder), "", "", "", "", "", "cannot run")
+            continue
+        seconds = "unknown" if pair.seconds is None else duration(pair.seconds)
+        counts = (pair.cells, pair.there, pair.missing, pair.changed, pair.examples)
+        drawn.add_row(Text(pair.folder), *map(str, counts), seconds)
+    failures = [Text(f"{pair.folder}: {pair.failure}") for pair in found.pairs if pair.failure is not None]
+    return Group(drawn, Text(""), *failures, Text(_sentence(found)))
+
+
+def _sentence(found: Plan) -> str:
+    missing = sum(pair.missing for pair in found.pairs)
+    kind = "cells of quality work" if found.quality_only else "timing cells"
+    if not missing:
+        return "Nothing is missing."
+    time = "nobody knows how long" if found.seconds is None else f"about {duration(found.seconds)}"
+    how = f"{found.workers} processes" if found.quality_only else "one pair at a time"
+    return f"{missing} {kind} would run, {time}, {how}; loading and scoring come on top."

@@ -1,0 +1,68 @@
+"""A process of a sweep on this machine: run as a module, it takes jobs and answers on one descriptor."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from multiprocessing.connection import Connection
+from typing import Any
+
+#: Seconds between two looks at whether the sweep is still there.
+_LOOK = 0.5
+
+
+class _Telling:
+    """A progress that tells the sweep."""
+
+    def __init__(self, channel: Connection) -> None:
+        self._channel = channel
+
+    def stage(self, name: str, steps: int) -> None:
+        """Begin a stage of `steps` steps."""
+        self._tell("stage", name, steps)
+
+    def step(self, detail: str) -> None:
+        """One step is done."""
+        self._tell("step", detail)
+
+    def say(self, sentence: str) -> None:
+        """Something the user should know."""
+        self._tell("say", sentence)
+
+    def _tell(self, name: str, *said: Any) -> None:
+        self._channel.send((name, said))
+
+
+def main(descriptor: int, parent: int, threads: int) -> None:
+    """Do jobs until the sweep hangs up."""
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    os.dup2(2, 1)
+    channel = Connection(descriptor)
+    from calibench.sweep.executor import answered
+    from calibench.sweep.work import Worker
+
+    if threads:
+        import torch
+
+        torch.set_num_threads(threads)
+    worker = Worker(_Telling(channel))
+    while True:
+        try:
+            job = channel.recv()
+        except EOFError:
+            return
+        channel.send(answered(worker, job))
+
+
+def _end_with(parent: int) -> None:
+    """End this process, and those that it started, once the sweep is gone."""
+    while os.getppid() == parent:
+        time.sleep(_LOOK)
+    os.killpg(0, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))
