@@ -48,6 +48,12 @@ def test_an_exclude_leaves_out_what_fits_all_its_keys(exclude: str, left: int) -
     assert sum(len(pair.suite.method) * len(pair.suite.seeds) for pair in found.pairs) == left
 
 
+def test_a_data_set_says_which_models_it_is_for() -> None:
+    """By their ids; all of them where it says nothing."""
+    found = small(more=SECOND + 'models = ["other"]\n')
+    assert [pair.folder for pair in found.pairs] == ["embedded--corpus", "other--corpus", "other--b"]
+
+
 def test_settings_are_of_one_pair() -> None:
     """Split, columns, limit and label map stand above what the data set says, for one model alone."""
     pair = (
@@ -128,6 +134,14 @@ BAD = [
     (
         text_of(more=SECOND + '[[pair]]\nmodel = "other"\ndata = "b"\n[[exclude]]\nmodel = "other"\n'),
         "A [[pair]] is about other on b, which is excluded",
+    ),
+    (
+        text_of(more=SECOND + 'models = ["othr"]\n'),
+        "The data set 'b' names the model 'othr', which is not there; did you mean 'other'?",
+    ),
+    (
+        text_of(more=SECOND + 'models = ["other"]\n[[pair]]\nmodel = "embedded"\ndata = "b"\n'),
+        "A [[pair]] is about embedded on b, whose models do not include it",
     ),
     (
         text_of(more="[[pair]]\nlimt = 3\n"),

@@ -50,10 +50,12 @@ class DataEntry(DataSpec):
     Attributes:
         id: what the sweep calls it; by itself the last part of its name, or else its loader.
         shift: what is evaluated besides on this data set, in the place of the sweep's.
+        models: ids of the models that are run on it; empty for all.
     """
 
     id: str | None = None
     shift: ShiftSpec | None = None
+    models: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -208,10 +210,15 @@ def _pairs(said: SweepFile) -> list[Pair]:
     }
     for exclude in said.exclude:
         _check_exclude(exclude, known, said)
+    for data, entry in datas.items():
+        for model in entry.models:
+            _require(
+                model, known["model"], f"The data set {data!r} names the model {model!r}, which is not there"
+            )
     settings = _settings(said, known)
     found = []
     for model in models:
-        for data in datas:
+        for data in (data for data, entry in datas.items() if model in (entry.models or models)):
             suite = _suite(said, models[model], datas[data])
             suite = _with_settings(suite, settings.pop((model, data), None))
             kept = _kept(suite, [item for item in said.exclude if _fits(item, model, data)])
@@ -221,6 +228,10 @@ def _pairs(said: SweepFile) -> list[Pair]:
                 raise UsageError(
                     f"A [[pair]] is about {model} on {data}, which is excluded; remove one of them."
                 )
+    for model, data in settings:
+        raise UsageError(
+            f"A [[pair]] is about {model} on {data}, whose models do not include it; remove one of them."
+        )
     if not found:
         raise UsageError(f"The sweep {said.name!r} excludes every cell; expected at least one to be left.")
     _refuse_twins(pair.folder for pair in found)
