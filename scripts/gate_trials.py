@@ -5,7 +5,7 @@ method, `spun`, takes a fifth more time, which it spins away; the reference and 
 gate allows 10%. Judged are seconds with the blocks' own interval, which is what the gate once did, then the
 gate as it is, and races as `--rerun-base` makes them.
 
-    python scripts/gate_trials.py [--pairs 40] [--races 20]         a quarter of an hour on two cores
+    python scripts/gate_trials.py [--pairs 40] [--races 20]         half an hour and more on two cores
 """
 
 from __future__ import annotations
@@ -322,8 +322,9 @@ def main() -> None:
         "",
         "## What two runs of the same thing differ by",
         "",
-        "Standard deviations between runs of the log, without what a run's own blocks vary by; the gate's "
-        "allowance, `BETWEEN_RUNS`, is from here.",
+        "Standard deviations between runs of the log, without what a run's own blocks vary by. The gate's "
+        "allowance, `BETWEEN_RUNS`, is from an earlier series on a machine with more other work (a load of 2 "
+        "to 8; 0.40 of seconds, 0.03 and 0.12 of cost ratios), in which these runs had no part.",
         "",
         *spreads,
         "",
