@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from importlib.metadata import EntryPoint
@@ -10,13 +11,20 @@ from pathlib import Path
 import pytest
 
 from calibench.errors import CalibenchError, UsageError
-from calibench.registry import METHODS, METRICS, Registry
+from calibench.registry import METHODS, METRICS, Registry, require
 
 
 class FakeDistribution:
     def __init__(self, name: str) -> None:
         self.name = name
         self.version = "1.0"
+        self.requires = [
+            "numpy",
+            "no-such-package>=2; extra == 'far-off'",
+            "scipy; extra == 'far-off'",
+            "scipy; extra == 'near'",
+            f"{name}[far-off]; extra == 'near'",
+        ]
 
 
 def entry(name: str, value: str, distribution: str) -> EntryPoint:
@@ -38,6 +46,8 @@ def registry(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Registry:
         entry("leaving", "leaving_plugin:THING", "beta"),
         entry("twice", "sound_plugin:THING", "alpha"),
         entry("twice", "sound_plugin:THING", "gamma"),
+        entry("needy", "broken_plugin:THING [far_off]", "alpha"),
+        entry("content", "sound_plugin:THING [near]", "alpha"),
     ]
     monkeypatch.setattr("calibench.registry.entry_points", lambda group: points if group else [])
     return Registry("calibench.methods", "method")
@@ -49,6 +59,35 @@ def test_an_unknown_name_lists_the_choices_and_the_nearest(registry: Registry) -
         UsageError, match=r"Unknown method 'sond'; did you mean 'sound'\? choose from broken,"
     ):
         registry.load("sond")
+
+
+def test_what_is_lacking_is_said_with_what_installs_it(registry: Registry) -> None:
+    """By the extras that an entry point names; `importlib.metadata` gives these without hyphens."""
+    says = "needs no-such-package: pip install 'alpha[far-off]'"
+    assert registry.lacks("needy") == says
+    with pytest.raises(UsageError, match=re.escape(f"The method 'needy' {says}.")):
+        registry.load("needy")
+    assert registry.lacks("sound") is None
+    assert registry.lacks("content") is None
+    assert registry.load("content") == 1
+
+
+def test_ours_are_looked_up_in_our_own_extras(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every extra that a method names is one of calibench's, with packages; an absent one is asked for."""
+    extras = {extra for name in METHODS.names() for extra in METHODS.entry_point(name).extras}
+    assert {"baal", "peers", "torch_uncertainty"} <= extras
+    require("run", "calibench run")
+    monkeypatch.setattr("calibench.registry._is_installed", lambda name: name not in ("torch", "datasets"))
+    with pytest.raises(UsageError) as refused:
+        require("run", "calibench run")
+    assert str(refused.value) == (
+        "calibench run needs datasets and torch, which this installation leaves out: "
+        "pip install 'calibench[run]'."
+    )
+    monkeypatch.setattr("calibench.registry._is_installed", lambda _: False)
+    for extra in extras:
+        with pytest.raises(UsageError, match="pip install"):
+            require(extra, "It")
 
 
 def test_a_name_registered_twice_names_both_distributions(registry: Registry) -> None:

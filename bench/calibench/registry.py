@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import importlib.metadata
 import importlib.util
 from functools import cache, cached_property
 from importlib.metadata import Distribution, EntryPoint, entry_points
@@ -57,17 +58,37 @@ class Registry:
             raise UsageError(f"The {self.noun} {name!r} is registered by both {both}; uninstall one of them.")
         return points[0]
 
+    def lacks(self, name: str) -> str | None:
+        """What `name` needs and this environment does not have, with the line that installs it; else None.
+
+        An entry point says what it needs by naming extras of its distribution: `module:Class [extra]`.
+        Nothing is imported.
+        """
+        point = self.entry_point(name)
+        if point.dist is None:
+            return None
+        for extra in point.extras:
+            missing = _missing(point.dist, extra)
+            if missing:
+                # `EntryPoint.extras` splits names at hyphens, so that entry points write underscores.
+                extra = extra.replace("_", "-")
+                return f"needs {' and '.join(missing)}: pip install '{point.dist.name}[{extra}]'"
+        return None
+
     def load(self, name: str) -> Any:
         """Import what `name` stands for.
 
         Raises:
-            UsageError: as `entry_point`.
+            UsageError: as `entry_point`, or it fails for want of a package that it says it needs.
             CalibenchError: its module fails to import.
         """
         point = self.entry_point(name)
         try:
             return contained(f"The {self.noun} {name!r}", point.load)
         except Exception as error:
+            lacking = self.lacks(name)
+            if lacking is not None:
+                raise UsageError(f"The {self.noun} {name!r} {lacking}.") from error
             raise CalibenchError(
                 f"The {self.noun} {name!r} from {distribution(point)} failed to import "
                 f"({type(error).__name__}: {error}); repair or uninstall that package."
@@ -86,6 +107,48 @@ class Registry:
         except Exception as error:  # a plugin may break in any way, and must not take the listing with it
             return f"cannot be read ({type(error).__name__}: {error})"
         return text.partition("\n")[0]
+
+
+def require(extra: str, what: str) -> None:
+    """Refuse where packages of an extra of ours are not installed.
+
+    Args:
+        what: the command or call that needs them, for the message.
+
+    Raises:
+        UsageError: says which, and how to install them.
+    """
+    ours = importlib.metadata.distribution("calibench")
+    missing = _missing(ours, extra)
+    if missing:
+        raise UsageError(
+            f"{what} needs {' and '.join(missing)}, which this installation leaves out: "
+            f"pip install '{ours.name}[{extra}]'."
+        )
+
+
+def _missing(found: Distribution, extra: str) -> list[str]:
+    """The packages of an extra that are not installed."""
+    from packaging.requirements import Requirement
+
+    asked = [Requirement(text) for text in found.requires or ()]
+    names = [
+        item.name
+        for item in asked
+        if item.marker is not None
+        and item.marker.evaluate({"extra": extra.replace("_", "-")})
+        and not item.marker.evaluate({"extra": ""})
+    ]
+    return [name for name in dict.fromkeys(names) if name != found.name and not _is_installed(name)]
+
+
+@cache
+def _is_installed(name: str) -> bool:
+    try:
+        importlib.metadata.distribution(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def distribution(point: EntryPoint) -> str:

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from calibench.errors import CalibenchError
+from calibench.errors import CalibenchError, UsageError
 from calibench.registry import METHODS
-from calibench.suites.cells import Cell, cells_of
+from calibench.suites.cells import Cell, cells_of, left_out
 from calibench.suites.loader import load_suite
 from calibench.suites.overrides import Overrides, override
 from calibench.types import Member
@@ -25,6 +25,20 @@ def test_training_data_are_in_the_key_of_what_learns_from_them() -> None:
         assert len(keys) == (3 if changes else 1)
     plain = Cell("name", Frequentist, {}, 0, False)
     assert plain.key({"train": "one", "data": "d"}) == plain.key({"data": "d"})
+
+
+def test_a_method_without_its_packages_is_left_out_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Left out of a suite, with what installs it; refused where it was asked for by name."""
+    monkeypatch.setattr("calibench.registry._is_installed", lambda name: name != "baal")
+    suite = load_suite("embedded")
+    baal = {"mc-dropout-baal", "hf-pipeline-baal"}
+    assert {cell.name for cell in cells_of(suite)} == {spec.name for spec in suite.method} - baal
+    assert left_out(suite) == [
+        f"{name} is left out: it needs baal: pip install 'calibench[baal]'."
+        for name in ("mc-dropout-baal", "hf-pipeline-baal")
+    ]
+    with pytest.raises(UsageError, match=r"'mc-dropout-baal' needs baal: pip install 'calibench\[baal\]'\."):
+        override(suite, Overrides(methods=["mc-dropout-baal"]))
 
 
 def test_cell_keys_change_with_what_is_measured() -> None:

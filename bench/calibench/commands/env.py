@@ -10,7 +10,10 @@ from calibench.commands.base import Command
 @click.command(cls=Command)
 def env() -> None:
     """Print what a record says of this machine and its libraries."""
-    from calibench.measure.environment import capture
+    from importlib.util import find_spec
 
-    for name, value in capture().items():
+    from calibench.measure.environment import capture, capture_reading
+
+    found = capture_reading() if find_spec("torch") is None else capture()
+    for name, value in found.items():
         click.echo(f"{name}: {'none' if value is None else value}")

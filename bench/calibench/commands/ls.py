@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from calibench.commands.base import Command
+from calibench.errors import UsageError
+
+if TYPE_CHECKING:
+    from calibench.registry import Registry
 
 
 @click.command(cls=Command)
@@ -22,7 +28,17 @@ def ls(what: str) -> None:
     else:
         found = {"methods": METHODS, "datasets": DATASETS, "posthoc": POSTHOC, "readers": READERS}
         registry = found[what]
-        rows = [(name, registry.summary(name)) for name in registry.names()]
+        rows = [(name, _with_needs(registry, name)) for name in registry.names()]
     width = max((len(name) for name, _ in rows), default=0)
     for name, summary in rows:
         click.echo(f"{name:<{width}}  {summary}")
+
+
+def _with_needs(registry: Registry, name: str) -> str:
+    """What it is, and what has to be installed for it."""
+    summary = registry.summary(name)
+    try:
+        lacking = registry.lacks(name)
+    except UsageError:  # two packages register it, which the summary says
+        return summary
+    return summary if lacking is None else f"{summary} ({lacking})"

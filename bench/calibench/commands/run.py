@@ -87,9 +87,11 @@ def run(
     **given: Any,
 ) -> None:
     """Run SUITE, a suite's name or a TOML file, and print the table."""
+    from calibench.registry import require
     from calibench.suites.loader import load_suite
     from calibench.suites.overrides import Overrides, override
 
+    require("run", "calibench run")
     chosen = override(load_suite(suite), Overrides(**given))
     folder = output or Path("calibench-runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{chosen.name}"
 

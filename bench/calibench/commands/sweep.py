@@ -37,8 +37,10 @@ def sweep(
     quiet: bool,
 ) -> None:
     """Measure the grid of FILE, a TOML file; what is there is not measured again."""
+    from calibench.registry import require
     from calibench.sweep.spec import load_sweep
 
+    require("run", "calibench sweep")
     asked = load_sweep(file)
     where = output or str(Path("sweeps") / asked.name)
 

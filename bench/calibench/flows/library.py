@@ -22,7 +22,7 @@ from calibench.flows.scoring import score as score_tables
 from calibench.posthoc.conformal import recipes
 from calibench.readers.arrays import read_arrays
 from calibench.readers.asked import Asked
-from calibench.registry import POSTHOC
+from calibench.registry import POSTHOC, require
 from calibench.report.stored import records_of
 from calibench.score.scored import Wanted
 from calibench.store.records import records_file
@@ -160,6 +160,7 @@ def run(
         UsageError: the suite cannot be run as it was asked for.
         CalibenchError: data or model could not be loaded.
     """
+    require("run", "calibench.run")
     # Those who only score should not wait for torch.
     from calibench.run import run as run_suite
 

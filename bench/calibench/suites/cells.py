@@ -94,12 +94,19 @@ def lacking(spec: MethodSpec) -> list[str]:
 
 
 def left_out(suite: Suite, device: str = "auto") -> list[str]:
-    """A sentence for each optional method of the suite that cannot be run as it stands on the device."""
+    """A sentence for each method of the suite that cannot be run here, or as it stands."""
     return [sentence for spec in suite.method if (sentence := _obstacle(spec, device)) is not None]
 
 
 def _obstacle(spec: MethodSpec, device: str) -> str | None:
-    """Why an optional method is left out; None where it can be run, or was not optional."""
+    """Why a method of a suite is left out; None where it can be run, or has to be.
+
+    A method whose packages are absent is left out, optional or not: whoever asks for it by name is refused
+    before there are cells.
+    """
+    lacking_packages = METHODS.lacks(spec.name)
+    if lacking_packages is not None:
+        return f"{spec.name} is left out: it {lacking_packages}."
     if not spec.optional:
         return None
     missing = lacking(spec)
@@ -137,8 +144,8 @@ def identified(cells: Sequence[Cell]) -> list[Cell]:
 def cells_of(suite: Suite, device: str = "auto") -> list[Cell]:
     """The cells of a suite in table order, the reference among them even where it was not asked for.
 
-    A method comes before the same with each post-hoc step. Optional methods that cannot be run as they stand
-    on the device are left out; see `left_out`.
+    A method comes before the same with each post-hoc step. Methods that cannot be run are left out; see
+    `left_out`.
     """
     methods = [spec for spec in suite.method if _obstacle(spec, device) is None]
     if all(spec.name != suite.reference for spec in methods):

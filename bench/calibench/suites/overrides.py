@@ -244,7 +244,9 @@ def _methods(suite: Suite, given: Overrides) -> list[MethodSpec]:
         return list(suite.method)
     found: list[MethodSpec] = []
     for name in dict.fromkeys(given.methods):
-        METHODS.entry_point(name)
+        lacking = METHODS.lacks(name)
+        if lacking is not None:
+            raise UsageError(f"The method {name!r} {lacking}.")
         # A suite may have several settings of one method; asked for by name, none is optional.
         ours = [replace(spec, optional=False) for spec in suite.method if spec.name == name]
         found += ours or [MethodSpec(name)]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from calibench.errors import UsageError
+from calibench.registry import require
 from calibench.report.parts.against import against
 from calibench.report.sections import Entry, Section, is_copy, sections
 from calibench.report.stored import records_of
@@ -165,6 +166,7 @@ def write_model_card(folder: Path) -> Path:
     Raises:
         UsageError: the records are of several models, or no cell was measured.
     """
+    require("run", "A model card")
     from huggingface_hub import EvalResult, ModelCardData
 
     found = [section for section in sections(records_of(folder)) if section.measured]
