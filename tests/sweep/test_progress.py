@@ -55,6 +55,19 @@ def test_rows_in_quick_succession_share_a_line() -> None:
     ]
 
 
+def test_rows_that_took_their_time_together_tell_it_once() -> None:
+    """After the last of them: by the first alone, all of a pair's time would be one row's."""
+    out = io.StringIO()
+    sweep = small("frequentist", "mc-dropout", head="seeds = [0, 1]\n")
+    with SweepDisplay(sweep, quiet=False, console=Console(file=out), clock=Clock(10.0)) as display:
+        with display.together():
+            for row in ("a", "b", "c"):
+                display.done(sweep.pairs[0], row)
+        display.done(sweep.pairs[0], "d")
+    lines = out.getvalue().splitlines()
+    assert [line[:12] for line in lines] == ["3 of 4 cells", "4 of 4 cells"]
+
+
 def test_quiet_shows_failures_alone() -> None:
     """An error is never left out."""
     assert shown(10.0, quiet=True).splitlines() == ["Failed: embedded--corpus: b: two lines [x]"]

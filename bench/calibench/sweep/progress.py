@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -26,6 +27,8 @@ class Told(Protocol):
     def say(self, sentence: str) -> None: ...
 
     def expect(self, pair: Pair, rows: int) -> None: ...
+
+    def together(self) -> AbstractContextManager[None]: ...
 
     def done(self, pair: Pair, row: str) -> None: ...
 
@@ -68,6 +71,7 @@ class SweepDisplay:
             disable=quiet or not self._console.is_terminal,
         )
         self._task: Any = None
+        self._held: list[str] | None = None
         self._start = self._line = clock()
 
     def __enter__(self) -> Self:
@@ -98,6 +102,17 @@ class SweepDisplay:
         self._rows[pair.folder] = rows
         self._update()
 
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Rows that are told in here took their time together: the time left goes by all of them."""
+        self._held = []
+        try:
+            yield
+        finally:
+            held, self._held = self._held, None
+            if held:
+                self._advance(held[-1])
+
     def done(self, pair: Pair, row: str) -> None:
         """A row has its record."""
         self.finished += 1
@@ -119,6 +134,9 @@ class SweepDisplay:
         return sum(self._rows.values())
 
     def _advance(self, detail: str) -> None:
+        if self._held is not None:
+            self._held.append(detail)
+            return
         self._detail(detail)
         self._update()
         now, count = self._clock(), self.finished + len(self.failures)

@@ -46,8 +46,9 @@ def run_timed(sweep: Sweep, folder: Path, executor: Executor, device: str, told:
 
 def _tell(pair: Pair, found: Timed, told: Told) -> None:
     told.expect(pair, len(found.rows))
-    for row, status, reason in found.rows:
-        if status == "ok":
-            told.done(pair, row)
-        else:
-            told.failed(pair, row, str(reason))
+    with told.together():
+        for row, status, reason in found.rows:
+            if status == "ok":
+                told.done(pair, row)
+            else:
+                told.failed(pair, row, str(reason))
