@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import deque
 from collections.abc import Collection
@@ -105,6 +106,9 @@ class Listening:
         self.said.append(sentence)
 
     def expect(self, pair: Pair, rows: int) -> None: ...
+
+    def together(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
 
     def done(self, pair: Pair, row: str) -> None:
         self.rows.append(f"{pair.folder}: {row}")

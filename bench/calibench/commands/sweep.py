@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from calibench.commands.base import Command, option, quietly, show_on_terminal
+from calibench.errors import UsageError
 
 if TYPE_CHECKING:
+    from calibench.measure.progress import Progress
+    from calibench.sweep.executor import Executor
     from calibench.sweep.plan import Plan
 
 
@@ -21,7 +25,9 @@ if TYPE_CHECKING:
 @click.option("--plan", "only_plan", is_flag=True, help="Say what would run and how long; write nothing.")
 @click.option("--quality-only", is_flag=True, help="Time nothing, and use all cores.")
 @option("--workers", type=click.IntRange(min=1), help="Processes of quality work.  [default: all cores]")
-@option("--on", type=click.Choice(["local"]), default="local", show_default=True, help="Where it runs.")
+@option("--on", default="local", show_default=True, help="Where it runs: local, ray or ray://HOST:PORT.")
+@option("--cpus-per-cell", type=click.IntRange(min=1), help="Cores of a cell on Ray.  [default: 1, or all]")
+@option("--gpus-per-cell", type=click.IntRange(min=0), default=0, show_default=True, help="The same of GPUs.")
 @option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
 @click.option("--json", "as_json", is_flag=True, help="Print the plan, or what is there, as JSON.")
 @quietly
@@ -31,7 +37,9 @@ def sweep(
     only_plan: bool,
     quality_only: bool,
     workers: int | None,
-    on: str,  # noqa: ARG001 - one choice so far
+    on: str,
+    cpus_per_cell: int | None,
+    gpus_per_cell: int,
     device: str,
     as_json: bool,
     quiet: bool,
@@ -44,7 +52,6 @@ def sweep(
     asked = load_sweep(file)
     where = output or str(Path("sweeps") / asked.name)
 
-    from calibench.sweep.local import Local
     from calibench.sweep.manifest import MANIFEST
     from calibench.sweep.plan import plan
     from calibench.sweep.progress import SweepDisplay
@@ -55,9 +62,10 @@ def sweep(
     with contextlib.ExitStack() as stack:
         display = stack.enter_context(SweepDisplay(asked, quiet=quiet))
         output_place = stack.enter_context(place(where))
-        executor = stack.enter_context(
-            Local(count, display) if quality_only else Local(1, display, threads=None, fresh=not only_plan)
-        )
+        alone = not quality_only
+        where_it_runs = Wanted(on, count, cpus_per_cell, gpus_per_cell)
+        executor = _executor(where_it_runs, display, alone=alone, fresh=alone and not only_plan)
+        stack.callback(executor.close)
         try:
             if only_plan:
                 found = plan(
@@ -88,6 +96,33 @@ def sweep(
     if display.failures:
         listed = "\n".join(f"  {line}" for line in display.failures)
         raise click.ClickException(f"{len(display.failures)} failed:\n{listed}")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Where a sweep is to run, as it was asked for."""
+
+    on: str
+    workers: int
+    cpus: int | None
+    gpus: int
+
+
+def _executor(wanted: Wanted, progress: Progress, *, alone: bool, fresh: bool) -> Executor:
+    """What does the work; `alone` where a cell needs a machine to itself."""
+    if wanted.on == "local":
+        if wanted.cpus or wanted.gpus:
+            raise UsageError("--cpus-per-cell and --gpus-per-cell are about Ray; add --on ray.")
+        from calibench.sweep.local import Local
+
+        return Local(1 if alone else wanted.workers, progress, threads=None if alone else 1, fresh=fresh)
+    if wanted.on != "ray" and not wanted.on.startswith("ray://"):
+        raise UsageError(f"--on {wanted.on!r} is not known; choose local, ray or ray://HOST:PORT.")
+    from calibench.sweep.on_ray import OnRay
+
+    address = None if wanted.on == "ray" else wanted.on
+    cpus, gpus = wanted.cpus or 1, wanted.gpus
+    return OnRay(address, progress, exclusive=alone, cpus=cpus, gpus=gpus, fresh=fresh)
 
 
 def _show(found: Plan, *, as_json: bool) -> None:

@@ -61,6 +61,12 @@ def capture_reading() -> dict[str, Any]:
     }
 
 
+def versions() -> dict[str, str | None]:
+    """Those that a machine has to have in common with another for their predictions to be one run's."""
+    found = {name: _version(name) for name in ("torch", "transformers", "tokenizers", "numpy")}
+    return {"calibench": calibench.__version__, **found, "python": platform.python_version()}
+
+
 def _version(package: str) -> str | None:
     try:
         return version(package)

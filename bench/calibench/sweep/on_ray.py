@@ -1,0 +1,212 @@
+"""A Ray cluster: an actor for every slot, and in each a process of ours that does the work.
+
+No method runs in Ray's own workers: one that is used again keeps the number of threads that torch was first
+imported with there, whatever the environment says later, and code that ends its process is run again by Ray.
+A process of ours has its threads set and recorded, dies alone, and what it says comes back as bytes: no
+exception has to be known, and no array is read-only.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+from calibench.errors import CalibenchError, UsageError
+from calibench.measure.environment import versions
+from calibench.measure.progress import Progress, Silent
+from calibench.registry import require
+from calibench.sweep.executor import Answer, Failure, Job
+from calibench.sweep.local import Local
+
+#: Seconds that a node has for its first answer.
+_PATIENCE_S = 120.0
+#: How often a job is given to another node after the one it was on was lost.
+_TIMES = 3
+
+
+class Seat:
+    """What an actor is: one process of ours on some node."""
+
+    def __init__(self, threads: int | None, fresh: bool) -> None:
+        self._local = Local(1, Silent(), threads=threads, fresh=fresh)
+
+    def do(self, job: bytes) -> bytes:
+        """The pickled answer to a pickled job."""
+        self._local.submit(pickle.loads(job))
+        (answer,) = self._local.answers()
+        return pickle.dumps(answer)
+
+
+@dataclass(eq=False)
+class _Slot:
+    """An actor, and what it is at."""
+
+    actor: Any
+    node: str
+    job: Job | None = None
+    pair: int | None = None
+    reference: Any = None
+
+
+class OnRay:
+    """An `Executor` on a Ray cluster.
+
+    Args:
+        address: `ray://HOST:PORT`, HOST:PORT or auto; None for RAY_ADDRESS, or without it a cluster of this
+            machine alone.
+        progress: who is told of nodes that are left out or lost.
+        exclusive: a slot is a whole node, or on nodes with GPUs `gpus` of them; else `cpus` cores.
+        cpus, gpus: of a slot.
+        fresh: a new process for every job.
+
+    Raises:
+        UsageError: ray is not installed, or no node has the versions that this machine has.
+        CalibenchError: the cluster cannot be reached.
+    """
+
+    def __init__(
+        self,
+        address: str | None,
+        progress: Progress,
+        *,
+        exclusive: bool,
+        cpus: int = 1,
+        gpus: int = 0,
+        fresh: bool = False,
+    ) -> None:
+        require("ray", "--on ray")
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        import ray
+
+        self._ray: Any = ray
+        self._progress = progress
+        self._waiting: list[Job] = []
+        self._lost: dict[int, int] = {}
+        address = address or os.environ.get("RAY_ADDRESS")
+        alone: dict[str, Any] = {} if address else {"include_dashboard": False}
+        try:
+            ray.init(address, logging_level=logging.ERROR, log_to_driver=False, **alone)
+        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+            raise CalibenchError(
+                f"The Ray cluster {address or 'of this machine'} could not be reached "
+                f"({' '.join(str(error).split())[:200]}); start it, or leave --on out."
+            ) from error
+        self._slots = self._seats(exclusive=exclusive, cpus=cpus, gpus=gpus, fresh=fresh)
+
+    def _seats(self, *, exclusive: bool, cpus: int, gpus: int, fresh: bool) -> list[_Slot]:
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        actor = self._ray.remote(max_restarts=0, max_task_retries=0)(Seat)
+        threads = None if exclusive else cpus
+        slots: list[_Slot] = []
+        for node in self._ray.nodes():
+            resources = node["Resources"]
+            cores, cards = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
+            if not node["Alive"] or cores < cpus or cards < gpus:
+                continue
+            count = cards // gpus if gpus else 1 if exclusive else cores // cpus
+            each = max(cpus, cores // count) if exclusive else cpus
+            pinned = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            options = {"num_cpus": each, "num_gpus": gpus, "scheduling_strategy": pinned}
+            wrong = self._fault(pinned)
+            if wrong is not None:
+                self._progress.say(f"The node {node['NodeManagerAddress']} is left out: it {wrong}.")
+                continue
+            seats = [actor.options(**options).remote(threads, fresh) for _ in range(count)]
+            slots += [_Slot(seat, node["NodeID"][:8]) for seat in seats]
+        if not slots:
+            raise UsageError(
+                "No node of the Ray cluster has what a slot needs and this machine's versions; look at ray "
+                "status, and install the same there."
+            )
+        return slots
+
+    def _fault(self, pinned: Any) -> str | None:
+        """Why the node that `pinned` stands for cannot take part; None where it can."""
+        look = self._ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=pinned)(versions)
+        try:
+            theirs = self._ray.get(look.remote(), timeout=_PATIENCE_S)
+        except self._ray.exceptions.RayError as error:
+            said = " ".join(str(error).split())
+            return f"could not say which versions it has ({type(error).__name__}: {said[-200:]})"
+        differing = [
+            f"{name} {theirs.get(name)} and not {version}"
+            for name, version in versions().items()
+            if theirs.get(name) != version
+        ]
+        return f"has {', '.join(differing)}" if differing else None
+
+    @property
+    def slots(self) -> int:
+        """As many as there are actors that live."""
+        return len(self._slots)
+
+    def held(self) -> Collection[int]:
+        """As of an `Executor`."""
+        return {slot.pair for slot in self._slots if slot.job is None and slot.pair is not None}
+
+    def submit(self, job: Job) -> None:
+        """As of an `Executor`."""
+        idle = [slot for slot in self._slots if slot.job is None]
+        slot = next((slot for slot in idle if slot.pair == job.pair), None) or idle[0]
+        slot.job, slot.pair = job, job.pair
+        slot.reference = slot.actor.do.remote(pickle.dumps(job))
+
+    def answers(self) -> list[Answer]:
+        """As of an `Executor`; a job whose node is lost is done again on another."""
+        found: list[Answer] = []
+        while not found:
+            busy = {slot.reference: slot for slot in self._slots if slot.job is not None}
+            ready, _ = self._ray.wait(list(busy), num_returns=1)
+            for reference in ready:
+                answer = self._answer(busy[reference])
+                found += [] if answer is None else [answer]
+        return found
+
+    def _answer(self, slot: _Slot) -> Answer | None:
+        assert slot.job is not None
+        job = slot.job
+        try:
+            answer: Answer = pickle.loads(self._ray.get(slot.reference))
+        except self._ray.exceptions.RayError as error:
+            return self._moved(slot, job, error)
+        slot.job = slot.reference = None
+        if self._waiting:
+            self.submit(self._waiting.pop())
+        return answer
+
+    def _moved(self, slot: _Slot, job: Job, error: Exception) -> Answer | None:
+        """Give the job of a lost actor to another, where there is one."""
+        self._slots.remove(slot)
+        self._lost[job.number] = self._lost.get(job.number, 0) + 1
+        if not self._slots:
+            raise CalibenchError(
+                f"Every node of the Ray cluster was lost ({type(error).__name__}); what is finished is kept: "
+                "start the cluster and run the same command again."
+            )
+        if self._lost[job.number] >= _TIMES:
+            message = f"the node that ran it was lost, {_TIMES} times ({type(error).__name__})"
+            return Answer(job.number, Failure({"type": "NodeLost", "message": message}))
+        self._progress.say(f"The node {slot.node} was lost; what it was at is done again on another.")
+        idle = [other for other in self._slots if other.job is None]
+        if idle:
+            self.submit(job)
+        else:
+            self._waiting.append(job)
+        return None
+
+    def close(self) -> None:
+        """As of an `Executor`."""
+        for slot in self._slots:
+            self._ray.kill(slot.actor)
+        self._ray.shutdown()
+
+    def __enter__(self) -> OnRay:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()
