@@ -31,7 +31,8 @@ _TIMES = 3
 class Seat:
     """What an actor is: one process of ours on some node."""
 
-    def __init__(self, threads: int | None, fresh: bool) -> None:
+    def __init__(self, folder: str, threads: int | None, fresh: bool) -> None:
+        os.chdir(folder)  # of the sweep's command, whose paths these are
         self._local = Local(1, Silent(), threads=threads, fresh=fresh)
 
     def do(self, job: bytes) -> bytes:
@@ -116,7 +117,7 @@ class OnRay:
             if wrong is not None:
                 self._progress.say(f"The node {node['NodeManagerAddress']} is left out: it {wrong}.")
                 continue
-            seats = [actor.options(**options).remote(threads, fresh) for _ in range(count)]
+            seats = [actor.options(**options).remote(os.getcwd(), threads, fresh) for _ in range(count)]
             slots += [_Slot(seat, node["NodeID"][:8]) for seat in seats]
         if not slots:
             raise UsageError(
@@ -127,12 +128,21 @@ class OnRay:
 
     def _fault(self, pinned: Any) -> str | None:
         """Why the node that `pinned` stands for cannot take part; None where it can."""
-        look = self._ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=pinned)(versions)
+
+        def look(folder: str) -> tuple[bool, dict[str, str | None]]:
+            return os.path.isdir(folder), versions()
+
+        here = os.getcwd()
+        task = self._ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=pinned)(look)
         try:
-            theirs = self._ray.get(look.remote(), timeout=_PATIENCE_S)
+            is_there, theirs = self._ray.get(task.remote(here), timeout=_PATIENCE_S)
         except self._ray.exceptions.RayError as error:
             said = " ".join(str(error).split())
             return f"could not say which versions it has ({type(error).__name__}: {said[-200:]})"
+        if not is_there:
+            return (
+                f"lacks the folder {here}, in which the sweep was started and which nodes have to share"
+            )
         differing = [
             f"{name} {theirs.get(name)} and not {version}"
             for name, version in versions().items()

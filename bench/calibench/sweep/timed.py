@@ -7,10 +7,14 @@ from itertools import count
 from pathlib import Path
 
 from calibench.errors import WriteError
+from calibench.store.records import RECORDS
 from calibench.sweep.executor import Executor, Failure, Job
 from calibench.sweep.progress import Told
 from calibench.sweep.spec import Pair, Sweep
 from calibench.sweep.work import Timed, Timing
+
+#: What it means that a run has ended and its folder is empty.
+_ELSEWHERE = "its records were written on another machine: -o has to name a folder that all nodes share"
 
 
 def run_timed(sweep: Sweep, folder: Path, executor: Executor, device: str, told: Told) -> Generator[Pair]:
@@ -40,7 +44,10 @@ def run_timed(sweep: Sweep, folder: Path, executor: Executor, device: str, told:
                 told.failed(pair, "", answer.found.error["message"])
             else:
                 assert isinstance(answer.found, Timed)
-                _tell(pair, answer.found, told)
+                if not (folder / pair.folder / RECORDS).exists():
+                    told.failed(pair, "", _ELSEWHERE)
+                else:
+                    _tell(pair, answer.found, told)
             yield pair
 
 
