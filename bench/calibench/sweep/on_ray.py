@@ -140,9 +140,7 @@ class OnRay:
             said = " ".join(str(error).split())
             return f"could not say which versions it has ({type(error).__name__}: {said[-200:]})"
         if not is_there:
-            return (
-                f"lacks the folder {here}, in which the sweep was started and which nodes have to share"
-            )
+            return f"lacks the folder {here}, in which the sweep was started and which nodes have to share"
         differing = [
             f"{name} {theirs.get(name)} and not {version}"
             for name, version in versions().items()
