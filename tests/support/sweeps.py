@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from calibench.data.embedded import load
-from calibench.sweep.executor import Answer, Failure, Job, answered
+from calibench.sweep.executor import Answer, Failure, Job
 from calibench.sweep.spec import Pair, Sweep, parse_sweep
-from calibench.sweep.work import Worker
+from calibench.sweep.worker import Worker, answered
 
 #: As little effort as there is.
 HEAD = """

@@ -61,7 +61,7 @@ def test_what_ends_a_process_costs_its_cell(tmp_path: Path, calibench: Start) ->
     """os._exit, kill -9 and a KeyboardInterrupt of a method: named, exit code 1, and the rest is there."""
     methods = ("frequentist", "exits", "killed", "interrupts", "mc-dropout")
     (tmp_path / "s.toml").write_text(text_of(*methods))
-    process = calibench("sweep", "s.toml", "-o", "out", "--quality-only", "--workers", "2")
+    process = calibench("sweep", "s.toml", "-o", "out", "--quality-only", "--workers", "1")
     output, errors = process.communicate()
     assert process.returncode == 1, errors
     found = by_name(tmp_path / "out")

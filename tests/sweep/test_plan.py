@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from calibench.store.records import load_records, write_records
-from calibench.sweep import work
+from calibench.sweep import worker
 from calibench.sweep.plan import Plan, plan
 from calibench.sweep.planned import table
 from calibench.sweep.spec import Sweep
@@ -53,7 +53,7 @@ def test_times_come_from_earlier_records(tmp_path: Path, monkeypatch: pytest.Mon
     def refused(*_: Any) -> float:
         raise AssertionError("a batch was timed, and a record tells the time")
 
-    monkeypatch.setattr(work, "_seconds", refused)
+    monkeypatch.setattr(worker, "_seconds", refused)
     sweep = small("frequentist", more=OTHER)
     timed = planned(sweep, tmp_path)
     assert counts(timed) == {"embedded--corpus": (1, 1, 0, 0), "embedded--b": (1, 0, 1, 0)}

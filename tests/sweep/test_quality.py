@@ -282,16 +282,16 @@ def test_a_timed_run_measures_what_was_not_timed(tmp_path: Path) -> None:
 
 def test_model_and_data_are_loaded_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Per process and pair, however many shards there are."""
-    from calibench.sweep import work
+    from calibench.sweep import worker
 
     loads: list[str] = []
-    load = work.load_setting
+    load = worker.load_setting
 
     def counted(suite: Any, *arguments: Any, **settings: Any) -> Any:
         loads.append(suite.data.split)
         return load(suite, *arguments, **settings)
 
-    monkeypatch.setattr(work, "load_setting", counted)
+    monkeypatch.setattr(worker, "load_setting", counted)
     more = '[[data]]\nid = "other"\nloader = "embedded"\nsplit = "validation"\nlimit = 24\n'
     executor = InProcess(slots=2)
     run_sweep(small("mc-dropout", more=more), tmp_path, executor, Listening(), quality_only=True)

@@ -6,9 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Protocol
 
-from calibench.errors import WriteError
-from calibench.measure.running import failure_of
-from calibench.sweep.work import Joined, Looked, Sharded, Task, Timed, Worker
+from calibench.sweep.work import Joined, Looked, Sharded, Task, Timed
 
 Found = Looked | Sharded | Joined | Timed
 
@@ -61,11 +59,3 @@ class Executor(Protocol):
 
     def close(self) -> None:
         """End all processes, whatever they are at."""
-
-
-def answered(worker: Worker, job: Job) -> Answer:
-    """What a process answers: what is raised becomes data, so that nobody has to know its class."""
-    try:
-        return Answer(job.number, worker.do(job.work))
-    except BaseException as error:  # other people's code may raise what ends a process
-        return Answer(job.number, Failure(failure_of(error), fatal=isinstance(error, WriteError)))

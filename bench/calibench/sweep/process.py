@@ -41,8 +41,7 @@ def main(descriptor: int, parent: int, threads: int) -> None:
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     os.dup2(2, 1)
     channel = Connection(descriptor)
-    from calibench.sweep.executor import answered
-    from calibench.sweep.work import Worker
+    from calibench.sweep.worker import Worker, answered
 
     if threads:
         import torch

@@ -18,8 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from calibench.errors import WriteError
-from calibench.measure.checks import Described
-from calibench.posthoc.conformal import Recipe
 from calibench.store.journal import Journal
 from calibench.store.lock import sole_writer
 from calibench.store.merging import add_records
@@ -29,7 +27,6 @@ from calibench.sweep.executor import Executor, Failure, Found, Job
 from calibench.sweep.progress import Told
 from calibench.sweep.spec import Pair, Sweep
 from calibench.sweep.work import Join, Joined, Look, Looked, LookedCell, Part, Shard, Sharded, Task
-from calibench.types import Coverage, DropoutSite
 
 #: Pieces into which a pair is cut for each process: enough to share out evenly.
 _PIECES = 4
@@ -262,7 +259,7 @@ def _keep(journal: Journal, cell: _Cell, name: str, part: Part, found: Sharded) 
             "order": [key],
             "part": name,
             "failure": part.failure,
-            "described": found.described and dataclasses.asdict(found.described),
+            "described": found.described,
             "fit": found.fit,
         }
     )
@@ -274,7 +271,7 @@ def _resume(cell: _Cell, journal: Journal) -> None:
     """Take up what the journal holds of a cell."""
     for entry in _entries(journal, cell.looked.key):
         cell.left.discard(entry["part"])
-        cell.found = Sharded({}, _described(entry["described"]), entry["fit"], None)
+        cell.found = Sharded({}, entry["described"], entry["fit"], None)
 
 
 def _outputs(journal: Journal, key: str) -> Iterator[tuple[str, Part]]:
@@ -291,14 +288,3 @@ def _entries(journal: Journal, key: str) -> list[dict[str, Any]]:
 def _file(key: str, part: str) -> str:
     """What the journal calls a part's outputs."""
     return f"{key}-{hashlib.sha256(part.encode()).hexdigest()[:12]}"
-
-
-def _described(table: Mapping[str, Any]) -> Described:
-    """What `dataclasses.asdict` made a table of."""
-    coverage, recipe = table["coverage"], table["conformal"]
-    return Described(
-        passes=table["passes"],
-        coverage=coverage and Coverage(tuple(DropoutSite(**site) for site in coverage["sites"])),
-        conformal=recipe and Recipe(**recipe),
-        tokenises=table["tokenises"],
-    )
