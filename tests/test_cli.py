@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -23,6 +24,8 @@ from calibench.measure import throughput
 from calibench.report.terminal.progress import Display
 from calibench.store.records import RECORDS, load_records
 from stub_hub import StubHub
+
+ROOT = Path(__file__).resolve().parents[1]
 
 SMALL = ["-L", "24", "--passes", "2", "--fast", "--token-budget", "128"]
 
@@ -171,7 +174,7 @@ def test_a_failed_cell_makes_the_command_fail(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.name == "nt", reason="signals")
 def test_control_c_keeps_what_was_measured(tmp_path: Path) -> None:
-    """Ctrl-C in the middle exits 1 with the command to go on, and the journal holds the finished blocks."""
+    """Ctrl-C in the middle exits 130 with the command to go on, and the journal holds the finished blocks."""
     command = [sys.executable, "-m", "calibench.cli", "run", "-m", "mc-dropout", "-v", "-o", str(tmp_path)]
     # Where tests run in the background of a shell, children are born deaf to SIGINT.
     process = subprocess.Popen(
@@ -186,7 +189,7 @@ def test_control_c_keeps_what_was_measured(tmp_path: Path) -> None:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 1
+    assert process.returncode == 130
     assert f"run the same command with -o {tmp_path} to go on" in errors.replace("\n", " ")
     assert "Traceback" not in errors
     assert json.loads(journals[0].read_text().splitlines()[0])["kind"] == "block"
@@ -248,3 +251,29 @@ def interrupted_at(number: int) -> Callable[..., None]:
         real(*arguments)
 
     return block
+
+
+@pytest.mark.parametrize("command", ["ls methods", "env", "show {results}", "compare {results} {results}"])
+def test_a_closed_pipe_ends_a_command_quietly(command: str) -> None:
+    """Whoever reads one line, as `head -1` does, is told of no defect."""
+    arguments = shlex.split(command.format(results=ROOT / "results" / "embedded"))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "calibench", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    _, said = process.communicate(timeout=120)
+    assert b"defect" not in said
+    assert b"Traceback" not in said
+
+
+def test_ctrl_c_is_said_by_the_exit_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """130, as of whatever a SIGINT ends, with a sentence on how to go on."""
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("calibench.run.run", stop)
+    result = CliRunner().invoke(main, ["run", "-o", str(tmp_path / "out")])
+    assert result.exit_code == 130
+    assert "Interrupted; finished blocks are kept: run the same command with -o" in result.output

@@ -98,7 +98,7 @@ def test_a_stopped_sweep_leaves_nobody_and_goes_on(tmp_path: Path, calibench: St
         process.send_signal(how)
         _, errors = process.communicate()
         assert not psutil.wait_procs(started, timeout=20)[1]
-    assert process.returncode == 1
+    assert process.returncode == 130
     assert "run the same command with -o out to go on" in errors
     output, errors = calibench(*command, "--json", "-q").communicate()
     assert json.loads(output)["pairs"][0]["rows"] == 2, errors

@@ -138,3 +138,21 @@ sweep s.toml -o there
     found = rows(tmp_path / "there")
     assert {record["status"] for record in found.values()} == {"ok"}
     assert {record["data"]["n"] for record in found.values()} == {24}
+
+
+def test_nobody_at_the_address_is_said(tmp_path: Path) -> None:
+    """At once, in one sentence, and before anything is started."""
+    (tmp_path / "s.toml").write_text(text_of())
+    arguments = ["--on", "ray://127.0.0.1:9", "-o", str(tmp_path / "out")]
+    result = CliRunner().invoke(main, ["sweep", str(tmp_path / "s.toml"), *arguments])
+    assert result.exit_code == 1
+    assert "Nobody listens at ray://127.0.0.1:9" in " ".join(result.output.split())
+
+
+def test_an_unknown_place_is_refused(tmp_path: Path) -> None:
+    """So are cores for a cell of this machine."""
+    (tmp_path / "s.toml").write_text(text_of())
+    for given, says in ((("--on", "slurm"), "choose local, ray"), (("--cpus-per-cell", "2"), "add --on ray")):
+        result = CliRunner().invoke(main, ["sweep", str(tmp_path / "s.toml"), *given])
+        assert result.exit_code == 2
+        assert says in " ".join(result.output.split())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterable
@@ -21,6 +22,11 @@ class _Failure(click.ClickException):
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
         vars(self)["exit_code"] = exit_code
+
+
+def interrupted(rest: str = "") -> click.ClickException:
+    """What ends a command on Ctrl-C: a sentence, and the exit code that shells give a SIGINT."""
+    return _Failure(f"Interrupted{rest}.", 128 + signal.SIGINT)
 
 
 class Command(click.Command):
@@ -51,7 +57,9 @@ class Command(click.Command):
         except KeyboardInterrupt:
             if debug:
                 traceback.print_exc()
-            raise click.ClickException("Interrupted.") from None
+            raise interrupted() from None
+        except BrokenPipeError:  # `| head` has seen enough, which click takes for an end and no error
+            raise
         except CalibenchError as error:
             if debug:
                 traceback.print_exc()

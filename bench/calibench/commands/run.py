@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from calibench.commands.base import Command, into_folder, option, quietly
+from calibench.commands.base import Command, interrupted, into_folder, option, quietly
 
 
 @click.command(cls=Command)
@@ -113,8 +113,8 @@ def run(
                 progress=display,
             )
         except KeyboardInterrupt:
-            raise click.ClickException(
-                f"Interrupted; finished blocks are kept: run the same command with -o {folder} to go on."
+            raise interrupted(
+                f"; finished blocks are kept: run the same command with -o {folder} to go on"
             ) from None
         report = write_report(folder)
     if not quiet:

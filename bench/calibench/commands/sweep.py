@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from calibench.commands.base import Command, option, quietly, show_on_terminal
+from calibench.commands.base import Command, interrupted, option, quietly, show_on_terminal
 from calibench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -83,8 +83,8 @@ def sweep(
                 )
                 output_place.send_manifest()
         except KeyboardInterrupt:
-            raise click.ClickException(
-                f"Interrupted; what is finished is kept: run the same command with -o {where} to go on."
+            raise interrupted(
+                f"; what is finished is kept: run the same command with -o {where} to go on"
             ) from None
     if only_plan:
         _show(found, as_json=as_json)

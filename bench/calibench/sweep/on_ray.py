@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import socket
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,8 @@ from calibench.sweep.local import Local
 
 #: Seconds that a node has for its first answer.
 _PATIENCE_S = 120.0
+#: Seconds that whoever listens has to take a call.
+_KNOCK_S = 10.0
 #: How often a job is given to another node after the one it was on was lost.
 _TIMES = 3
 
@@ -88,6 +91,8 @@ class OnRay:
         self._waiting: list[Job] = []
         self._lost: dict[int, int] = {}
         address = address or os.environ.get("RAY_ADDRESS")
+        if address is not None:
+            _knock(address)
         alone: dict[str, Any] = {} if address else {"include_dashboard": False}
         try:
             ray.init(address, logging_level=logging.ERROR, log_to_driver=False, **alone)
@@ -218,3 +223,20 @@ class OnRay:
 
     def __exit__(self, *_: Any) -> None:
         self.close()
+
+
+def _knock(address: str) -> None:
+    """Refuse an address at which nobody listens: Ray waits there for longer than anybody would.
+
+    Raises:
+        CalibenchError: nobody listens.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():  # such as auto, which Ray looks up itself
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_S).close()
+    except OSError as error:
+        raise CalibenchError(
+            f"Nobody listens at {address} ({error}); start the Ray cluster, or correct RAY_ADDRESS or --on."
+        ) from error
