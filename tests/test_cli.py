@@ -215,7 +215,7 @@ def test_names_with_line_separators_go_through_a_run_a_resumption_and_a_report(
         command += ["--dataset", str(data), "--model", str(model), "-o", str(target)]
         with monkeypatch.context() as patch:
             patch.setattr(throughput, "_one_block", interrupted_at(1))
-            assert calibench(*command).exit_code == 1
+            assert calibench(*command).exit_code == 130
         assert list((target / "journal").glob("*.jsonl"))
         result = calibench(*command)
         assert result.exit_code == 0, result.output
