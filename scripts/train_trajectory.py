@@ -21,10 +21,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from calibench.data.hub import quiet
 from calibench.data.huggingface import load
 from calibench.data.labels import align
 from calibench.data.subset import in_scope
-from calibench.hub import quiet
 from calibench.models.checkpoint import Checkpoint
 from calibench.models.devices import DTYPES
 from calibench.models.loading import load_checkpoint

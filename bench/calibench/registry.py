@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import importlib.metadata
 import importlib.util
 from functools import cache, cached_property
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from calibench.containment import contained
-from calibench.errors import CalibenchError, UsageError
+from calibench.errors import CalibenchError, UsageError, unknown
 
 
 class Registry:
@@ -50,9 +49,7 @@ class Registry:
         """
         points = self._found.get(name, [])
         if not points:
-            near = difflib.get_close_matches(name, self.names(), n=1)
-            hint = f" did you mean {near[0]!r}?" if near else ""
-            raise UsageError(f"Unknown {self.noun} {name!r};{hint} choose from {', '.join(self.names())}.")
+            raise unknown(f"Unknown {self.noun} {name!r}", name, self.names())
         if len(points) > 1:
             both = " and ".join(distribution(point) for point in points)
             raise UsageError(f"The {self.noun} {name!r} is registered by both {both}; uninstall one of them.")
@@ -129,6 +126,12 @@ def require(extra: str, what: str) -> None:
 
 def _missing(found: Distribution, extra: str) -> list[str]:
     """The packages of an extra that are not installed."""
+    return [name for name in _packages(found, extra) if not _is_installed(name)]
+
+
+@cache
+def _packages(found: Distribution, extra: str) -> tuple[str, ...]:
+    """The packages of an extra, those of extras that it takes in among them."""
     from packaging.requirements import Requirement
 
     asked = [Requirement(text) for text in found.requires or ()]
@@ -139,7 +142,7 @@ def _missing(found: Distribution, extra: str) -> list[str]:
         and item.marker.evaluate({"extra": extra.replace("_", "-")})
         and not item.marker.evaluate({"extra": ""})
     ]
-    return [name for name in dict.fromkeys(names) if name != found.name and not _is_installed(name)]
+    return tuple(name for name in dict.fromkeys(names) if name != found.name)
 
 
 @cache

@@ -19,9 +19,9 @@ from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
+from calibench.data.hub import quiet
 from calibench.errors import RefusedError
 from calibench.hashing import weights_sha256
-from calibench.hub import quiet
 from calibench.method import Method
 from calibench.models.checkpoint import Checkpoint
 from calibench.registry import METHODS

@@ -15,7 +15,7 @@ from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedTokenizerFast
 
-from calibench.hub import quiet
+from calibench.data.hub import quiet
 from calibench.models.checkpoint import Checkpoint
 from calibench.models.padding import stated
 from calibench.models.plan import Planner, map_batches

@@ -93,6 +93,19 @@ def option(*names: str, **settings: Any) -> Decorator:
 into_folder = option(
     "-o", "--output", type=click.Path(path_type=Path), help="Run folder. [default: dated, in calibench-runs]"
 )
+
+
+def overwriting(what: str) -> Decorator:
+    """The option that says what becomes of records that are there; `what` is its help."""
+    return option(
+        "--overwrite-strategy",
+        type=click.Choice(["always", "never", "only-missing"]),
+        default="only-missing",
+        show_default=True,
+        help=what,
+    )
+
+
 quietly = option("-q", "--quiet", is_flag=True, help="Print errors only.")
 
 
@@ -107,7 +120,6 @@ def finish(records: list[dict[str, Any]], folder: Path, *, quiet: bool) -> None:
     """Print the table, write the report, and fail where a row did."""
     from calibench.report import write_report
     from calibench.report.terminal.records import terminal_table
-    from calibench.store.naming import label
 
     if not quiet:  # drawing takes longer than the numbers: nobody waits for it to see them
         show_on_terminal(terminal_table(records))
@@ -115,7 +127,14 @@ def finish(records: list[dict[str, Any]], folder: Path, *, quiet: bool) -> None:
     report = write_report(folder)
     if not quiet:
         click.echo(f"Report: {report}")
+    refuse_failed(records, report, "rows")
+
+
+def refuse_failed(records: list[dict[str, Any]], report: Path, noun: str) -> None:
+    """End with exit code 1 where a record is of a failure; they are `noun` in the message."""
+    from calibench.store.naming import label
+
     failed = [record for record in records if record["status"] == "error"]
     if failed:
         names = ", ".join(label(record, records) for record in failed)
-        raise click.ClickException(f"{len(failed)} of {len(records)} rows failed ({names}); see {report}.")
+        raise click.ClickException(f"{len(failed)} of {len(records)} {noun} failed ({names}); see {report}.")

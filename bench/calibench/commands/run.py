@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import click
 
-from calibench.commands.base import Command, interrupted, into_folder, option, quietly
+from calibench.commands.base import (
+    Command,
+    interrupted,
+    into_folder,
+    option,
+    overwriting,
+    quietly,
+    refuse_failed,
+)
 
 
 @click.command(cls=Command)
@@ -67,13 +74,7 @@ from calibench.commands.base import Command, interrupted, into_folder, option, q
 )
 @option("--self-check", is_flag=True, help="Race the reference against itself too, and say what could show.")
 @into_folder
-@option(
-    "--overwrite-strategy",
-    type=click.Choice(["always", "never", "only-missing"]),
-    default="only-missing",
-    show_default=True,
-    help="Cells with a record in the run folder: measure again, refuse, or keep.",
-)
+@overwriting("Cells with a record in the run folder: measure again, refuse, or keep.")
 @quietly
 @option("-v", "--verbose", is_flag=True, help="Print each step on a line of its own.")
 def run(
@@ -88,19 +89,19 @@ def run(
 ) -> None:
     """Run SUITE, a suite's name or a TOML file, and print the table."""
     from calibench.registry import require
+    from calibench.store.paths import dated_folder
     from calibench.suites.loader import load_suite
     from calibench.suites.overrides import Overrides, override
 
     require("run", "calibench run")
     chosen = override(load_suite(suite), Overrides(**given))
-    folder = output or Path("calibench-runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{chosen.name}"
+    folder = output or dated_folder(chosen.name)
 
     from calibench.report import write_report
     from calibench.report.parts.against import closing
     from calibench.report.terminal.progress import Display
     from calibench.report.terminal.records import terminal_table
     from calibench.run import run as run_suite
-    from calibench.store.naming import label
 
     with Display(quiet=quiet, verbose=verbose) as display:
         try:
@@ -122,7 +123,4 @@ def run(
         if self_check:
             display.print(closing(records, folder))
         click.echo(f"Report: {report}")
-    failed = [record for record in records if record["status"] == "error"]
-    if failed:
-        names = ", ".join(label(record, records) for record in failed)
-        raise click.ClickException(f"{len(failed)} of {len(records)} cells failed ({names}); see {report}.")
+    refuse_failed(records, report, "cells")

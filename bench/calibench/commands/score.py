@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sys
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import click
 
-from calibench.commands.base import Command, finish, into_folder, option, quietly
+from calibench.commands.base import Command, finish, into_folder, option, overwriting, quietly
 
 #: Probabilities from which on scoring says how far it is, where that is no terminal.
 LONG = 10_000_000
@@ -56,13 +55,7 @@ LONG = 10_000_000
 @option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of folds and resampling.")
 @option("--suite", default="scored", show_default=True, help="What the table is called.")
 @into_folder
-@option(
-    "--overwrite-strategy",
-    type=click.Choice(["always", "never", "only-missing"]),
-    default="only-missing",
-    show_default=True,
-    help="Rows with a record in the run folder: score again, refuse, or keep.",
-)
+@overwriting("Rows with a record in the run folder: score again, refuse, or keep.")
 @quietly
 def score(
     files: tuple[str, ...],
@@ -87,6 +80,7 @@ def score(
     from calibench.registry import POSTHOC
     from calibench.report.terminal.progress import Display
     from calibench.score.scored import Wanted
+    from calibench.store.paths import dated_folder
 
     names = [name_and_file(word)[0] for word in files]
     column, by_method = parse_prices(prices, names)
@@ -119,7 +113,7 @@ def score(
         seed=given["seed"],
         prices=by_method,
     )
-    folder = output or Path("calibench-runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{wanted.suite}"
+    folder = output or dated_folder(wanted.suite)
     with Display(quiet=quiet, verbose=False) as display:
         display.stage("Reading", len(files))
         tables = read_methods(files, asked, reader=reader, format=file_format, told=display.step)

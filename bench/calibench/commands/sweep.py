@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,8 +62,15 @@ def sweep(
         display = stack.enter_context(SweepDisplay(asked, quiet=quiet))
         output_place = stack.enter_context(place(where))
         alone = not quality_only
-        where_it_runs = Wanted(on, count, cpus_per_cell, gpus_per_cell)
-        executor = _executor(where_it_runs, display, alone=alone, fresh=alone and not only_plan)
+        fresh = alone and not only_plan
+        if on == "local":
+            if cpus_per_cell or gpus_per_cell:
+                raise UsageError("--cpus-per-cell and --gpus-per-cell are about Ray; add --on ray.")
+            executor = _local(display, workers=count, alone=alone, fresh=fresh)
+        else:
+            executor = _on_ray(
+                on, display, cpus=cpus_per_cell or 1, gpus=gpus_per_cell, alone=alone, fresh=fresh
+            )
         stack.callback(executor.close)
         try:
             if only_plan:
@@ -98,30 +104,19 @@ def sweep(
         raise click.ClickException(f"{len(display.failures)} failed:\n{listed}")
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """Where a sweep is to run, as it was asked for."""
+def _local(progress: Progress, *, workers: int, alone: bool, fresh: bool) -> Executor:
+    """Processes of this machine; one, with the libraries' own threads, where a cell needs it to itself."""
+    from calibench.sweep.local import Local
 
-    on: str
-    workers: int
-    cpus: int | None
-    gpus: int
+    return Local(1 if alone else workers, progress, threads=None if alone else 1, fresh=fresh)
 
 
-def _executor(wanted: Wanted, progress: Progress, *, alone: bool, fresh: bool) -> Executor:
-    """What does the work; `alone` where a cell needs a machine to itself."""
-    if wanted.on == "local":
-        if wanted.cpus or wanted.gpus:
-            raise UsageError("--cpus-per-cell and --gpus-per-cell are about Ray; add --on ray.")
-        from calibench.sweep.local import Local
-
-        return Local(1 if alone else wanted.workers, progress, threads=None if alone else 1, fresh=fresh)
-    if wanted.on != "ray" and not wanted.on.startswith("ray://"):
-        raise UsageError(f"--on {wanted.on!r} is not known; choose local, ray or ray://HOST:PORT.")
+def _on_ray(on: str, progress: Progress, *, cpus: int, gpus: int, alone: bool, fresh: bool) -> Executor:
+    if on != "ray" and not on.startswith("ray://"):
+        raise UsageError(f"--on {on!r} is not known; choose local, ray or ray://HOST:PORT.")
     from calibench.sweep.on_ray import OnRay
 
-    address = None if wanted.on == "ray" else wanted.on
-    cpus, gpus = wanted.cpus or 1, wanted.gpus
+    address = None if on == "ray" else on
     return OnRay(address, progress, exclusive=alone, cpus=cpus, gpus=gpus, fresh=fresh)
 
 

@@ -9,12 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from calibench.data.classes import classes_of, is_text
-from calibench.data.labels import shorten
-from calibench.data.subset import limit
-from calibench.data.tables import Quoting, Reading, read_table
-from calibench.errors import CalibenchError, UsageError
-from calibench.hashing import dataset_sha256
-from calibench.hub import (
+from calibench.data.hub import (
     DATA_SUFFIXES,
     UnreachableError,
     find_commit,
@@ -23,6 +18,11 @@ from calibench.hub import (
     one_line,
     quiet,
 )
+from calibench.data.labels import shorten
+from calibench.data.subset import limit
+from calibench.data.tables import Quoting, Reading, read_table
+from calibench.errors import CalibenchError, UsageError
+from calibench.hashing import dataset_sha256
 from calibench.types import Dataset, Text
 
 __all__ = ["limit", "load"]

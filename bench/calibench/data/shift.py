@@ -13,7 +13,6 @@ and strength 0 leaves the very text.
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Callable
@@ -21,7 +20,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from calibench.errors import UsageError
+from calibench.errors import UsageError, unknown
 from calibench.hashing import dataset_sha256
 from calibench.seeds import derived_seed
 from calibench.types import Dataset, FloatArray, Text
@@ -37,9 +36,7 @@ def check(corruption: str, strength: float) -> None:
         UsageError: naming the choices.
     """
     if corruption not in CORRUPTIONS:
-        near = difflib.get_close_matches(corruption, CORRUPTIONS, n=1)
-        hint = f" did you mean {near[0]!r}?" if near else ""
-        raise UsageError(f"Unknown shift {corruption!r};{hint} choose from {', '.join(CORRUPTIONS)}.")
+        raise unknown(f"Unknown shift {corruption!r}", corruption, CORRUPTIONS)
     if not 0.0 < strength <= 1.0:
         raise UsageError(f"A shift has strength {strength:g}; expected a number above 0 and up to 1.")
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from calibench.data.hub import DATA_SUFFIXES, one_line
 from calibench.errors import CalibenchError, UsageError
-from calibench.hub import DATA_SUFFIXES, one_line
 
 Quoting = Literal["double", "none"]
 QUOTING: tuple[Quoting, ...] = ("double", "none")

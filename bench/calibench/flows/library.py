@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 import shutil
@@ -11,12 +10,11 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
-from datetime import datetime
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from calibench.errors import CalibenchError, UsageError
+from calibench.errors import CalibenchError, UsageError, unknown
 from calibench.flows.results import Results
 from calibench.flows.scoring import score as score_tables
 from calibench.posthoc.conformal import recipes
@@ -25,6 +23,7 @@ from calibench.readers.asked import Asked
 from calibench.registry import POSTHOC, require
 from calibench.report.stored import records_of
 from calibench.score.scored import Wanted
+from calibench.store.paths import dated_folder
 from calibench.store.records import records_file
 from calibench.suites.loader import load_suite, suite_of, table_of
 from calibench.suites.overrides import Overrides, override
@@ -168,8 +167,7 @@ def run(
         chosen = override(load_suite(str(suite)), _overrides(overrides))
         # Once more through the loader, which looks at every value.
         chosen = suite_of(table_of(chosen), chosen.name)
-        default = Path("calibench-runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{chosen.name}"
-        folder = default if output is None else Path(output)
+        folder = dated_folder(chosen.name) if output is None else Path(output)
         run_suite(chosen, folder, device=device, self_check=self_check)
         return load(folder)
 
@@ -235,9 +233,7 @@ def _overrides(given: Mapping[str, Any]) -> Overrides:
     known = {item.name: item.default for item in fields(Overrides)}
     for name in given:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f" did you mean {near[0]!r}?" if near else ""
-            raise UsageError(f"A run has no option {name!r};{hint} choose from {', '.join(sorted(known))}.")
+            raise unknown(f"A run has no option {name!r}", name, sorted(known))
     values: dict[str, Any] = {
         name: several(value) if known[name] == () else value for name, value in given.items()
     }

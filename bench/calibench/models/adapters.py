@@ -16,8 +16,8 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from calibench.data.hub import one_line
 from calibench.errors import CalibenchError, UsageError
-from calibench.hub import one_line
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 #: How peft's names of a base model's own parameters begin.

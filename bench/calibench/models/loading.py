@@ -14,9 +14,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
+from calibench.data.hub import UnreachableError, find_commit, hub_errors, local_path, one_line, quiet
 from calibench.errors import CalibenchError, UsageError
 from calibench.hashing import weights_sha256
-from calibench.hub import UnreachableError, find_commit, hub_errors, local_path, one_line, quiet
 from calibench.models.adapters import adapted, adapter_tensors, base_of, is_adapter, outputs_of
 from calibench.models.checkpoint import Checkpoint
 from calibench.models.devices import check_dtype, find_device, find_dtype

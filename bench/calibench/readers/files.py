@@ -19,8 +19,8 @@ from typing import Any, BinaryIO
 import numpy as np
 import pyarrow as pa
 
+from calibench.data.hub import one_line
 from calibench.errors import UsageError
-from calibench.hub import one_line
 from calibench.stats.mapped import PART
 
 #: By suffix, how a file is read.

@@ -1,9 +1,11 @@
-"""Parameters that are local paths: a record names what they lead to, and not where it lies."""
+"""Local paths among parameters, of which records name what they lead to; and where a run goes by itself."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 
@@ -25,6 +27,11 @@ def scrubbed(message: str, params: Mapping[str, Any]) -> str:
     for item in sorted((item for item in _items(params) if isinstance(item, str)), key=len, reverse=True):
         message = message.replace(item, base_name(item)) if base_name(item) != item else message
     return message
+
+
+def dated_folder(name: str) -> Path:
+    """The run folder of who names none: below the working directory, by the time and what is run."""
+    return Path("calibench-runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{name}"
 
 
 def base_name(value: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -12,7 +11,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
-from calibench.errors import UsageError
+from calibench.errors import UsageError, unknown
 from calibench.suites.spec import LONGEST_TIMEOUT, MethodSpec, Suite, YardstickSpec
 
 
@@ -35,10 +34,7 @@ def load_suite(name: str) -> Suite:
         return parse_suite(files("calibench.suites").joinpath(f"{name}.toml").read_text("utf-8"), name)
     path = Path(name)
     if path.suffix != ".toml":
-        near = difflib.get_close_matches(name, suite_names(), n=1)
-        hint = f" did you mean {near[0]!r}?" if near else ""
-        choices = ", ".join(suite_names())
-        raise UsageError(f"Unknown suite {name!r};{hint} choose from {choices}, or name a .toml file.")
+        raise unknown(f"Unknown suite {name!r}", name, suite_names(), ", or name a .toml file")
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -143,9 +139,7 @@ def build(kind: type, table: Mapping[str, Any], where: str) -> Any:
                 f"Unknown key {key!r} in {where}; a method's parameters go under [method.params]."
             )
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f" did you mean {near[0]!r}?" if near else ""
-            raise UsageError(f"Unknown key {key!r} in {where};{hint} choose from {', '.join(known)}.")
+            raise unknown(f"Unknown key {key!r} in {where}", key, known)
         values[key] = _value(hints[key], value, f"{key} in {where}")
     if kind is YardstickSpec:
         values.setdefault("method", "")

@@ -14,7 +14,6 @@ import sys
 from collections.abc import Collection
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe, wait
-from typing import Any
 
 from calibench.measure.progress import Progress
 from calibench.sweep.executor import Answer, Failure, Job
@@ -137,9 +136,3 @@ class Local:
         """As of an `Executor`."""
         for process in list(self._processes):
             self._end(process)
-
-    def __enter__(self) -> Local:
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        self.close()

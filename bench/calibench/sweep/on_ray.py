@@ -218,12 +218,6 @@ class OnRay:
             self._ray.kill(slot.actor)
         self._ray.shutdown()
 
-    def __enter__(self) -> OnRay:
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        self.close()
-
 
 def _knock(address: str) -> None:
     """Refuse an address at which nobody listens: Ray waits there for longer than anybody would.

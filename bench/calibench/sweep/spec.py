@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import tomllib
 from collections import Counter
@@ -11,7 +10,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from calibench.errors import UsageError
+from calibench.errors import UsageError, unknown
 from calibench.registry import METHODS
 from calibench.store.paths import base_name
 from calibench.suites.loader import build, suite_of, table_of
@@ -293,9 +292,7 @@ def _check_exclude(exclude: Exclude, known: Mapping[str, Sequence[Any]], said: S
 
 def _require(value: Any, known: Sequence[Any], fault: str) -> None:
     if value not in known:
-        near = difflib.get_close_matches(str(value), [str(item) for item in known], n=1)
-        hint = f" did you mean {near[0]!r}?" if near else ""
-        raise UsageError(f"{fault};{hint} choose from {', '.join(map(str, known))}.")
+        raise unknown(fault, str(value), map(str, known))
 
 
 def _settings(said: SweepFile, known: Mapping[str, Sequence[Any]]) -> dict[tuple[str, str], PairEntry]:

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 from transformers.utils.generic import ModelOutput
 
+from calibench.data.hub import one_line
 from calibench.errors import RefusedError
-from calibench.hub import one_line
 from calibench.method import Method
 from calibench.models.checkpoint import Checkpoint, example_inputs
 from calibench.models.encoder import Encoder

@@ -14,8 +14,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from calibench.data.hub import one_line
 from calibench.errors import RefusedError, UsageError
-from calibench.hub import one_line
 from calibench.models.checkpoint import settle
 from calibench.types import DropoutSite
 from calibench_methods.sampling.live import LiveDropout

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
+from calibench.data.hub import local_path
 from calibench.errors import UsageError
-from calibench.hub import local_path
 
 
 def checkpoints_in(folder: str, last: int = 0) -> list[str]:

@@ -14,8 +14,8 @@ from typing import Any, cast
 
 from transformers import DataCollatorWithPadding, PreTrainedModel, TrainingArguments
 
+from calibench.data.hub import quiet
 from calibench.errors import RefusedError
-from calibench.hub import quiet
 from calibench.models.checkpoint import Checkpoint
 from calibench.types import Plan, Predictive
 from calibench_methods.peers.mc_dropout_baal import baal_coverage, load_patch_module

@@ -20,8 +20,8 @@ from torch.nn.modules.dropout import _DropoutNd
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
+from calibench.data.hub import one_line
 from calibench.errors import RefusedError
-from calibench.hub import one_line
 from calibench.models.checkpoint import Checkpoint
 from calibench.types import Coverage, DropoutSite
 from calibench_methods.sampling.live import forked_generators, host_states, torch_states
