@@ -36,8 +36,10 @@ def add_records(
         WriteError: there is no room; the records are what they were.
     """
     current = load_records(folder) if (folder / RECORDS).exists() else []
-    sound = {r["cell"] for r in current if r["status"] == "ok" and has_its_predictions(folder, r)}
-    unneeded = [record for record in fresh if record["status"] != "ok" and record["cell"] in sound]
+    failed = {record["cell"] for record in fresh if record["status"] != "ok"}
+    rivals = [record for record in current if record["cell"] in failed and record["status"] == "ok"]
+    sound = {record["cell"] for record in rivals if has_its_predictions(folder, record)}
+    unneeded = [record for record in fresh if record["cell"] in sound & failed]
     new = {record["cell"]: record for record in fresh if record not in unneeded}
     gone = new.keys() | set(replaced) | _superseded([*current, *new.values()])
     kept = [record for record in current if record["cell"] not in gone]

@@ -24,25 +24,37 @@ RECORDS = "records.jsonl"
 Record = dict[str, Any]
 
 
-def _finite(value: Any, where: str) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _finite(item, f"{where}.{key}") for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item, where) for item in value]
-    if isinstance(value, (bool, int, str)) or value is None:
-        return value
-    if isinstance(value, (float, np.floating)):
-        if not math.isfinite(value):
-            raise ValueError(f"{where} is {value}; a record holds null with a reason instead")
-        return float(value)
-    if isinstance(value, np.integer):
-        return int(value)
-    raise TypeError(f"{where} is a {type(value).__name__}, which a record cannot hold")
-
-
 def to_json(record: Mapping[str, Any]) -> str:
     """The record on one line; raises ValueError for NaN or infinity, naming the field."""
-    return json.dumps(_finite(record, "record"), ensure_ascii=False, allow_nan=False)
+    try:
+        return json.dumps(record, ensure_ascii=False, allow_nan=False, default=_plain)
+    except (TypeError, ValueError):
+        _refuse(record, "record")
+        raise
+
+
+def _plain(value: Any) -> Any:
+    """What numpy holds, as Python does."""
+    if isinstance(value, (np.floating, np.integer)):
+        return value.item()
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError
+
+
+def _refuse(value: Any, where: str) -> None:
+    """Say which value it is that a record cannot hold; walked only once there is one."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            _refuse(item, f"{where}.{key}")
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            _refuse(item, where)
+    elif isinstance(value, (float, np.floating)):
+        if not math.isfinite(value):
+            raise ValueError(f"{where} is {value}; a record holds null with a reason instead")
+    elif value is not None and not isinstance(value, (bool, int, str, np.integer)):
+        raise TypeError(f"{where} is a {type(value).__name__}, which a record cannot hold")
 
 
 def write_records(folder: Path, records: Iterable[Mapping[str, Any]]) -> Path:

@@ -76,21 +76,28 @@ def refuse_other(sweep: Sweep, folder: Path) -> None:
         raise UsageError(f"{folder} is a run folder; choose another folder for the sweep with -o.")
 
 
-def write_manifest(sweep: Sweep, folder: Path) -> None:
+def write_manifest(sweep: Sweep, folder: Path, changed: Pair | None = None) -> None:
     """Write what the folder holds now, pairs that are no longer asked for among it.
+
+    Args:
+        changed: the only pair whose run folder is not what the manifest says; None to look at all of them,
+            which takes the longer the more there are.
 
     Raises:
         WriteError: there is no room; the manifest is what it was.
     """
-    asked = {pair.folder: _entry(pair, folder) for pair in sweep.pairs}
-    earlier = (load_manifest(folder) or {}).get("pairs", [])
-    kept = [item for item in earlier if item["folder"] not in asked and (folder / item["folder"]).is_dir()]
+    earlier = {item["folder"]: item for item in (load_manifest(folder) or {}).get("pairs", [])}
+    asked = {
+        pair.folder: earlier[pair.folder] if changed not in (None, pair) else asdict(_entry(pair, folder))
+        for pair in sweep.pairs
+    }
+    kept = [item for name, item in earlier.items() if name not in asked and (folder / name).is_dir()]
     content = {
         "schema": SCHEMA,
         "calibench": calibench.__version__,
         "name": sweep.name,
         "title": sweep.title,
-        "pairs": [*(asdict(entry) for entry in asked.values()), *kept],
+        "pairs": [*asked.values(), *kept],
     }
     write_whole(folder / MANIFEST, json.dumps(content, indent=1, ensure_ascii=False).encode() + b"\n")
 

@@ -2,7 +2,7 @@
 
 Nothing is timed. Only the sweep's own process writes: a part's outputs go into the journal of the pair's run
 folder as they come, so that a killed sweep goes on behind them, and a cell's predictions and records once its
-last part is there.
+last part is there. Records are written some together: what a kill loses of them is made again of the journal.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import hashlib
 import math
+import time
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,6 +31,8 @@ from calibench.sweep.work import Join, Joined, Look, Looked, LookedCell, Part, S
 
 #: Pieces into which a pair is cut for each process: enough to share out evenly.
 _PIECES = 4
+#: Seconds between two times that a pair's records are written: all of them are, each time.
+_APART_S = 1.0
 
 
 @dataclass(eq=False)
@@ -60,6 +63,8 @@ class _Open:
     order: Mapping[str, int] = field(default_factory=dict)
     journal: Journal | None = None
     cells: dict[str, _Cell] = field(default_factory=dict)
+    unwritten: list[Record] = field(default_factory=list)
+    written: float = field(default_factory=time.monotonic)
 
 
 class Quality:
@@ -91,35 +96,55 @@ class Quality:
         """
         try:
             while self._fill():
-                for answer in self._executor.answers():
-                    job = self._under_way.pop(answer.number)
-                    if isinstance(answer.found, Failure) and answer.found.fatal:
-                        raise WriteError(answer.found.error["message"])
+                found = [(self._under_way.pop(item.number), item.found) for item in self._executor.answers()]
+                while self._free and (ready := self._held_ready()) is not None:
+                    self._hand_out(ready)  # so that no process waits while answers are written down
+                while found:
+                    job, answer = found.pop(0)
+                    if isinstance(answer, Failure) and answer.fatal:
+                        raise WriteError(answer.error["message"])
                     opened = self._open[job.pair]
-                    self._take(opened, job.work, answer.found)
-                    if not opened.cells and not self._has_work(opened):
+                    self._take(opened, job.work, answer)
+                    left = [*self._ready, *self._under_way.values(), *(job for job, _ in found)]
+                    if not opened.cells and all(job.pair != opened.number for job in left):
                         yield self._close(opened)
         finally:
-            for opened in self._open.values():
-                opened.lock.close()
+            with contextlib.ExitStack() as stack:
+                for opened in self._open.values():
+                    stack.push(opened.lock)
+                    stack.callback(self._write, opened)
+
+    @property
+    def _free(self) -> bool:
+        return len(self._under_way) < self._executor.slots
 
     def _fill(self) -> bool:
         """Hand out as much work as there are slots; returns whether any is under way."""
-        while len(self._under_way) < self._executor.slots and (job := self._next()) is not None:
-            self._under_way[job.number] = job
-            self._executor.submit(job)
+        while self._free and (job := self._next()) is not None:
+            self._hand_out(job)
         return bool(self._under_way)
+
+    def _hand_out(self, job: Job) -> None:
+        self._under_way[job.number] = job
+        self._executor.submit(job)
 
     def _next(self) -> Job | None:
         """Work on what an idle process holds, or else on a new pair, or else whatever there is."""
+        ready = self._held_ready()
+        if ready is not None:
+            return ready
+        if self._ahead:
+            return self._look(*self._ahead.popleft())
+        return self._ready.popleft() if self._ready else None
+
+    def _held_ready(self) -> Job | None:
+        """Work on a pair that an idle process has loaded."""
         held = self._executor.held()
         for job in self._ready:
             if job.pair in held:
                 self._ready.remove(job)
                 return job
-        if self._ahead:
-            return self._look(*self._ahead.popleft())
-        return self._ready.popleft() if self._ready else None
+        return None
 
     def _job(self, opened: _Open, work: Task) -> Job:
         return Job(next(self._numbers), opened.number, work)
@@ -199,8 +224,9 @@ class Quality:
             else record
             for record in found.records
         ]
-        for name in add_records(opened.folder, records, opened.order):
-            self._told.say(f"{name} failed this time, and keeps the record that was there.")
+        opened.unwritten += records
+        if time.monotonic() - opened.written > _APART_S:
+            self._write(opened)
         for record in records:
             name = cell.rows[record["cell"]]
             if record["status"] == "ok":
@@ -208,10 +234,15 @@ class Quality:
             else:
                 self._told.failed(opened.pair, name, record["error"]["message"])
 
-    def _has_work(self, opened: _Open) -> bool:
-        return any(job.pair == opened.number for job in [*self._ready, *self._under_way.values()])
+    def _write(self, opened: _Open) -> None:
+        """The records that there are by now, among those of the run folder."""
+        if opened.unwritten:
+            for name in add_records(opened.folder, opened.unwritten, opened.order):
+                self._told.say(f"{name} failed this time, and keeps the record that was there.")
+        opened.unwritten, opened.written = [], time.monotonic()
 
     def _close(self, opened: _Open) -> Pair:
+        self._write(opened)
         if opened.journal is not None:
             opened.journal.remove()
         opened.lock.close()

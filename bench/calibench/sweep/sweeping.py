@@ -46,5 +46,5 @@ def run_sweep(
         )
         with contextlib.closing(work):
             for pair in work:
-                write_manifest(sweep, folder)
+                write_manifest(sweep, folder, pair)
                 finished(pair)
