@@ -50,6 +50,9 @@ class Method(ABC):
     score: ClassVar[str | None] = None
     #: True where the probabilities are those of the plain softmax, and the scores alone are the method's own.
     score_only: ClassVar[bool] = False
+    #: True where it asks of the model only its forward pass, logits and through an `Encoder` features: it can
+    #: then be run on every runtime, and not on PyTorch alone.
+    portable: ClassVar[bool] = False
     #: True for a method whose prediction sets the harness makes of what `predict` returns; see `conformal`.
     makes_sets: ClassVar[bool] = False
 

@@ -21,7 +21,7 @@ FLOORS = {
         {"score", "report"},
         {"measure", "compare"},
         {"suites"},
-        {"method"},
+        {"method", "runtimes"},
         {"models", "readers"},
         {"data", "metrics", "posthoc", "store"},
         {"stats", "hashing", "registry"},

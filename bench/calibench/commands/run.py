@@ -26,6 +26,12 @@ from calibench.commands.base import (
 @option(
     "-a", "--method-arg", "method_args", multiple=True, help="METHOD.key=value, or key=value for one method."
 )
+@option(
+    "--runtime",
+    "runtimes",
+    multiple=True,
+    help="What runs the model: torch, compile, bfloat16, onnxruntime, onnxruntime-int8; repeatable.",
+)
 @option("--posthoc", multiple=True, help="Add a row with this post-hoc step to every method; repeatable.")
 @option("--conformal", multiple=True, help="Make prediction sets of every row: lac, aps or raps; repeatable.")
 @option("--conformal-level", type=float, help="How often they are to hold the label.  [default: 0.9]")

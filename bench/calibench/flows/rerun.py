@@ -171,7 +171,7 @@ def _base(text: str, suite: Suite) -> Iterator[Build]:
 
 
 def _built(name: str, folder: Path, suite: Suite) -> Build:
-    packages = {METHODS.entry_point(spec.name).module.partition(".")[0] for spec in suite.method}
+    packages = {METHODS.entry_point(spec.method).module.partition(".")[0] for spec in suite.method}
     roots = [root for package in sorted({*packages, "calibench"}) if (root := root_of(package, folder))]
     if not roots:
         raise UsageError(

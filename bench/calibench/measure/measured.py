@@ -11,6 +11,7 @@ from calibench.measure.setting import Setting
 from calibench.measure.splits import CalibrationSplit, ExtraData
 from calibench.measure.untimed import calibration_outputs, extra_outputs
 from calibench.posthoc.conformal import Recipe
+from calibench.runtimes.start import Facts
 from calibench.store.journal import Journal
 from calibench.suites.cells import Cell
 from calibench.types import Coverage, FloatArray, Predictive
@@ -63,6 +64,7 @@ class Measured:
         cells: those with a method of their own, failed ones included.
         derived: those that share the measurement of one of these.
         journal: its timings, and what was predicted besides the scored data.
+        runtimes: what is known of each runtime beside PyTorch, by name.
         references: float64 [2, N, C], long references of a suite with a yardstick; else None.
     """
 
@@ -70,6 +72,7 @@ class Measured:
     cells: tuple[MeasuredCell, ...]
     derived: tuple[DerivedCell, ...]
     journal: Journal
+    runtimes: Mapping[str, Facts]
     references: FloatArray | None
 
     def reference_of(self, cell: Cell) -> MeasuredCell:

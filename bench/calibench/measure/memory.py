@@ -58,6 +58,7 @@ class MemoryTask:
     Attributes:
         checkpoint: arguments of `calibench.models.loading.load_checkpoint`.
         method: registered name.
+        runtime: registered name of what runs the model.
         params: its parameters.
         texts, rows: the batch with the most padded tokens.
         seed: for the prediction.
@@ -69,6 +70,7 @@ class MemoryTask:
 
     checkpoint: Mapping[str, Any]
     method: str
+    runtime: str
     params: Mapping[str, Any]
     texts: tuple[Text, ...]
     rows: tuple[int, ...]
@@ -177,6 +179,8 @@ def _peak(task: MemoryTask) -> Peak:
     from calibench.models.padding import padded
     from calibench.models.plan import Planner
     from calibench.registry import METHODS
+    from calibench.runtimes.start import start
+    from calibench.suites.spec import TORCH
 
     torch.set_num_threads(task.threads)
     checkpoint = padded(load_checkpoint(**task.checkpoint), Padding(**task.padding))
@@ -184,6 +188,8 @@ def _peak(task: MemoryTask) -> Peak:
     rows = np.array(task.rows, dtype=np.int64)
     one_batch = [np.arange(len(rows), dtype=np.int64)]
     train = None if task.train is None else _labelled(checkpoint, task.train)
+    if task.runtime != TORCH:
+        checkpoint, _ = start(checkpoint, task.runtime)
     factory = METHODS.load(task.method)
 
     def peaks() -> tuple[int | None, int | None]:

@@ -36,7 +36,9 @@ def measure(session: Session) -> Measured:
     derived = [
         DerivedCell(item.cell, item.key, item.base) for item in session.derived if item.base is not None
     ]
-    return Measured(session.setting, tuple(cells), tuple(derived), session.journal, references)
+    return Measured(
+        session.setting, tuple(cells), tuple(derived), session.journal, session.runtimes, references
+    )
 
 
 def _measured(session: Session, running: Running, peaks: Mapping[str, Peak]) -> MeasuredCell:

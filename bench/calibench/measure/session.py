@@ -24,7 +24,9 @@ from calibench.models.checkpoint import Checkpoint
 from calibench.models.loading import load_checkpoint
 from calibench.models.plan import positions
 from calibench.models.sharing import forget_written
+from calibench.runtimes.start import Facts, start_checked
 from calibench.store.journal import Journal
+from calibench.suites.spec import TORCH
 from calibench.types import IntArray, Plan, Predictive
 
 T = TypeVar("T")
@@ -55,10 +57,38 @@ class Session:
         self.replicates = 0 if yardstick is None else yardstick.replicates
         keep = bool(setting.suite.curve)
         self.journal = Journal(folder, session_name(setting, active), keep_samples=keep)
+        #: What is known of each runtime beside PyTorch that has been started.
+        self.runtimes: dict[str, Facts] = {}
+        self._started: dict[str, Checkpoint | CalibenchError] = {}
         self.watch = Watch(setting.checkpoint, lambda: _load_again(setting))
         self.limit = setting.suite.timing.timeout_per_block
         if self.limit is not None and not can_interrupt():
             progress.say("--timeout-per-block is not kept here: only a main thread on a POSIX system can be.")
+
+    def checkpoint(self, runtime: str) -> Checkpoint:
+        """The run's checkpoint on a runtime, started once for all methods that run on it.
+
+        Raises:
+            CalibenchError: it cannot be started, or does not give what PyTorch gives.
+        """
+        if runtime == TORCH:
+            return self.setting.checkpoint
+        if runtime not in self._started:
+            self._started[runtime] = self._start(runtime)
+        found = self._started[runtime]
+        if isinstance(found, CalibenchError):
+            raise found
+        return found
+
+    def _start(self, runtime: str) -> Checkpoint | CalibenchError:
+        self.progress.say(f"Starting {runtime}: a checkpoint that it has not had yet takes some seconds.")
+        setting = self.setting
+        try:
+            found, facts = start_checked(setting.checkpoint, runtime, setting.plan, setting.planner)
+        except CalibenchError as error:
+            return error
+        self.runtimes[runtime] = facts
+        return found
 
     @property
     def alive(self) -> list[Running]:

@@ -34,8 +34,9 @@ def _make(session: Session, running: Running) -> Method:
     """The method of a cell, fitted where it learns from training data."""
     cell = running.cell
     check_parameters(cell.name, cell.params)
+    checkpoint = session.checkpoint(cell.runtime)
     start = time.perf_counter()
-    method = cell.factory(session.setting.checkpoint, **cell.params)
+    method = cell.factory(checkpoint, **cell.params)
     running.setup_s = time.perf_counter() - start
     described(cell.name, method)
     if method.needs_train:
@@ -84,8 +85,10 @@ def warm_up(session: Session) -> None:
     count = len(setting.blocks) if everything else min(setting.suite.timing.warmup, len(setting.blocks))
     session.progress.stage("Warming up", count * len(session.alive))
     with torch.inference_mode():
-        for batch in setting.plan.batches:
-            setting.checkpoint.module(**batch.inputs)
+        for runtime in dict.fromkeys(running.cell.runtime for running in session.alive):
+            module = session.checkpoint(runtime).module
+            for batch in setting.plan.batches:
+                module(**batch.inputs)
     for block in range(count):
         for running in session.alive:
             few = running.cell.replicates is not None  # too slow to be run whole for nothing

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from calibench.errors import UsageError
+from calibench.errors import RefusedError, UsageError
 from calibench.models.devices import DTYPES, check_dtype, has_bfloat16_instructions
 
 # What a tokenizer states, or a relative-position model allows, may be no limit at all.
@@ -48,6 +48,7 @@ class Checkpoint:
         attention: "sdpa", "eager", ... as the model runs it.
         load_s: seconds it took to load, tokenizer included.
         padding: how its texts are put into batches; see `calibench.models.padding`.
+        runtime: what runs it; of any other than "torch" `module` is a `calibench.models.engine.Engine`.
     """
 
     module: nn.Module
@@ -62,6 +63,7 @@ class Checkpoint:
     attention: str
     load_s: float
     padding: Padding
+    runtime: str = "torch"
 
     def __post_init__(self) -> None:
         if _unsettled(self.module):
@@ -81,7 +83,13 @@ class Checkpoint:
 
         Raises:
             UsageError: not such a dtype, or one that the device does not have.
+            RefusedError: it is not PyTorch that runs the model.
         """
+        if self.runtime != "torch":
+            raise RefusedError(
+                f"The runtime {self.runtime!r} runs {self.name} whole, without layers that could be changed, "
+                "which this method does; leave the runtime out for it."
+            )
         target = self.dtype_of(dtype)
         memo = _tensors(self.module)
         if target != self.dtype:

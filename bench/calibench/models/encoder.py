@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from calibench.models.checkpoint import Checkpoint
-from calibench.models.head import find_head
+from calibench.models.engine import Answer, Engine
+from calibench.models.head import Head, find_head, without_head
 from calibench.models.sharing import shared
 from calibench.types import Batch
 
@@ -51,7 +52,7 @@ class Encoder:
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.module = checkpoint.module
-        self.head = find_head(checkpoint)
+        self.head = _head(checkpoint)
         self._device = checkpoint.device
         prefix = getattr(checkpoint.module, "base_model_prefix", "")
         self._base: nn.Module | None = getattr(checkpoint.module, prefix, None) if prefix else None
@@ -76,5 +77,15 @@ class Encoder:
             hooks.callback(self.head.linear.register_forward_pre_hook(keep_features).remove)
             if self._base is not None:
                 hooks.callback(self._base.register_forward_hook(keep_hidden).remove)
-            logits = self.module(**batch.inputs).logits
-        return Encoded(logits, seen["features"], seen.get("hidden"))
+            answer = self.module(**batch.inputs)
+        features = seen["features"] if not isinstance(answer, Answer) else answer.features
+        assert features is not None  # there is a head
+        return Encoded(answer.logits, features, seen.get("hidden"))
+
+
+def _head(checkpoint: Checkpoint) -> Head:
+    if not isinstance(checkpoint.module, Engine):
+        return find_head(checkpoint)
+    if checkpoint.module.made.head is None:
+        raise without_head(checkpoint)
+    return checkpoint.module.made.head

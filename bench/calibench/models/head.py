@@ -48,7 +48,12 @@ def find_head(checkpoint: Checkpoint) -> Head:
         layer = layers[name]
         if isinstance(layer, nn.Linear) and _same(output, logits):
             return Head(name, layer)
-    raise RefusedError(
+    raise without_head(checkpoint)
+
+
+def without_head(checkpoint: Checkpoint) -> RefusedError:
+    """What is raised where there is no such layer."""
+    return RefusedError(
         f"{checkpoint.name} does not make its logits by a linear layer from one vector per text, which this "
         "method works on; use a method that takes the model as it is, such as frequentist or mc-dropout."
     )

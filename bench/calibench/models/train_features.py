@@ -99,6 +99,7 @@ def _file(checkpoint: Checkpoint, train: LabelledPlan) -> Path:
         "config": config_sha256(checkpoint.module.config),
         "dtype": str(checkpoint.dtype),
         "device": checkpoint.device.type,
+        "runtime": checkpoint.runtime,
         "attention": checkpoint.attention,
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),  # the seconds depend on it

@@ -19,7 +19,7 @@ from calibench.measure.running import failure_of, self_check_key
 from calibench.measure.setting import Setting
 from calibench.measure.splits import ExtraData
 from calibench.metrics.select import left_out_metrics, select_metrics
-from calibench.registry import METHODS, METRICS, distribution
+from calibench.registry import METRICS
 from calibench.score.cost import absent, timing_values
 from calibench.score.joint import joint_fields
 from calibench.score.outcomes import Outcome, joined, on_extra, outcomes_of
@@ -79,7 +79,7 @@ def make_records(
                 raise
             except CalibenchError as error:
                 failure = failure_of(error)
-        record = _shared_fields(setting, cell, outcome.row.key)
+        record = _shared_fields(setting, cell, outcome.row.key) | _runtime(measured, cell)
         record["status"] = "ok" if failure is None else "error"
         record["error"] = _without_paths(failure, cell)
         found.append(record | fields)
@@ -111,7 +111,7 @@ def _shared_fields(setting: Setting, cell: Cell, key: str) -> Record:
             "posthoc": cell.posthoc,
             "score": cell.factory.score,
             "score_only": cell.factory.score_only,
-            "distribution": distribution(METHODS.entry_point(cell.name)),
+            "distribution": cell.distribution,
         },
         "data": {
             "name": dataset.name,
@@ -159,6 +159,12 @@ def _shared_fields(setting: Setting, cell: Cell, key: str) -> Record:
     }
 
 
+def _runtime(measured: Measured, cell: Cell) -> Record:
+    """What is known of what ran the model; nothing where that is PyTorch as it is."""
+    facts = measured.runtimes.get(cell.runtime)
+    return {} if facts is None else {"runtime": dataclasses.asdict(facts)}
+
+
 def _measured_fields(
     measured: Measured,
     outcome: Outcome,
@@ -191,7 +197,7 @@ def _measured_fields(
         "metrics": metric_values(metrics, evaluation, seed),
         "curve": curve,
         "fit": _fit(source.fit, outcome.fitted, evaluation.optimism),
-        "notes": [*setting.notes, *predictive.notes, *_about_padding(measured, outcome)],
+        "notes": [*setting.notes, *predictive.notes, *_about(measured, outcome)],
         "warnings": [] if warning is None else [warning],
         "conformal": [item.fields for item in outcome.sets],
         "joint": _joint(measured, outcome, predictive),
@@ -222,11 +228,13 @@ def _costs(measured: Measured, outcome: Outcome, timings: SteppedEntries, fields
     }
 
 
-def _about_padding(measured: Measured, outcome: Outcome) -> list[str]:
-    """That a peer pads texts where nothing may be padded."""
-    if not outcome.source.tokenises or measured.setting.settled.padding.side != "none":
-        return []
-    return ["This path pads texts for itself, so that an answer depends on the texts beside it."]
+def _about(measured: Measured, outcome: Outcome) -> list[str]:
+    """What ran the model, and that a peer pads texts where nothing may be padded."""
+    facts = measured.runtimes.get(outcome.row.cell.runtime)
+    found = [] if facts is None else [facts.note()]
+    if outcome.source.tokenises and measured.setting.settled.padding.side == "none":
+        found.append("This path pads texts for itself, so that an answer depends on the texts beside it.")
+    return found
 
 
 def _fit(own: Record | None, step: FittedStep | None, optimism: Mapping[str, float]) -> Record | None:

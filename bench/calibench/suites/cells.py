@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from calibench.errors import CalibenchError
+from calibench.errors import CalibenchError, UsageError
 from calibench.method import Method, bind, parameters
-from calibench.registry import METHODS, POSTHOC, distribution
+from calibench.registry import METHODS, POSTHOC, RUNTIMES, distribution
 from calibench.store.paths import without_paths
-from calibench.suites.spec import MethodSpec, Suite
+from calibench.suites.spec import TORCH, MethodSpec, Suite, on_runtime
 from calibench.types import Member
 
 
@@ -22,7 +22,7 @@ class Cell:
     """What is to be measured.
 
     Attributes:
-        name: the method's registered name.
+        name: the method's registered name, and after " @ " the runtime's; see `MethodSpec`.
         factory: its class.
         params: every parameter with its value.
         seed: what its randomness is drawn from.
@@ -31,6 +31,7 @@ class Cell:
         replicates: of a suite with a yardstick, those the cell takes part in; None for all.
         members: what `Method.members` names, identified; see `identified`.
         distribution: name and version of what registers the method.
+        runtime: what runs the model, by its registered name.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Cell:
     replicates: int | None = None
     members: tuple[Member, ...] = ()
     distribution: str = ""
+    runtime: str = TORCH
 
     @property
     def label(self) -> str:
@@ -69,6 +71,8 @@ class Cell:
             "seed": self.seed,
             **context,
         }
+        if self.runtime != TORCH:
+            content["runtime"] = distribution(RUNTIMES.entry_point(self.runtime))
         if self.members:
             content["members"] = [(member.sha256, member.config_sha256) for member in self.members]
         if self.replicates is not None:
@@ -88,14 +92,40 @@ def lacking(spec: MethodSpec) -> list[str]:
     """The required parameters that were not given."""
     return [
         key
-        for key, item in parameters(METHODS.load(spec.name)).items()
+        for key, item in parameters(METHODS.load(spec.method)).items()
         if item.default is inspect.Parameter.empty and key not in spec.params
     ]
 
 
 def left_out(suite: Suite, device: str = "auto") -> list[str]:
-    """A sentence for each method of the suite that cannot be run here, or as it stands."""
-    return [sentence for spec in suite.method if (sentence := _obstacle(spec, device)) is not None]
+    """A sentence for what of the suite cannot be run here, or as it stands, or not on each runtime."""
+    found = [sentence for spec in suite.method if (sentence := _obstacle(spec, device)) is not None]
+    other = [runtime for runtime in suite.runtimes if runtime != TORCH]
+    bound = [spec for spec in suite.method if other and not _obstacle(spec, device) and not _moves(spec)]
+    names = list(dict.fromkeys(spec.name for spec in bound if spec.runtime == TORCH))
+    if names:
+        stays = "stays" if len(names) == 1 else "stay"
+        which = f"{', '.join(names)} {stays} on PyTorch" if TORCH in suite.runtimes else ""
+        found.append(
+            f"{which or ', '.join(names) + ' left out'}: more is asked of the model than its forward pass, "
+            f"which is all that {', '.join(other)} can give."
+        )
+    return found
+
+
+def _moves(spec: MethodSpec) -> bool:
+    """Whether a method can be run on other runtimes than PyTorch."""
+    return _factory(spec.method).portable
+
+
+def _on_runtimes(suite: Suite, spec: MethodSpec) -> list[MethodSpec]:
+    """A method on each runtime of the suite, or on the one that it names itself."""
+    if spec.runtime != TORCH or not suite.runtimes:
+        return [spec]
+    wanted = list(dict.fromkeys(suite.runtimes))
+    if not _moves(spec):
+        return [spec] if TORCH in wanted else []
+    return [replace(spec, name=on_runtime(spec.method, runtime)) for runtime in wanted]
 
 
 def _obstacle(spec: MethodSpec, device: str) -> str | None:
@@ -104,7 +134,7 @@ def _obstacle(spec: MethodSpec, device: str) -> str | None:
     A method whose packages are absent is left out, optional or not: whoever asks for it by name is refused
     before there are cells.
     """
-    lacking_packages = METHODS.lacks(spec.name)
+    lacking_packages = METHODS.lacks(spec.method)
     if lacking_packages is not None:
         return f"{spec.name} is left out: it {lacking_packages}."
     if not spec.optional:
@@ -147,14 +177,22 @@ def cells_of(suite: Suite, device: str = "auto") -> list[Cell]:
     A method comes before the same with each post-hoc step. Methods that cannot be run are left out; see
     `left_out`.
     """
-    methods = [spec for spec in suite.method if _obstacle(spec, device) is None]
+    for runtime in [*suite.runtimes, *(spec.runtime for spec in suite.method)]:
+        _require_runtime(runtime)
+    own = [spec for spec in suite.method if _obstacle(spec, device) is None]
+    methods = [found for spec in own for found in _on_runtimes(suite, spec)]
     if all(spec.name != suite.reference for spec in methods):
         methods.insert(0, MethodSpec(suite.reference))
     cells: list[Cell] = []
     for seed in suite.seeds:
         has_reference = False
         for spec in methods:
-            factory = _factory(spec.name)
+            factory = _factory(spec.method)
+            if spec.runtime != TORCH and not factory.portable:
+                raise UsageError(
+                    f"{spec.method} cannot be run on {spec.runtime}: it asks for more of a model than its "
+                    "forward pass, such as layers to draw at; leave the runtime out for it."
+                )
             given = dict(spec.params)
             if "passes" in parameters(factory):
                 given.setdefault("passes", suite.passes)
@@ -168,10 +206,19 @@ def cells_of(suite: Suite, device: str = "auto") -> list[Cell]:
                 seed,
                 reference,
                 replicates=spec.replicates,
-                distribution=distribution(METHODS.entry_point(spec.name)),
+                distribution=distribution(METHODS.entry_point(spec.method)),
+                runtime=spec.runtime,
             )
             cells += [cell, *_calibrated(cell, suite.posthoc)]
     return cells
+
+
+def _require_runtime(name: str) -> None:
+    """Refuse a runtime that is not known, or whose packages are absent."""
+    if name != TORCH:
+        lacking_packages = RUNTIMES.lacks(name)
+        if lacking_packages is not None:
+            raise UsageError(f"The runtime {name!r} {lacking_packages}.")
 
 
 def _factory(name: str) -> type[Method]:

@@ -31,6 +31,7 @@ class Overrides:
             delimiter, encoding, quoting: see `DataSpec`.
         label_map: "VALUE=OUTPUT", or several with commas between; see `DataSpec`.
         model, model_revision, dtype, attention: see `ModelSpec`.
+        runtimes: these instead of the suite's; see `Suite`.
         methods: these instead of the suite's, with the suite's parameters where it has them.
         method_args: "METHOD.key=value", or "key=value" where one method is chosen.
         passes, seed: for all methods.
@@ -61,6 +62,7 @@ class Overrides:
     model_revision: str | None = None
     dtype: str | None = None
     attention: str | None = None
+    runtimes: Sequence[str] = ()
     methods: Sequence[str] = ()
     method_args: Sequence[str] = ()
     passes: int | None = None
@@ -103,6 +105,7 @@ def override(suite: Suite, given: Overrides) -> Suite:
         data=_data(suite.data, given),
         model=_model(suite.model, given),
         method=tuple(_with_arguments(specs, given)),
+        runtimes=tuple(dict.fromkeys(given.runtimes)) or suite.runtimes,
         passes=suite.passes if given.passes is None else given.passes,
         seeds=suite.seeds if given.seed is None else (given.seed,),
         posthoc=tuple(dict.fromkeys(given.posthoc)) or suite.posthoc,
@@ -243,13 +246,14 @@ def _methods(suite: Suite, given: Overrides) -> list[MethodSpec]:
     if not given.methods:
         return list(suite.method)
     found: list[MethodSpec] = []
-    for name in dict.fromkeys(given.methods):
-        lacking = METHODS.lacks(name)
+    named = {spec.name: spec for spec in map(MethodSpec, given.methods)}
+    for name, spec in named.items():
+        lacking = METHODS.lacks(spec.method)
         if lacking is not None:
-            raise UsageError(f"The method {name!r} {lacking}.")
+            raise UsageError(f"The method {spec.method!r} {lacking}.")
         # A suite may have several settings of one method; asked for by name, none is optional.
         ours = [replace(spec, optional=False) for spec in suite.method if spec.name == name]
-        found += ours or [MethodSpec(name)]
+        found += ours or [spec]
     return found
 
 
@@ -278,7 +282,7 @@ def _with_arguments(specs: Sequence[MethodSpec], given: Overrides) -> list[Metho
         {} if given.memory_budget_mb is None else {"memory_budget_mb": given.memory_budget_mb}
     )
     return [
-        replace(spec, params={**spec.params, **_applicable(spec.name, budget), **extra[spec.name]})
+        replace(spec, params={**spec.params, **_applicable(spec.method, budget), **extra[spec.name]})
         for spec in specs
     ]
 

@@ -8,6 +8,9 @@ from typing import Any
 
 from calibench.posthoc.conformal import Recipe, recipes
 
+#: The runtime of whatever names none: PyTorch, as `transformers` makes the model.
+TORCH = "torch"
+
 
 @dataclass(frozen=True)
 class DataSpec:
@@ -64,6 +67,7 @@ class MethodSpec:
     """A registered method and its parameters.
 
     Attributes:
+        name: the method's, and after " @ " the runtime's where that is not PyTorch: "frequentist @ compile".
         replicates: of a suite with a yardstick, how many of its replicates this method takes part in; None
             for all. For slow methods.
         optional: left out of a run, saying so, where a parameter that it needs is not given, or where it is
@@ -74,6 +78,25 @@ class MethodSpec:
     params: Mapping[str, Any] = field(default_factory=dict)
     replicates: int | None = None
     optional: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", on_runtime(self.method, self.runtime))
+
+    @property
+    def method(self) -> str:
+        """The registered name of the method."""
+        return self.name.partition("@")[0].strip()
+
+    @property
+    def runtime(self) -> str:
+        """The registered name of the runtime."""
+        _, at, runtime = self.name.partition("@")
+        return runtime.strip() if at else TORCH
+
+
+def on_runtime(method: str, runtime: str) -> str:
+    """What a method is called on a runtime."""
+    return method if runtime == TORCH else f"{method} @ {runtime}"
 
 
 @dataclass(frozen=True)
@@ -200,6 +223,8 @@ class Suite:
         title: one sentence.
         data, model, calibration, train, timing: see their classes.
         method: the methods, in table order.
+        runtimes: on each of these a method has a row of its own, where it asks no more of a model than its
+            forward pass; empty for PyTorch alone. One that asks for more has its row on PyTorch.
         reference: the method every cost ratio is against; it is run even where it was not asked for.
         passes: for every method that has the parameter and does not set it itself.
         seeds: each seed is a cell of its own.
@@ -216,6 +241,7 @@ class Suite:
     data: DataSpec = field(default_factory=DataSpec)
     model: ModelSpec = field(default_factory=ModelSpec)
     method: tuple[MethodSpec, ...] = ()
+    runtimes: tuple[str, ...] = ()
     reference: str = "frequentist"
     passes: int = 20
     seeds: tuple[int, ...] = (0,)

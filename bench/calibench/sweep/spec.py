@@ -192,7 +192,7 @@ def parse_sweep(text: str, name: str) -> Sweep:
         if count > 1:
             raise UsageError(f"seeds holds {seed} twice in the sweep {name!r}; name each seed once.")
     for spec in said.method:
-        METHODS.entry_point(spec.name)
+        METHODS.entry_point(spec.method)
     METHODS.entry_point(said.reference)
     pairs = _pairs(said)
     return Sweep(said.name, said.title, tuple(pairs))

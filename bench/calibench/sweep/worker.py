@@ -315,7 +315,7 @@ def _measured(held: _Held, running: Running, found: Sharded, folder: Path) -> Me
         self_checked=False,
     )
     derived = [DerivedCell(row.cell, row.key, key) for row in held.runnings.values() if row.base == key]
-    return Measured(setting, (cell,), tuple(derived), journal, None)
+    return Measured(setting, (cell,), tuple(derived), journal, held.session.runtimes, None)
 
 
 def _described(table: Mapping[str, Any] | None) -> Described | None:

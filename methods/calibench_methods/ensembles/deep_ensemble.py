@@ -10,7 +10,7 @@ of the members from their mean, is M times the score `mutual_information`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -43,6 +43,8 @@ class DeepEnsemble(Method):
         RefusedError: a member has other labels or another tokenizer; on `predict`, a text is too long for it.
         CalibenchError: a member's files cannot be read.
     """
+
+    portable: ClassVar[bool] = True
 
     def __init__(self, checkpoint: Checkpoint, *, members: tuple[str, ...], size: int = 0) -> None:
         super().__init__(checkpoint)

@@ -24,6 +24,7 @@ from calibench.models.loading import identify, labels_of, load_checkpoint
 from calibench.models.padding import padded, sample_texts, settle_padding
 from calibench.models.passes import checked_softmax, standard_error
 from calibench.models.plan import map_batches
+from calibench.runtimes.start import start
 from calibench.types import Batch, FloatArray, Plan, Predictive
 
 # Case, accents, other scripts, digits and punctuation: what tokenizers of one vocabulary may treat unlike.
@@ -156,6 +157,8 @@ def fitted(loaded: Checkpoint, checkpoint: Checkpoint) -> Network:
     if loaded is not checkpoint:
         loaded, note = _padded_alike(loaded, checkpoint)
         notes += [] if note is None else [f"{loaded.name}: {note}"]
+        if checkpoint.runtime != loaded.runtime:
+            loaded, _ = start(loaded, checkpoint.runtime)
     straight = (labels.index == np.arange(len(labels.index))).all()
     return Network(
         module=loaded.module,

@@ -10,7 +10,7 @@ run with another schedule the checkpoints resemble each other more.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -41,6 +41,8 @@ class Snapshot(Method):
         RefusedError: a checkpoint has other labels or another tokenizer; on `predict`, a text is too long.
         CalibenchError: a checkpoint's files cannot be read.
     """
+
+    portable: ClassVar[bool] = True
 
     def __init__(self, checkpoint: Checkpoint, *, folder: str, last: int = 5) -> None:
         super().__init__(checkpoint)

@@ -34,6 +34,7 @@ class Conformal(Method):
     """
 
     makes_sets: ClassVar[bool] = True
+    portable: ClassVar[bool] = True
 
     def __init__(
         self,

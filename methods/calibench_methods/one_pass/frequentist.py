@@ -7,6 +7,8 @@ The reference that every other method's cost and calibration are compared with.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
@@ -27,6 +29,8 @@ class Frequentist(Method):
     Raises:
         UsageError: not a dtype.
     """
+
+    portable: ClassVar[bool] = True
 
     def __init__(self, checkpoint: Checkpoint, *, dtype: str = "same") -> None:
         super().__init__(checkpoint)

@@ -80,6 +80,7 @@ class LaplaceLast(Method):
 
     encoder: Encoder
     needs_train: ClassVar[bool] = True
+    portable: ClassVar[bool] = True
 
     def __init__(
         self,

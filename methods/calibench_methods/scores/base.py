@@ -26,6 +26,7 @@ class OnePassScores(Method):
     encoder: Encoder
     score: ClassVar[str]
     score_only: ClassVar[bool] = True
+    portable: ClassVar[bool] = True
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__(checkpoint)
