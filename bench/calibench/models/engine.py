@@ -33,6 +33,7 @@ class Made:
 
     Attributes:
         run: a forward pass.
+        inputs: names of what it takes.
         head: the last linear layer, as the runtime has it: logits = W h + b; None where there is none.
         tolerance: by how much a logit may differ from PyTorch's, as a share of the largest one or of 1; None
             where the runtime rounds on purpose.
@@ -45,6 +46,7 @@ class Made:
     """
 
     run: Run
+    inputs: tuple[str, ...]
     head: Head | None
     tolerance: float | None
     made_s: float | None

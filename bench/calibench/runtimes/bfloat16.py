@@ -23,6 +23,7 @@ def make(checkpoint: Checkpoint) -> Made:
     load_s = time.perf_counter() - begin
     return Made(
         run=lambda inputs: both(module(*(inputs[name] for name in names))),
+        inputs=names,
         head=module.head,
         tolerance=None,
         made_s=None,

@@ -36,6 +36,7 @@ def make(checkpoint: Checkpoint) -> Made:
         ) from error
     return Made(
         run=lambda inputs: both(compiled(*(inputs[name] for name in names))),
+        inputs=names,
         head=module.head,
         tolerance=1e-4,
         made_s=time.perf_counter() - start,

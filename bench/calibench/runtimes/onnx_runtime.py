@@ -71,6 +71,7 @@ def _made(
 
     return Made(
         run=run,
+        inputs=graph.inputs,
         head=find_head(checkpoint) if graph.features else None,
         tolerance=tolerance,
         made_s=before_s + graph.seconds,

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from calibench.data.labels import match_labels
 from calibench.errors import RefusedError, UsageError
 from calibench.models.checkpoint import Checkpoint, Padding
+from calibench.models.engine import Engine
 from calibench.models.loading import identify, labels_of, load_checkpoint
 from calibench.models.padding import padded, sample_texts, settle_padding
 from calibench.models.passes import checked_softmax, standard_error
@@ -53,7 +54,9 @@ class Network:
     _taken: frozenset[str] = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_taken", frozenset(inspect.signature(self.module.forward).parameters))
+        own = self.module.made.inputs if isinstance(self.module, Engine) else None
+        taken = own or tuple(inspect.signature(self.module.forward).parameters)
+        object.__setattr__(self, "_taken", frozenset(taken))
 
     def logits(self, batch: Batch) -> Tensor:
         """[B, C] in the run's order of classes; inputs that the model does not take are left out."""

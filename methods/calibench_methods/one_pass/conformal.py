@@ -17,6 +17,7 @@ from calibench.method import Method, bind
 from calibench.models.checkpoint import Checkpoint
 from calibench.posthoc.conformal import Recipe
 from calibench.registry import METHODS
+from calibench.suites.spec import TORCH
 from calibench.types import Plan, Predictive
 
 
@@ -58,6 +59,11 @@ class Conformal(Method):
             raise UsageError(
                 f"over is {over!r}, whose post-hoc step the harness adds; run -m conformal with --posthoc "
                 f"{factory.posthoc} instead."
+            )
+        if checkpoint.runtime != TORCH and not factory.portable:
+            raise UsageError(
+                f"over is {over!r}, which asks for more of a model than its forward pass and cannot run on "
+                f"{checkpoint.runtime}; leave the runtime out."
             )
         if factory.needs_train:
             raise UsageError(
