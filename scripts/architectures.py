@@ -19,6 +19,8 @@ import transformers
 from calibench.errors import RefusedError
 from calibench.models.checkpoint import example_inputs
 from calibench.models.padding import padded, settle_padding
+from calibench.models.plan import Planner
+from calibench.runtimes.start import start_checked
 from calibench_methods.dropout.mc_dropout import McDropout
 from calibench_methods.dropout.mc_dropout_stratified import McDropoutStratified
 from calibench_methods.sampling.live import seeded
@@ -119,6 +121,22 @@ def keyed(name: str) -> str:
     return "; ".join([*works, *dict.fromkeys(refusals.values())])
 
 
+def exported(name: str) -> str:
+    """How far ONNX Runtime is from PyTorch, or why there is no graph."""
+    checkpoint = zoo.checkpoint(name, zoo.attentions(name)[0])
+    checkpoint = padded(checkpoint, settle_padding(checkpoint, zoo.TEXTS).padding)
+    planner = Planner.of(checkpoint, token_budget=64)
+    plan = planner.plan(zoo.TEXTS, np.arange(len(zoo.TEXTS), dtype=np.int64))
+    try:
+        _, facts = start_checked(checkpoint, "onnxruntime", plan, planner)
+    except RefusedError as error:
+        said = str(error)
+        return "no: " + ("other logits" if "other logits" in said else said[said.find("(") + 1 : said.rfind(")")])
+    except Exception as error:  # the graph cannot be run, or PyTorch not on these texts
+        return f"no: {type(error).__name__}"
+    return "below 1e-6" if facts.difference < 1e-6 else f"{facts.difference:.0e}"
+
+
 def _reason(error: RefusedError) -> str:
     """What was found, of a sentence that says who asked, what was found, and what works instead."""
     reason = str(error).rpartition("; ")[0]
@@ -134,6 +152,7 @@ COLUMNS: dict[str, Callable[[str], str]] = {
     "train()": equals_train,
     "Padding": padding,
     "Keyed masks": keyed,
+    "ONNX": exported,
 }
 
 
