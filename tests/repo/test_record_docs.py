@@ -47,6 +47,7 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> list[Record]:
         yardstick=YardstickSpec("mc-dropout", 2, "mc-dropout-batch", 4, 2),
     )
     others = (
+        MethodSpec("frequentist @ bfloat16"),
         MethodSpec("snapshot", {"folder": members}),
         MethodSpec("mc-dropout-adaptive", {"tolerance": 0.05, "max_passes": 40}),
     )
