@@ -131,7 +131,9 @@ def exported(name: str) -> str:
         _, facts = start_checked(checkpoint, "onnxruntime", plan, planner)
     except RefusedError as error:
         said = str(error)
-        return "no: " + ("other logits" if "other logits" in said else said[said.find("(") + 1 : said.rfind(")")])
+        return "no: " + (
+            "other logits" if "other logits" in said else said[said.find("(") + 1 : said.rfind(")")]
+        )
     except Exception as error:  # the graph cannot be run, or PyTorch not on these texts
         return f"no: {type(error).__name__}"
     return "below 1e-6" if facts.difference < 1e-6 else f"{facts.difference:.0e}"

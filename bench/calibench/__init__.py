@@ -12,7 +12,17 @@ if TYPE_CHECKING:
     from calibench.flows.library import compare, load, run, score
     from calibench.flows.results import Results
     from calibench.method import Method
-    from calibench.types import Batch, Coverage, DropoutSite, Evaluation, Metric, Moments, Plan, Predictive
+    from calibench.types import (
+        Batch,
+        Coverage,
+        Dataset,
+        DropoutSite,
+        Evaluation,
+        Metric,
+        Moments,
+        Plan,
+        Predictive,
+    )
 
 __version__ = "0.1.0"
 
@@ -20,6 +30,7 @@ __all__ = [
     "Batch",
     "CalibenchError",
     "Coverage",
+    "Dataset",
     "DropoutSite",
     "Evaluation",
     "Method",
@@ -40,9 +51,8 @@ __all__ = [
 ]
 
 _HOME = {
-    **dict.fromkeys(
-        ("Batch", "Coverage", "DropoutSite", "Evaluation", "Metric", "Moments", "Plan", "Predictive"), "types"
-    ),
+    **dict.fromkeys(("Batch", "Coverage", "Dataset", "DropoutSite", "Evaluation"), "types"),
+    **dict.fromkeys(("Metric", "Moments", "Plan", "Predictive"), "types"),
     "Method": "method",
     "Results": "flows.results",
     "load": "flows.library",

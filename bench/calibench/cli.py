@@ -12,6 +12,7 @@ from calibench.commands.compare import compare
 from calibench.commands.env import env
 from calibench.commands.leaderboard import leaderboard
 from calibench.commands.ls import ls
+from calibench.commands.new_plugin import new_plugin
 from calibench.commands.report import report
 from calibench.commands.run import run
 from calibench.commands.score import score
@@ -28,7 +29,7 @@ def main() -> None:
     """
 
 
-for _command in (run, sweep, score, ls, show, report, compare, check, leaderboard, env):
+for _command in (run, sweep, score, ls, show, report, compare, check, leaderboard, new_plugin, env):
     main.add_command(_command)
 
 

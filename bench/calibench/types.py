@@ -41,7 +41,7 @@ class Dataset:
         label_names: the C class names, in the order of the data set's own ids.
         rows: int64 [N], each example's row in the split before any limit was applied.
         name, config, split, revision: what was loaded, free of machine paths.
-        source: "hub", "folder", "embedded" or "generated".
+        source: "hub", "folder", "embedded", "generated", or "plugin" of a third party's loader.
         sha256: hash of texts, labels, label names and split name.
         posterior: float64 [N, C], the true P(label | text) where it is known, else None.
         order: what the order of `label_names` says; see `calibench.data.classes`.
@@ -56,7 +56,7 @@ class Dataset:
     config: str | None
     split: str
     revision: str | None
-    source: Literal["hub", "folder", "embedded", "generated"]
+    source: Literal["hub", "folder", "embedded", "generated", "plugin"]
     sha256: str
     posterior: FloatArray | None = None
     order: Order = "declared"

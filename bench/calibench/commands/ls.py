@@ -12,13 +12,15 @@ from calibench.errors import UsageError
 if TYPE_CHECKING:
     from calibench.registry import Registry
 
+_KINDS = ["methods", "metrics", "datasets", "posthoc", "runtimes", "readers", "suites"]
+
 
 @click.command(cls=Command)
-@click.argument("what", type=click.Choice(["methods", "metrics", "datasets", "posthoc", "readers", "suites"]))
+@click.argument("what", type=click.Choice(_KINDS))
 def ls(what: str) -> None:
-    """List what is registered: methods, metrics, data set loaders, post-hoc steps, readers or suites."""
+    """List what is registered: methods, metrics, data set loaders, post-hoc steps, runtimes and so on."""
     from calibench.metrics.select import title_of
-    from calibench.registry import DATASETS, METHODS, METRICS, POSTHOC, READERS
+    from calibench.registry import DATASETS, METHODS, METRICS, POSTHOC, READERS, RUNTIMES
     from calibench.suites.loader import load_suite, suite_names
 
     if what == "suites":
@@ -26,7 +28,13 @@ def ls(what: str) -> None:
     elif what == "metrics":
         rows = [(name, title_of(name)) for name in METRICS.names()]
     else:
-        found = {"methods": METHODS, "datasets": DATASETS, "posthoc": POSTHOC, "readers": READERS}
+        found = {
+            "methods": METHODS,
+            "datasets": DATASETS,
+            "posthoc": POSTHOC,
+            "runtimes": RUNTIMES,
+            "readers": READERS,
+        }
         registry = found[what]
         rows = [(name, _with_needs(registry, name)) for name in registry.names()]
     width = max((len(name) for name, _ in rows), default=0)

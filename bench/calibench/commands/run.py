@@ -44,6 +44,7 @@ from calibench.commands.base import (
 @option("--shift-strengths", help="How far, above 0 and up to 1: 0.1,0.3.  [default: the suite's]")
 @option("--also", multiple=True, help="Evaluate on this data set too, a hub id or local folder; repeatable.")
 @option("--passes", type=click.IntRange(min=1), help="Forward passes of every stochastic method.")
+@option("--loader", help="Data set loader, instead of the suite's: see calibench ls datasets.")
 @option("--dataset", help="Hub id or local folder, instead of the suite's data set.")
 @option("--dataset-config", help="Configuration of the data set.")
 @option("--dataset-revision", help="Revision of the data set on the hub.")

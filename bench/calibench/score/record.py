@@ -115,6 +115,7 @@ def _shared_fields(setting: Setting, cell: Cell, key: str) -> Record:
         },
         "data": {
             "name": dataset.name,
+            "loader": setting.suite.data.loader,
             "config": dataset.config,
             "split": dataset.split,
             "revision": dataset.revision,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from calibench.errors import UsageError
-from calibench.registry import METHODS
+from calibench.registry import DATASETS, METHODS
 from calibench.suites.spec import (
     LONGEST_TIMEOUT,
     CalibrationSpec,
@@ -27,6 +27,7 @@ class Overrides:
     """Every field is None or empty where the suite's own value stands.
 
     Attributes:
+        loader: instead of the suite's, with the data set and split that are asked for.
         dataset, dataset_config, dataset_revision, split, text_columns, label_column, limit,
             delimiter, encoding, quoting: see `DataSpec`.
         label_map: "VALUE=OUTPUT", or several with commas between; see `DataSpec`.
@@ -47,6 +48,7 @@ class Overrides:
         conformal_level, class_conditional: see `ConformalSpec`.
     """
 
+    loader: str | None = None
     dataset: str | None = None
     dataset_config: str | None = None
     dataset_revision: str | None = None
@@ -122,7 +124,10 @@ def _set(**values: Any) -> dict[str, Any]:
 
 
 def _data(data: DataSpec, given: Overrides) -> DataSpec:
-    if given.dataset is not None:
+    if given.loader is not None:
+        DATASETS.entry_point(given.loader)
+        data = DataSpec(loader=given.loader, name=given.dataset, limit=data.limit)
+    elif given.dataset is not None:
         # Another data set: what the suite says of the columns and revision of its own does not carry over.
         split = data.split if data.loader == "huggingface" else None
         data = DataSpec(

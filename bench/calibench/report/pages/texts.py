@@ -28,10 +28,10 @@ def texts_of(section: Section, dataset: str | None) -> dict[str, str]:
         raise UsageError(
             "Predictions that were scored from a file come without texts: leave --include-text out."
         )
-    if data.get("source") == "folder" and dataset is None:
+    if data.get("source") in ("folder", "plugin") and dataset is None:
+        whence = "a folder, whose path records do not keep" if data["source"] == "folder" else "a plugin"
         raise UsageError(
-            f"The data set {data['name']!r} came from a folder, whose path records do not keep; "
-            "pass it with --dataset to show its sentences."
+            f"The data set {data['name']!r} came from {whence}; pass it with --dataset to show its sentences."
         )
     suite = str(section.entries[0].record["suite"])
     # Another data set has columns of its own.

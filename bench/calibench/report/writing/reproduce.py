@@ -124,6 +124,8 @@ def _sources(section: Section, suite: Suite | None) -> list[str]:
     options: list[str] = []
     if data.get("source") == "folder":
         options += ["--dataset", f"PATH/TO/{data['name']}"]
+    elif data.get("source") == "plugin" and (suite is None or suite.data.loader != data["loader"]):
+        options += ["--loader", data["loader"]]
     elif data.get("source") == "hub" and (suite is None or suite.data.name != data["name"]):
         options += ["--dataset", data["name"]]
         for option, key in (("--dataset-config", "config"), ("--dataset-revision", "revision")):
