@@ -157,6 +157,17 @@ def test_a_runtime_that_is_wrong_is_refused(
         started(checkpoint, "wrong")
 
 
+def test_a_graph_that_cannot_be_run_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was made, and fails on its first text: a sentence with the runtime's reason."""
+
+    def fails(*_: Tensor) -> Any:
+        raise IndexError("out of bounds\nand much more")
+
+    monkeypatch.setattr(RUNTIMES, "load", lambda _: lambda given: made_of(given, fails))
+    with pytest.raises(RefusedError, match=r"'odd' cannot run tiny-.* \(IndexError: out of bounds\)"):
+        start(tiny_checkpoint(), "odd")
+
+
 def test_a_runtime_that_is_right_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     """The guard is no wall."""
     monkeypatch.setattr(RUNTIMES, "load", lambda _: lambda given: made_of(given, lambda *both: both))

@@ -133,6 +133,7 @@ def _export(checkpoint: Checkpoint, file: Path) -> dict[str, Any]:
             )
             assert program is not None
             program.save(file, external_data=_size(checkpoint) > _ONE_FILE)
+            _require_dynamic(file)
     except Exception as error:  # the exporter's own, and whatever a model's code raises while it is traced
         cause = error.__cause__ or error
         raise RefusedError(
@@ -140,6 +141,16 @@ def _export(checkpoint: Checkpoint, file: Path) -> dict[str, Any]:
             f"{one_line(cause)[:200]}); use another runtime."
         ) from error
     return {"inputs": list(inputs), "features": module.head is not None}
+
+
+def _require_dynamic(file: Path) -> None:
+    """See that the graph takes texts of any number and length: where it cannot, the exporter fixes them."""
+    import onnx
+
+    for given in onnx.load(file, load_external_data=False).graph.input:
+        fixed = [dim.dim_value for dim in given.type.tensor_type.shape.dim if not dim.dim_param]
+        if fixed:
+            raise ValueError(f"its graph takes {given.name} of size {fixed[0]} only")
 
 
 @contextlib.contextmanager

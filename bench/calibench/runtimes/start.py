@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from calibench.data.hub import one_line
 from calibench.errors import RefusedError
 from calibench.models.checkpoint import Checkpoint, example_inputs
 from calibench.models.engine import Answer, Engine, Made
@@ -69,11 +70,12 @@ def start(checkpoint: Checkpoint, name: str) -> tuple[Checkpoint, float]:
     made: Made = RUNTIMES.load(name)(checkpoint)
     module = Engine(made, checkpoint.module.config)
     inputs = example_inputs(checkpoint)
-    begin = time.perf_counter()
     with torch.inference_mode():
-        theirs = module(**inputs).logits
+        ours = checkpoint.module(**inputs).logits
+        begin = time.perf_counter()
+        theirs = _answer(module, inputs, name, checkpoint).logits
         took = made.load_s + time.perf_counter() - begin
-        _check_logits(made, name, theirs, checkpoint.module(**inputs).logits)
+        _check_logits(made, name, theirs, ours)
     return dataclasses.replace(checkpoint, module=module.eval(), runtime=name), took
 
 
@@ -98,11 +100,13 @@ def start_checked(
     compared = 0
     with torch.inference_mode():
         for batch, alone in _chosen(plan, planner):
-            theirs, ours = _answer(found, batch), _answer(checkpoint, batch)
+            theirs = _answer(module, batch.inputs, name, checkpoint)
+            ours = checkpoint.module(**batch.inputs)
             difference = max(difference, _check_logits(made, name, theirs.logits, ours.logits))
-            by_itself, by_itself_torch = _answer(found, alone), _answer(checkpoint, alone)
+            by_itself = _answer(module, alone.inputs, name, checkpoint)
             beside = max(beside, _apart(theirs.logits[:1], by_itself.logits))
-            beside_torch = max(beside_torch, _apart(ours.logits[:1], by_itself_torch.logits))
+            by_itself_torch = checkpoint.module(**alone.inputs).logits
+            beside_torch = max(beside_torch, _apart(ours.logits[:1], by_itself_torch))
             compared += len(batch.index)
             _check_head(made, theirs, name)
     facts = Facts(
@@ -130,8 +134,20 @@ def _chosen(plan: Plan, planner: Planner) -> Iterator[tuple[Batch, Batch]]:
         yield batch, planner.assemble(plan.texts, plan.rows, [batch.index[:1]]).batches[0]
 
 
-def _answer(checkpoint: Checkpoint, batch: Batch) -> Any:
-    return checkpoint.module(**batch.inputs)
+def _answer(module: Engine, inputs: Mapping[str, Tensor], name: str, checkpoint: Checkpoint) -> Answer:
+    """What the runtime says.
+
+    Raises:
+        RefusedError: a graph was made that cannot be run, or not on every text.
+    """
+    try:
+        answer: Answer = module(**inputs)
+    except Exception as error:  # whatever its library raises
+        raise RefusedError(
+            f"The runtime {name!r} cannot run {checkpoint.name} ({type(error).__name__}: "
+            f"{one_line(error)[:200]}); use another runtime."
+        ) from error
+    return answer
 
 
 def _apart(one: Tensor, other: Tensor) -> float:
