@@ -15,6 +15,7 @@ from calibench.commands.base import (
     overwriting,
     quietly,
     refuse_failed,
+    show_on_terminal,
 )
 
 
@@ -82,6 +83,7 @@ from calibench.commands.base import (
 @option("--self-check", is_flag=True, help="Race the reference against itself too, and say what could show.")
 @into_folder
 @overwriting("Cells with a record in the run folder: measure again, refuse, or keep.")
+@option("--dry-run", is_flag=True, help="Say what would run and about how long; measure nothing.")
 @quietly
 @option("-v", "--verbose", is_flag=True, help="Print each step on a line of its own.")
 def run(
@@ -89,6 +91,7 @@ def run(
     output: Path | None,
     device: str,
     self_check: bool,
+    dry_run: bool,
     overwrite_strategy: Any,
     quiet: bool,
     verbose: bool,
@@ -103,6 +106,13 @@ def run(
     require("run", "calibench run")
     chosen = override(load_suite(suite), Overrides(**given))
     folder = output or dated_folder(chosen.name)
+
+    if dry_run:
+        from calibench.sweep.dry_run import dry_run as look
+        from calibench.sweep.planned import dry_table
+
+        show_on_terminal(dry_table(look(chosen, folder, device)))
+        return
 
     from calibench.report import write_report
     from calibench.report.parts.against import closing

@@ -120,7 +120,8 @@ def _planned(pair: Pair, found: Looked, records: Sequence[Record], *, quality_on
     if not own:
         seconds = 0.0
     elif all(pace is not None for pace in known):
-        each = [_seconds(pair, found, float(pace or 0.0), quality_only=quality_only) for pace in known]
+        timing = pair.suite.timing
+        each = [seconds_of(timing, found, float(pace or 0.0), quality_only=quality_only) for pace in known]
         seconds = found.load_s + sum(each)
     return PlannedPair(
         pair.folder,
@@ -133,11 +134,10 @@ def _planned(pair: Pair, found: Looked, records: Sequence[Record], *, quality_on
     )
 
 
-def _seconds(pair: Pair, found: Looked, pace: float, *, quality_only: bool) -> float:
-    """Seconds of a cell: every example once, or as often as timing has it."""
+def seconds_of(timing: TimingSpec, found: Looked, pace: float, *, quality_only: bool) -> float:
+    """Seconds of a cell, at `pace` seconds for an example: each once, or as often as it is timed."""
     if quality_only:
         return pace * (found.examples + found.besides)
-    timing = pair.suite.timing
     warmup = min(1.0, timing.warmup / found.blocks)
     latency = min(timing.latency, found.examples)
     return pace * (found.examples * (_runs(timing, pace, found) + warmup) + found.besides + latency)

@@ -1,4 +1,4 @@
-"""A plan as a table for the terminal."""
+"""A plan, of a sweep or of one run, as a table for the terminal."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from calibench.sweep.dry_run import DryCell, DryRun
 from calibench.sweep.plan import Plan
 from calibench.sweep.progress import duration
 
@@ -35,3 +36,28 @@ def _sentence(found: Plan) -> str:
     time = "nobody knows how long" if found.seconds is None else f"about {duration(found.seconds)}"
     how = f"{found.workers} processes" if found.quality_only else "one pair at a time"
     return f"{missing} {kind} would run, {time}, {how}; loading and scoring come on top."
+
+
+def dry_table(found: DryRun) -> RenderableType:
+    """A row per cell, and a sentence on the whole."""
+    drawn = Table(box=None, pad_edge=False)
+    drawn.add_column("method", overflow="fold")
+    drawn.add_column("time", justify="right")
+    for cell in found.cells:
+        drawn.add_row(Text(cell.label), _takes(cell))
+    missing = sum(not cell.there for cell in found.cells)
+    besides = f", and predict {found.besides} besides" if found.besides else ""
+    sentence = (
+        f"{missing} of {len(found.cells)} cells would be measured, on {found.examples} examples{besides}: "
+        f"about {duration(found.seconds)}, with loading ({duration(found.load_s)}), peak memory and scoring "
+        f"on top. Model and data take {found.resident_bytes / 2**20:.0f} MiB here, without what a method needs."
+    )
+    return Group(drawn, Text(""), *(Text(said) for said in found.said), Text(sentence))
+
+
+def _takes(cell: DryCell) -> str:
+    if cell.there:
+        return "there"
+    if cell.shares:
+        return "with its method"
+    return "unknown" if cell.seconds is None else duration(cell.seconds)
