@@ -50,7 +50,7 @@ def dry_table(found: DryRun) -> RenderableType:
     sentence = (
         f"{missing} of {len(found.cells)} cells would be measured, on {found.examples} examples{besides}: "
         f"about {duration(found.seconds)}, with loading ({duration(found.load_s)}), peak memory and scoring "
-        f"on top. Model and data take {found.resident_bytes / 2**20:.0f} MiB here, without what a method needs."
+        f"on top. Model and data take {found.resident_bytes / 2**20:.0f} MiB here; methods need more."
     )
     return Group(drawn, Text(""), *(Text(said) for said in found.said), Text(sentence))
 
