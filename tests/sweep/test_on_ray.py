@@ -140,6 +140,63 @@ sweep s.toml -o there
     assert {record["data"]["n"] for record in found.values()} == {24}
 
 
+INTERRUPTED = """
+import os, signal, subprocess, sys, time
+from pathlib import Path
+# A shell starts what runs in the background deaf to Ctrl-C.
+begun = subprocess.Popen(
+    [sys.executable, "-m", "calibench", "sweep", "s.toml", "--quality-only", "--on", "ray", "-o", "there"],
+    preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+)
+while not list(Path("there").glob("*/journal/*.npz")):
+    assert begun.poll() is None
+    time.sleep(0.05)
+begun.send_signal(signal.SIGINT)
+print("exit code", begun.wait())
+"""
+
+
+def test_ctrl_c_loses_nothing(tmp_path: Path, temporary: Path) -> None:
+    """The driver ends with 130, the processes with it, and the same command goes on behind what it has."""
+    (tmp_path / "s.toml").write_text(text_of("frequentist", "slow"))
+    (tmp_path / "interrupted.py").write_text(INTERRUPTED)
+    done = on_cluster(
+        """
+ray start --address=127.0.0.1:6399 --num-cpus=1
+"$PYTHON" interrupted.py
+ls there/*/journal/*.npz > kept
+sweep s.toml -o there
+""",
+        tmp_path,
+        temporary,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "exit code 130" in done.stdout
+    assert (tmp_path / "kept").read_text().strip()
+    found = rows(tmp_path / "there")
+    assert {record["status"] for record in found.values()} == {"ok"}
+    assert {record["data"]["n"] for record in found.values()} == {24}
+
+
+def test_timing_cells_have_a_node_to_themselves(tmp_path: Path, temporary: Path) -> None:
+    """Two pairs on two nodes, all methods of a pair side by side on one; each record has times."""
+    second = '[[data]]\nid = "other"\nloader = "embedded"\nsplit = "validation"\nlimit = 24\n'
+    (tmp_path / "s.toml").write_text(text_of("frequentist", "mc-dropout", more=second))
+    done = on_cluster(
+        """
+ray start --address=127.0.0.1:6399 --num-cpus=1
+"$PYTHON" -m calibench sweep s.toml -o there --on ray
+""",
+        tmp_path,
+        temporary,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    for data in ("corpus", "other"):
+        records = load_records(tmp_path / "there" / f"embedded--{data}")
+        assert [record["method"]["name"] for record in records] == ["frequentist", "mc-dropout"]
+        assert all(record["cost_ratio"]["value"] > 0 for record in records)
+
+
 def test_nobody_at_the_address_is_said(tmp_path: Path) -> None:
     """At once, in one sentence, and before anything is started."""
     (tmp_path / "s.toml").write_text(text_of())
