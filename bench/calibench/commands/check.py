@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,11 @@ from calibench.commands.run import run
 from calibench.errors import UsageError
 
 if TYPE_CHECKING:
+    from calibench.compare.gate import Checked
     from calibench.compare.limits import Limit
+
+#: What `check` writes.
+FORMS = ("table", "json", "markdown", "junit")
 
 
 @click.command(cls=Command)
@@ -45,6 +50,15 @@ if TYPE_CHECKING:
     metavar="[ROW:]NAME=VALUE",
     help="How small one may be: accuracy=0.9, sentences_per_s=100; comma-separated or repeated.",
 )
+@option(
+    "--format",
+    "form",
+    type=click.Choice(FORMS),
+    default="table",
+    show_default=True,
+    help="How to write what was found.",
+)
+@option("-o", "--output", metavar="FILE", default="-", show_default=True, help="Where to; - is the terminal.")
 @option("--rerun-base", metavar="REV|FOLDER", help="Race RECORDS' methods with this build or checkpoint.")
 @option("--suite", help="Where the race finds the suite file, if RECORDS were made from one.")
 @option("--model", help="Where the race finds the checkpoint, if RECORDS are of a folder.")
@@ -55,6 +69,8 @@ def check(
     changes: tuple[str, ...],
     most: tuple[str, ...],
     least: tuple[str, ...],
+    form: str,
+    output: str,
     rerun_base: str | None,
     **places: str | None,
 ) -> None:
@@ -66,12 +82,12 @@ def check(
     today's code take turns with a git revision or checkout of what changed, or with the base's checkpoint.
 
     Exit codes: 0 within all limits, 1 one is shown to be broken or a row failed, 2 not comparable or not
-    understood, 3 undecided, because the run is too noisy to tell.
+    understood, 3 undecided, because the run is too noisy to tell. In a job of GitHub's the result is added
+    to its summary.
     """
     from calibench.compare.gate import hold
     from calibench.compare.limits import LEAST, MOST, parse_limits
     from calibench.compare.runs import load_run, match
-    from calibench.report.terminal.comparison import checked
 
     limits = [*parse_limits(changes), *parse_limits(most, MOST), *parse_limits(least, LEAST)]
     speeds = any(limit.is_speed for limit in limits)
@@ -80,8 +96,28 @@ def check(
     found = None if base is None else match(load_run(base), new, quality_only=not speeds)
     raced = None if found is None or rerun_base is None else _raced(found, limits, rerun_base, places)
     held = hold(new, limits, found, raced)
-    show_on_terminal(checked(held))
+    _write(held, form, output)
     sys.exit(held.exit_code)
+
+
+def _write(found: Checked, form: str, output: str) -> None:
+    """Where it goes to a file the terminal shows the table; CI shows the Markdown on its page of the job."""
+    from calibench.report.pages import check as pages
+    from calibench.report.terminal.comparison import checked
+    from calibench.report.terminal.progress import as_text
+    from calibench.store.files import append, write_whole
+
+    forms = {"json": pages.as_json, "markdown": pages.as_markdown, "junit": pages.as_junit}
+    to_file = output != "-"
+    if form == "table" or to_file:
+        show_on_terminal(checked(found))
+    if to_file:
+        text = as_text(checked(found)) if form == "table" else forms[form](found)
+        write_whole(Path(output), text.encode())
+    elif form != "table":
+        click.echo(forms[form](found), nl=False)
+    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+        append(Path(summary), pages.as_markdown(found).encode())
 
 
 def _refuse_without_use(

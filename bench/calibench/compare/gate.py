@@ -44,6 +44,8 @@ _OUTCOMES: Mapping[Judgement, Outcome] = {
 }
 EXIT_CODES: Mapping[Outcome, int] = {PASSED: 0, FAILED: 1, UNDECIDED: 3}
 
+#: An interval that has to shrink by more names no number of examples.
+_HOPELESS = 1e6
 _SPEEDS = {"throughput": throughput, "latency": latency}
 _PER = {"throughput": "blocks", "latency": "requests"}
 
@@ -331,7 +333,7 @@ def judge(
     middle = worse.value if centre is None else -centre if turned else centre
     distance = abs(middle - amount)
     half = worse.high - middle if middle <= amount else middle - worse.low
-    if distance == 0.0:
+    if half >= _HOPELESS * distance:
         return found(undecided)
     return found(undecided, max(1, math.ceil(n * ((half / distance) ** 2 - 1.0))))
 

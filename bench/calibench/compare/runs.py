@@ -148,9 +148,17 @@ def load_run(path: Path) -> Run:
 
 
 def split_row(text: str) -> tuple[Path, str | None]:
-    """`FOLDER::ROW` as the two; a row is None where none is named."""
-    folder, _, row = text.partition("::")
-    return Path(folder), row or None
+    """`FOLDER::ROW` as the two; a row is None where none is named.
+
+    Raises:
+        UsageError: nothing stands behind the colons.
+    """
+    folder, colons, row = text.partition("::")
+    if not colons or Path(text).exists():
+        return Path(text), None
+    if not row.strip():
+        raise UsageError(f"{text!r} names no row; write FOLDER::ROW with a row's label, or leave :: out.")
+    return Path(folder), row.strip()
 
 
 def same_cells(base: Run, new: Run) -> bool:
