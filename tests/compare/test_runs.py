@@ -193,7 +193,7 @@ def test_a_row_s_difference_turns_its_sign_with_the_sides(tmp_path: Path) -> Non
     ("row", "message"),
     [
         ("mc-dropuot", "has no row 'mc-dropuot'; did you mean 'mc-dropout'?"),
-        ("mc-dropout", r"has 2 rows 'mc-dropout' \(mc-dropout, seed 0, mc-dropout, seed 1\)"),
+        ("mc-dropout", r"has 2 rows 'mc-dropout' \(mc-dropout \(seed 0\), mc-dropout \(seed 1\)\)"),
     ],
 )
 def test_a_row_that_is_not_one_is_refused(row: str, message: str, tmp_path: Path) -> None:
@@ -213,7 +213,7 @@ def test_rows_of_other_examples_are_refused(tmp_path: Path) -> None:
 
 def test_a_folder_and_a_row_are_parted_by_colons(tmp_path: Path) -> None:
     """Unless the folder's own name has them; and a row that is empty is none."""
-    assert split_row("a/b::m + temperature, seed 1") == (Path("a/b"), "m + temperature, seed 1")
+    assert split_row("a/b::m + temperature (seed 1)") == (Path("a/b"), "m + temperature (seed 1)")
     assert split_row("a/b") == (Path("a/b"), None)
     odd = tmp_path / "a::b"
     odd.mkdir()
