@@ -31,7 +31,8 @@ from typing import Any
 
 import numpy as np
 
-from calibench.compare.gate import FINE, NOISY, REGRESSION, check, parse_limits
+from calibench.compare.gate import FINE, NOISY, REGRESSION, check
+from calibench.compare.limits import parse_limits
 from calibench.compare.runs import Match, Matching, load_run, match
 from calibench.compare.speeds import LOOKS, _blocks, _requests
 from calibench.measure.environment import capture
@@ -168,7 +169,7 @@ Counts = dict[tuple[str, str, str], Counter[str]]
 def judge(found: Matching, counts: Counts, raced: Any = None, way: str = "as it is") -> None:
     """Count what each way says of each cell."""
     for finding in check(found, LIMITS, raced):
-        counts[way, finding.limit.name, finding.label][finding.outcome] += 1
+        counts[way, finding.limit.name, finding.label][finding.judgement] += 1
     if raced is None:
         for pair in found.pairs:
             for limit in LIMITS:
@@ -225,7 +226,7 @@ def races(builds: tuple[Path, Path], found: Matching, count: int, counts: Counts
                     turns = len(next(iter(raced.values())).base_blocks)
                     for way, factor in list(going.items()):
                         times = {key: slowed(value, factor) for key, value in raced.items()}
-                        undecided = any(item.outcome == NOISY for item in check(found, LIMITS, times))
+                        undecided = any(item.judgement == NOISY for item in check(found, LIMITS, times))
                         if turns == LOOKS[-1] or not undecided:
                             judge(found, counts, times, way)
                             counts["turns", way, ""][str(turns)] += 1

@@ -22,6 +22,8 @@ class UsageError(CalibenchError):
 def unknown(fault: str, given: str, known: Iterable[str], more: str = "") -> UsageError:
     """A name that is none of those known: what is wrong, the nearest where one is near, and all of them.
 
+    Near is what is spelt alike, or has the whole name in it.
+
     Args:
         fault: the beginning of the sentence, such as "Unknown method 'x'".
         more: what might be given besides, with its comma.
@@ -30,6 +32,8 @@ def unknown(fault: str, given: str, known: Iterable[str], more: str = "") -> Usa
 
     names = list(known)
     near = get_close_matches(given, names, n=1)
+    if not near and len(given) > 2:
+        near = [name for name in names if given in name]
     hint = f" did you mean {near[0]!r}?" if near else ""
     return UsageError(f"{fault};{hint} choose from {', '.join(names)}{more}.")
 

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from calibench.cli import main
-from calibench.compare.gate import FINE, NOISY, REGRESSION, check, exit_code, parse_limits
+from calibench.compare.gate import FAILED, FINE, NOISY, PASSED, REGRESSION, UNDECIDED, check, hold
+from calibench.compare.limits import parse_limits
 from calibench.compare.runs import load_run, match
 from calibench.errors import UsageError
 from calibench.stats.ratios import ratio_interval
@@ -84,10 +85,10 @@ def test_what_a_run_cannot_tell_says_what_would(tmp_path: Path) -> None:
     """Exit code 3, and about how many more examples are needed."""
     base, new = run(tmp_path / "a"), run(tmp_path / "b", REFERENCE, BLUNT)
     found = match(load_run(base), load_run(new))
-    seen = check(found, parse_limits(["ece=0"]))[1].worse.value
+    seen = check(found, parse_limits(["ece=0"]))[1].seen.value
     limit = f"ece={0.97 * seen:.4f}"  # type: ignore[operator]
     finding = check(found, parse_limits([limit]))[1]
-    assert finding.outcome == NOISY
+    assert finding.outcome == UNDECIDED
     result = gate(new, base, limit)
     assert result.exit_code == 3, result.output
     text = " ".join(result.output.split())
@@ -99,10 +100,11 @@ def test_a_regression_outweighs_what_cannot_be_told(tmp_path: Path) -> None:
     base = run(tmp_path / "a")
     new = run(tmp_path / "b", replace(REFERENCE, sharpness=1.3), BLUNT)
     found = match(load_run(base), load_run(new))
-    seen = check(found, parse_limits(["nll=0"]))[0].worse.value
-    findings = check(found, parse_limits([f"nll={1.03 * abs(seen):.5f}"]))  # type: ignore[arg-type]
-    assert [finding.outcome for finding in findings] == [NOISY, REGRESSION]
-    assert exit_code(found, findings) == 1
+    seen = check(found, parse_limits(["nll=0"]))[0].seen.value
+    limits = parse_limits([f"nll={1.03 * abs(seen):.5f}"])  # type: ignore[arg-type]
+    findings = check(found, limits)
+    assert [finding.judgement for finding in findings] == [NOISY, REGRESSION]
+    assert hold(found.new, limits, found).exit_code == 1
 
 
 def test_a_method_that_got_slower_fails_and_a_slower_machine_does_not(tmp_path: Path) -> None:
@@ -143,12 +145,11 @@ def test_what_a_race_found_stands_above_the_two_runs(tmp_path: Path) -> None:
 
     limits = parse_limits(["throughput=10%", "latency=10%"])
     told = check(found, limits, {keys[0]: turns(1.2, 0.05), keys[1]: turns(1.0, 0.05)})
-    assert [finding.outcome for finding in told] == [REGRESSION] * 2 + [FINE] * 2
+    assert [finding.outcome for finding in told] == [FAILED] * 2 + [PASSED] * 2
     assert {finding.unit for finding in told} == {"turns"}
     unclear, also = check(found, limits, {keys[0]: turns(1.11, 0.3)})  # and nothing of what was not raced
-    assert (unclear.outcome, also.outcome) == (NOISY, NOISY)
+    assert (unclear.judgement, also.judgement) == (NOISY, NOISY)
     assert unclear.needed is not None
-    assert exit_code(found, [*told[2:], unclear]) == 3
 
 
 @pytest.mark.parametrize(("slower", "least", "most"), [(1.0, 0.0, 0.05), (1.2, 0.8, 1.0)])
@@ -167,7 +168,7 @@ def test_identical_runs_rarely_fail_and_a_fifth_is_found(
         cells, references = zip(*runs, strict=True)
         drawn = replace(pair, base=cells[0], new=cells[1], references=references)
         (finding,) = check(replace(found, pairs=(drawn,)), limits)
-        failed += finding.outcome == REGRESSION
+        failed += finding.outcome == FAILED
     assert least <= failed / 200 <= most
 
 
@@ -234,10 +235,11 @@ def test_usage_errors_exit_with_2(tmp_path: Path) -> None:
 @given(scale=st.floats(1.1, 8.0))
 def test_what_is_needed_grows_with_the_square_of_the_width(scale: float) -> None:
     """An interval that must halve takes four times the examples, three times as many more."""
-    from calibench.compare.gate import Limit, judge
+    from calibench.compare.gate import judge
+    from calibench.compare.limits import Limit
     from calibench.types import Interval
 
     worse = Interval(0.01, 0.01 - 0.01 * scale, 0.01 + 0.01 * scale)
     finding = judge("a", Limit("ece", 0.02), worse, 1000)
-    assert finding.outcome == NOISY
+    assert finding.judgement == NOISY
     assert finding.needed == pytest.approx(1000 * (scale**2 - 1.0), abs=1.001)

@@ -11,8 +11,19 @@ import pytest
 from click.testing import CliRunner, Result
 
 from calibench.cli import main
-from calibench.compare.runs import examples, load_run, match, match_reference, same_cells
+from calibench.compare.contrasts import contrasts
+from calibench.compare.runs import (
+    examples,
+    grouped,
+    load_run,
+    match,
+    match_reference,
+    match_rows,
+    same_cells,
+    split_row,
+)
 from calibench.errors import UsageError
+from calibench.metrics.select import select_metrics
 from calibench.store.predictions import load_predictions
 from calibench.store.records import Record
 from run_pairs import METHOD, REFERENCE, Change, put, run
@@ -152,3 +163,60 @@ def test_runs_that_share_no_cell_are_held_against_the_base_s_reference(tmp_path:
         match_reference(load_run(failed), load_run(new))
     with pytest.raises(UsageError, match="nothing to compare"):
         match_reference(load_run(base), load_run(failed))
+
+
+def test_any_row_is_held_against_any_other(tmp_path: Path) -> None:
+    """Across folders and within one; a row against itself differs in nothing."""
+    base, new = run(tmp_path / "a"), run(tmp_path / "b", seeds=(0,))
+    other = calibench("compare", f"{base}::frequentist", f"{new}::mc-dropout")
+    assert other.exit_code == 0, other.output
+    assert "mc-dropout against frequentist" in other.output
+    within = calibench("compare", f"{base}::frequentist", base)
+    assert "mc-dropout against frequentist" in within.output
+    assert "frequentist against frequentist" not in within.output
+    assert "mc-dropout against mc-dropout" in calibench("compare", base, f"{new}::mc-dropout").output
+
+
+def test_a_row_s_difference_turns_its_sign_with_the_sides(tmp_path: Path) -> None:
+    """What one row gains on another, the other loses on it."""
+    held = load_run(run(tmp_path / "a"))
+    metrics = select_metrics(["nll"], posterior_known=False)
+    seen = []
+    for rows in (("frequentist", "mc-dropout"), ("mc-dropout", "frequentist")):
+        ((_, pairs),) = grouped(match_rows(held, rows[0], held, rows[1]))
+        seen.append(contrasts(pairs, metrics)[0].difference.value)
+    assert seen[0] == pytest.approx(-seen[1])
+    assert seen[0] != 0.0
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("mc-dropuot", "has no row 'mc-dropuot'; did you mean 'mc-dropout'?"),
+        ("mc-dropout", r"has 2 rows 'mc-dropout' \(mc-dropout \(seed 0\), mc-dropout \(seed 1\)\)"),
+    ],
+)
+def test_a_row_that_is_not_one_is_refused(row: str, message: str, tmp_path: Path) -> None:
+    """None says the nearest, and several name themselves."""
+    held = load_run(run(tmp_path / "a", seeds=(0, 1)))
+    with pytest.raises(UsageError, match=message):
+        match_rows(held, row, held, None)
+
+
+def test_rows_of_other_examples_are_refused(tmp_path: Path) -> None:
+    """With the field that differs."""
+    base = load_run(run(tmp_path / "a"))
+    new = load_run(run(tmp_path / "b", n=500))
+    with pytest.raises(UsageError, match=r"data\.n is 872 in .* and 500 in"):
+        match_rows(base, "frequentist", new, "mc-dropout")
+
+
+def test_a_folder_and_a_row_are_parted_by_colons(tmp_path: Path) -> None:
+    """Unless the folder's own name has them; and a row that is empty is none."""
+    assert split_row("a/b::m + temperature (seed 1)") == (Path("a/b"), "m + temperature (seed 1)")
+    assert split_row("a/b") == (Path("a/b"), None)
+    odd = tmp_path / "a::b"
+    odd.mkdir()
+    assert split_row(str(odd)) == (odd, None)
+    with pytest.raises(UsageError, match="names no row"):
+        split_row("a::")

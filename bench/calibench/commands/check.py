@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,51 +16,131 @@ from calibench.commands.base import Command, option, show_on_terminal
 from calibench.commands.run import run
 from calibench.errors import UsageError
 
+if TYPE_CHECKING:
+    from calibench.compare.gate import Checked
+    from calibench.compare.limits import Limit
+
+#: What `check` writes.
+FORMS = ("table", "json", "markdown", "junit")
+
 
 @click.command(cls=Command)
 @click.argument("records", type=click.Path(path_type=Path))
-@option("--against", "base", type=click.Path(path_type=Path), required=True, help="Run folder to hold it to.")
+@option("--against", "base", type=click.Path(path_type=Path), help="Run folder to hold changes to.")
 @option(
     "--max-regression",
-    "limits",
+    "changes",
     multiple=True,
-    required=True,
-    metavar="NAME=AMOUNT",
-    help="How much worse a metric (ece=0.01), throughput or latency (throughput=5%) may get; comma-separated "
-    "or repeated.",
+    metavar="[ROW:]NAME=AMOUNT",
+    help="How much worse than --against a metric (ece=0.01), throughput or latency (throughput=5%) may get; "
+    "comma-separated or repeated.",
 )
+@option(
+    "--max",
+    "most",
+    multiple=True,
+    metavar="[ROW:]NAME=VALUE",
+    help="How large a metric (ece=0.05) or a cost (latency_p50=20, in ms) may be; comma-separated or "
+    "repeated.",
+)
+@option(
+    "--min",
+    "least",
+    multiple=True,
+    metavar="[ROW:]NAME=VALUE",
+    help="How small one may be: accuracy=0.9, sentences_per_s=100; comma-separated or repeated.",
+)
+@option(
+    "--format",
+    "form",
+    type=click.Choice(FORMS),
+    default="table",
+    show_default=True,
+    help="How to write what was found.",
+)
+@option("-o", "--output", metavar="FILE", default="-", show_default=True, help="Where to; - is the terminal.")
 @option("--rerun-base", metavar="REV|FOLDER", help="Race RECORDS' methods with this build or checkpoint.")
 @option("--suite", help="Where the race finds the suite file, if RECORDS were made from one.")
 @option("--model", help="Where the race finds the checkpoint, if RECORDS are of a folder.")
 @option("--dataset", help="Where the race finds the data, if RECORDS are of a folder or file.")
 def check(
     records: Path,
-    base: Path,
-    limits: tuple[str, ...],
+    base: Path | None,
+    changes: tuple[str, ...],
+    most: tuple[str, ...],
+    least: tuple[str, ...],
+    form: str,
+    output: str,
     rerun_base: str | None,
     **places: str | None,
 ) -> None:
-    """Fail where RECORDS got worse than a base by more than it may.
+    """Fail where RECORDS got worse than a base by more than they may, or where a value is beyond a limit.
+
+    A limit holds for every row, or for the one that it names: `--max "mc-dropout + temperature:ece=0.05"`.
 
     Two runs compare cost ratios, and of the reference seconds, which seldom tell. --rerun-base does: it lets
     today's code take turns with a git revision or checkout of what changed, or with the base's checkpoint.
 
-    Exit codes: 0 within all limits, 1 a regression shown or a cell that fails now, 2 not comparable or not
-    understood, 3 too noisy to tell.
+    Exit codes: 0 within all limits, 1 one is shown to be broken or a row failed, 2 not comparable or not
+    understood, 3 undecided, because the run is too noisy to tell. In a job of GitHub's the result is added
+    to its summary.
     """
-    from calibench.compare import gate
+    from calibench.compare.gate import hold
+    from calibench.compare.limits import LEAST, MOST, parse_limits
     from calibench.compare.runs import load_run, match
-    from calibench.report.terminal.comparison import checked
 
-    wanted = gate.parse_limits(limits)
-    speeds = any(limit.is_speed for limit in wanted)
+    limits = [*parse_limits(changes), *parse_limits(most, MOST), *parse_limits(least, LEAST)]
+    speeds = any(limit.is_speed for limit in limits)
+    _refuse_without_use(limits, base, rerun_base, speeds=speeds)
+    new = load_run(records)
+    found = None if base is None else match(load_run(base), new, quality_only=not speeds)
+    raced = None if found is None or rerun_base is None else _raced(found, limits, rerun_base, places)
+    held = hold(new, limits, found, raced)
+    _write(held, form, output)
+    sys.exit(held.exit_code)
+
+
+def _write(found: Checked, form: str, output: str) -> None:
+    """Where it goes to a file the terminal shows the table; CI shows the Markdown on its page of the job."""
+    from calibench.report.pages import check as pages
+    from calibench.report.terminal.comparison import checked
+    from calibench.report.terminal.progress import as_text
+    from calibench.store.files import append, write_whole
+
+    forms = {"json": pages.as_json, "markdown": pages.as_markdown, "junit": pages.as_junit}
+    to_file = output != "-"
+    if form == "table" or to_file:
+        show_on_terminal(checked(found))
+    if to_file:
+        text = as_text(checked(found)) if form == "table" else forms[form](found)
+        write_whole(Path(output), text.encode())
+    elif form != "table":
+        click.echo(forms[form](found), nl=False)
+    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+        append(Path(summary), pages.as_markdown(found).encode())
+
+
+def _refuse_without_use(
+    limits: Sequence[Limit], base: Path | None, rerun_base: str | None, *, speeds: bool
+) -> None:
+    """Refuse a limit that lacks what it is about, and what no limit is about."""
+    changes = [limit for limit in limits if limit.kind == "max-regression"]
+    if not limits:
+        raise UsageError(
+            "There is no limit to check; give one with --max-regression, --max or --min, such as ece=0.01."
+        )
+    if changes and base is None:
+        raise UsageError(
+            f"The limit {changes[0]} is on a change, and there is no base; add --against with a run folder, "
+            "or limit the value with --max or --min."
+        )
+    if base is not None and not changes:
+        raise UsageError(
+            "--against is about changes, which have no limit; add one with --max-regression, such as "
+            "ece=0.01."
+        )
     if rerun_base is not None and not speeds:
         raise UsageError("--rerun-base is about speed, which has no limit; add one, such as throughput=5%.")
-    found = match(load_run(base), load_run(records), quality_only=not speeds)
-    raced = None if rerun_base is None else _raced(found, wanted, rerun_base, places)
-    findings = gate.check(found, wanted, raced)
-    show_on_terminal(checked(found, findings))
-    sys.exit(gate.exit_code(found, findings))
 
 
 def _raced(found: Any, limits: Any, base: str, places: Mapping[str, str | None]) -> dict[str, Any]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from calibench.commands.base import Command, option, show_on_terminal
@@ -15,28 +13,34 @@ COMPARED_CONFIDENCES = ("accuracy", "brier_confidence", "ece_debiased", "ece")
 
 
 @click.command(cls=Command)
-@click.argument("base", type=click.Path(path_type=Path))
-@click.argument("new", type=click.Path(path_type=Path), nargs=-1, required=True)
+@click.argument("base", metavar="BASE[::ROW]")
+@click.argument("new", metavar="NEW[::ROW]...", nargs=-1, required=True)
 @option("--metric", "metrics", multiple=True, help=f"Repeatable.  [default: {', '.join(COMPARED)}]")
 @option("--quality-only", is_flag=True, help="Leave timings out; batch plans may then differ.")
-def compare(base: Path, new: tuple[Path, ...], metrics: tuple[str, ...], quality_only: bool) -> None:
+def compare(base: str, new: tuple[str, ...], metrics: tuple[str, ...], quality_only: bool) -> None:
     """Compare the cells of run folders NEW with the same ones of BASE, on the same examples.
 
-    Runs that share no cell are compared with BASE's reference.
+    Runs that share no cell are compared with BASE's reference. With ::ROW, a row's label as it is printed,
+    any row is compared with any other: `before::frequentist "after::frequentist + temperature"`. Where only
+    NEW names one, that of BASE is the same or else the reference; where only BASE does, all of NEW are.
     """
     from calibench.compare import runs
     from calibench.metrics.select import select_metrics
     from calibench.report.terminal.comparison import comparison
     from calibench.store.records import is_untimed
 
-    first = runs.load_run(base)
+    folder, row = runs.split_row(base)
+    first = runs.load_run(folder)
     usual = COMPARED_CONFIDENCES if first.by_confidence else COMPARED
     chosen = select_metrics(
         metrics or usual, posterior_known=False, out_of_scope=True, classes_known=not first.by_confidence
     )
-    for path in new:
-        other = runs.load_run(path)
-        match = runs.match if runs.same_cells(first, other) else runs.match_reference
-        found = match(first, other, quality_only=quality_only)
+    for folder, other_row in map(runs.split_row, new):
+        other = runs.load_run(folder)
+        if (row, other_row) != (None, None):
+            found = runs.match_rows(first, row, other, other_row, quality_only=quality_only)
+        else:
+            match = runs.match if runs.same_cells(first, other) else runs.match_reference
+            found = match(first, other, quality_only=quality_only)
         timed = not all(is_untimed(pair.base) or is_untimed(pair.new) for pair in found.pairs)
         show_on_terminal(comparison(found, chosen, timing=timed and not quality_only))

@@ -8,6 +8,7 @@ finding out what they change is what comparing records is for.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from calibench.compare.verdicts import Pair, ranked
-from calibench.errors import UsageError
+from calibench.errors import UsageError, unknown
 from calibench.store.naming import label
 from calibench.store.predictions import Predictions, load_predictions
 from calibench.store.records import Record, dig, is_older, load_records, optimism_of
@@ -62,6 +63,35 @@ class Run:
                 "finished."
             )
         return chosen
+
+    def rows(self, name: str) -> list[Record]:
+        """The row of this label; else all rows of a method, such as its seeds: `mc-dropout + temperature`.
+
+        Raises:
+            UsageError: there is none.
+        """
+        labelled = [record for record in self.records if self.label(record) == name]
+        found = labelled or [record for record in self.records if label(record, [record]) == name]
+        if not found:
+            raise unknown(f"{self.name} has no row {name!r}", name, map(self.label, self.records))
+        return found
+
+    def row(self, name: str) -> Record:
+        """The one row of a name, which finished.
+
+        Raises:
+            UsageError: there is none, there are several, or it failed.
+        """
+        found = self.rows(name)
+        if len(found) > 1:
+            labels = ", ".join(dict.fromkeys(map(self.label, found)))
+            raise UsageError(
+                f"{self.name} has {len(found)} rows {name!r} ({labels}); name one of them, or give a folder "
+                "with one."
+            )
+        if found[0]["status"] != "ok":
+            raise UsageError(f"{name} failed in {self.name}; choose a row that finished.")
+        return found[0]
 
     def reference_of(self, record: Record) -> Record | None:
         """The finished cell that costs of a record are relative to; None where it is not there."""
@@ -117,6 +147,20 @@ def load_run(path: Path) -> Run:
     return Run(path, str(path), tuple(latest.values()))
 
 
+def split_row(text: str) -> tuple[Path, str | None]:
+    """`FOLDER::ROW` as the two; a row is None where none is named.
+
+    Raises:
+        UsageError: nothing stands behind the colons.
+    """
+    folder, colons, row = text.partition("::")
+    if not colons or Path(text).exists():
+        return Path(text), None
+    if not row.strip():
+        raise UsageError(f"{text!r} names no row; write FOLDER::ROW with a row's label, or leave :: out.")
+    return Path(folder), row.strip()
+
+
 def same_cells(base: Run, new: Run) -> bool:
     """Whether some cell of one run is in the other."""
     return bool(_by_identity(base).keys() & _by_identity(new).keys())
@@ -156,16 +200,49 @@ def match_reference(base: Run, new: Run, *, quality_only: bool = False) -> Match
     Raises:
         UsageError: the reference failed, nothing in `new` finished, or the two are not comparable.
     """
-    reference = base.reference
-    finished = [record for record in new.records if record["status"] == "ok"]
-    pairs = [matched(base, reference, new, record, quality_only=quality_only) for record in finished]
+    return match_against(base, base.reference, new, new.records, quality_only=quality_only)
+
+
+def match_rows(
+    base: Run, base_row: str | None, new: Run, new_row: str | None, *, quality_only: bool = False
+) -> Matching:
+    """Hold a row of `new` against a row of `base`, whatever their methods.
+
+    Args:
+        base_row: None for the same cell as in `new` or, where there is none, the reference.
+        new_row: None for every finished row.
+
+    Raises:
+        UsageError: no such row, or the two are not comparable.
+    """
+    others = new.records if new_row is None else (new.row(new_row),)
+    if base_row is None:
+        same = _by_identity(base).get(_identity(others[0]))
+        record = base.reference if same is None or same["status"] != "ok" else same
+    else:
+        record = base.row(base_row)
+    if new_row is None and base.path == new.path:  # of a row against itself there is nothing to say
+        others = tuple(other for other in others if other["cell"] != record["cell"])
+    return match_against(base, record, new, others, quality_only=quality_only)
+
+
+def match_against(
+    base: Run, record: Record, new: Run, others: Sequence[Record], *, quality_only: bool = False
+) -> Matching:
+    """Hold the finished ones of some rows of `new` against a row of `base`.
+
+    Raises:
+        UsageError: none of them finished, or two are not comparable.
+    """
+    finished = [other for other in others if other["status"] == "ok"]
+    pairs = [matched(base, record, new, other, quality_only=quality_only) for other in finished]
     if not pairs:
         raise UsageError(f"No cell of {new.name} finished, so there is nothing to compare.")
-    named = [replace(pair, label=f"{new.label(pair.new)} against {base.label(reference)}") for pair in pairs]
+    named = [replace(pair, label=f"{new.label(pair.new)} against {base.label(record)}") for pair in pairs]
     failed = [
-        (new.label(record), str((record.get("error") or {}).get("message")))
-        for record in new.records
-        if record["status"] != "ok"
+        (new.label(other), str((other.get("error") or {}).get("message")))
+        for other in others
+        if other["status"] != "ok"
     ]
     return Matching(base, new, tuple(named), tuple(failed), (), ())
 
@@ -239,12 +316,16 @@ def grouped(matching: Matching) -> list[tuple[list[int], list[Pair]]]:
     return list(groups.values())
 
 
+def _identity(record: Record) -> str:
+    method = record["method"]
+    parts = [record["suite"], method["name"], method.get("params"), method.get("posthoc"), record["seed"]]
+    return json.dumps(parts, sort_keys=True)
+
+
 def _by_identity(run: Run) -> dict[str, Record]:
     found: dict[str, Record] = {}
     for record in run.records:
-        method = record["method"]
-        parts = [record["suite"], method["name"], method.get("params"), method.get("posthoc"), record["seed"]]
-        key = json.dumps(parts, sort_keys=True)
+        key = _identity(record)
         if key in found and is_older(found[key]) != is_older(record):
             found[key] = found[key] if is_older(record) else record
             continue

@@ -7,14 +7,13 @@ decide, or fails where `strict` asks for a limit that is shown to be kept.
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from calibench.compare.contrasts import contrasts
-from calibench.compare.gate import NOISY, REGRESSION, Finding, judge, parse_limits, worsening
+from calibench.compare.gate import FAILED, UNDECIDED, Finding, judge, judge_ece, worsening
+from calibench.compare.limits import MOST, parse_limits
 from calibench.compare.verdicts import Pair
 from calibench.errors import Undecided, UsageError
 from calibench.flows.library import in_python, several
@@ -26,7 +25,7 @@ from calibench.readers.scored import Scored
 from calibench.report.writing.numbers import interval
 from calibench.score.quality import RESAMPLES
 from calibench.stats.bootstrap import bootstrap_interval
-from calibench.types import Evaluation, Interval
+from calibench.types import Evaluation
 
 #: Frames between the warning and whoever asserts.
 _CALLER = 3
@@ -64,14 +63,17 @@ def assert_calibrated(
     """
     __tracebackhide__ = True
     with in_python():
-        (limit,) = parse_limits([f"ece={ece}"])
+        (limit,) = parse_limits([f"ece={ece}"], MOST)
+        if ece < 0.0:
+            raise UsageError(
+                f"The limit 'ece={ece:g}' is none; expected a number from 0 up, such as ece=0.05."
+            )
         asked = Asked(classes=several(classes), logits=logits, skip_nulls=skip_nulls)
         (table,) = read_arrays({"the predictions": probs}, labels, asked, by_confidence=confidence)
     evaluation = _evaluation(table)
     found = bootstrap_interval(ECE, evaluation, resamples=RESAMPLES, seed=seed)
-    finding = judge("", limit, _debiased(found, evaluation), len(table))
-    shown = finding.worse if finding.worse.low is None else found
-    _hold({f"{ECE.title} is": replace(finding, worse=shown)}, strict=strict)
+    finding = judge_ece("", limit, found, ECE_DEBIASED.evaluate(evaluation), len(table))
+    _hold({f"{ECE.title} is": finding}, strict=strict)
 
 
 def assert_no_worse(
@@ -123,19 +125,6 @@ def assert_no_worse(
     _hold(findings, strict=strict)
 
 
-def _debiased(found: Interval, evaluation: Evaluation) -> Interval:
-    """The interval about the root of the debiased ECE², which says how many more examples would tell.
-
-    ECE itself reads too much, the more so the fewer examples there are: it would ask for too many or too few.
-    """
-    if found.low is None or found.high is None:
-        return found
-    if found.low == found.high:  # every bin came out right to the last example, which is luck
-        return replace(found, low=None, high=None, reason="the ends of one fall together")
-    root = math.sqrt(max(0.0, ECE_DEBIASED.evaluate(evaluation)))
-    return replace(found, value=min(max(root, found.low), found.high))
-
-
 def _evaluation(table: Scored) -> Evaluation:
     return Evaluation(table.probs, table.labels)
 
@@ -148,13 +137,13 @@ def _hold(findings: dict[str, Finding], *, strict: bool) -> None:
     """
     __tracebackhide__ = True
     for words, finding in findings.items():
-        if finding.outcome == REGRESSION:
+        if finding.outcome == FAILED:
             raise AssertionError(
                 f"{_measured(words, finding)}, and the whole 95% interval lies beyond the limit of "
                 f"{finding.limit.amount:g}."
             )
     for words, finding in findings.items():
-        if finding.outcome == NOISY:
+        if finding.outcome == UNDECIDED:
             sentence = _undecided(words, finding)
             if strict:
                 raise AssertionError(sentence)
@@ -163,14 +152,14 @@ def _hold(findings: dict[str, Finding], *, strict: bool) -> None:
 
 def _measured(words: str, finding: Finding) -> str:
     examples = "example" if finding.n == 1 else "examples"
-    return f"{words} {interval(vars(finding.worse))} on {finding.n:,} {examples}"
+    return f"{words} {interval(vars(finding.seen))} on {finding.n:,} {examples}"
 
 
 def _undecided(words: str, finding: Finding) -> str:
-    if finding.worse.value is None:
-        return f"It cannot be told whether {finding.limit} is kept: {finding.worse.reason}."
-    if finding.worse.low is None or finding.worse.high is None:
-        return f"{_measured(words, finding)}, without an interval: {finding.worse.reason}."
+    if finding.seen.value is None:
+        return f"It cannot be told whether {finding.limit} is kept: {finding.seen.reason}."
+    if finding.seen.low is None or finding.seen.high is None:
+        return f"{_measured(words, finding)}, without an interval: {finding.seen.reason}."
     more = (
         "and no number of examples that could be named would tell"
         if finding.needed is None

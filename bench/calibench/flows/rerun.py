@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from calibench.compare.gate import NOISY, Limit, check
+from calibench.compare.gate import UNDECIDED, check
+from calibench.compare.limits import Limit
 from calibench.compare.runs import Matching, Run
 from calibench.compare.speeds import LOOKS
 from calibench.errors import UsageError
@@ -69,7 +70,7 @@ def rerun_base(
             requests = any(limit.name == "latency" for limit in speeds)
             raced: dict[str, Raced] = {}
             for raced in race(old, new, LOOKS, progress, requests=requests):
-                if all(finding.outcome != NOISY for finding in check(found, speeds, raced)):
+                if all(finding.outcome != UNDECIDED for finding in check(found, speeds, raced)):
                     break
             return raced
 

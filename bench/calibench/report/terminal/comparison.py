@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 
@@ -10,17 +10,19 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from calibench.compare import gate
 from calibench.compare.contrasts import Contrast, contrasts
-from calibench.compare.gate import FINE, Finding
+from calibench.compare.gate import FAILED, PASSED, Checked, Outcome
 from calibench.compare.runs import Match, Matching, grouped
-from calibench.compare.speeds import COST_RATIO, RACED, SECONDS, latency, throughput
+from calibench.compare.speeds import latency, throughput
 from calibench.compare.verdicts import UNDECIDED
-from calibench.report.writing.numbers import fraction, percent, signed, significant, span
+from calibench.report.writing.check_words import SIGNS, counted, judged, limited, seen
+from calibench.report.writing.numbers import fraction, signed, significant, span
 from calibench.types import Interval, Metric
 
 _STYLES = {"better": "green", "worse": "bold red", UNDECIDED: "dim"}
-#: What a speed was read from, in words.
-_BASES = {SECONDS: "in seconds", COST_RATIO: "in cost ratio", RACED: "raced"}
+#: What is undecided is not wrong, and does not look so.
+_OUTCOMES: Mapping[Outcome, str] = {PASSED: "green", FAILED: "bold red", gate.UNDECIDED: "yellow"}
 _HEADS = ("metric", "base", "new", "difference", "adjusted", "p", "verdict")
 
 
@@ -90,13 +92,13 @@ def _verdict(verdict: str | None) -> Text:
     return Text(verdict or "", style=_STYLES.get(verdict or "", ""))
 
 
-def _left_out(matching: Matching) -> list[RenderableType]:
+def _left_out(found: Matching | Checked) -> list[RenderableType]:
     lines = [
-        Text.assemble((label, "bold"), (f" failed in {matching.new.name}: ", "bold red"), message)
-        for label, message in matching.failed
+        Text.assemble((label, "bold"), (f" failed in {found.new.name}: ", "bold red"), message)
+        for label, message in found.failed
     ]
-    for labels, where in ((matching.missing, matching.base), (matching.added, matching.new)):
-        if labels:
+    for labels, where in ((found.missing, found.base), (found.added, found.new)):
+        if labels and where is not None:
             lines.append(Text(f"Only in {where.name}: {', '.join(labels)}.", style="dim"))
     return [Text(""), *lines]
 
@@ -121,37 +123,20 @@ def _explained(verdicts: int, *, timing: bool) -> str:
     )
 
 
-def checked(matching: Matching, findings: Sequence[Finding]) -> RenderableType:
-    """One line per cell and limit: what was seen, and what would be needed where that decides nothing."""
+def checked(found: Checked) -> RenderableType:
+    """One line per row and limit: what was seen, and what would be needed where that decides nothing."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for head in ("cell", "limit", "worse by", "outcome"):
-        table.add_column(head, overflow="fold")
-    for finding in findings:
-        outcome = Text(finding.outcome, style="green" if finding.outcome == FINE else "bold red")
-        table.add_row(finding.label, str(finding.limit), _seen(finding), outcome + Text(_needed(finding)))
-    parts: list[RenderableType] = [table] if findings else []
-    raced = {finding.label for finding in findings if finding.basis == RACED}
-    unraced = [pair.label for pair in matching.pairs if raced and pair.label not in raced]
-    if unraced:
-        parts.append(Text(f"Not raced, for the time of a step alone: {', '.join(unraced)}.", style="dim"))
-    return Group(*parts, *_left_out(matching))
-
-
-def _seen(finding: Finding) -> str:
-    worse = finding.worse
-    if worse.value is None or worse.low is None or worse.high is None:
-        return worse.reason or "-"
-    if finding.unit != "examples":
-        read = "" if finding.basis is None else f" {_BASES[finding.basis]}"
-        return f"{percent(worse.value)} [{percent(worse.low)}, {percent(worse.high)}]{read}"
-    return _difference(worse)
-
-
-def _needed(finding: Finding) -> str:
-    if finding.outcome != "too noisy to tell":
-        return ""
-    if finding.basis in (SECONDS, COST_RATIO):
-        return ": two runs cannot tell; --rerun-base would"
-    if finding.needed is None:
-        return f": {finding.n} {finding.unit} cannot tell"
-    return f": {finding.n} {finding.unit}; about {finding.needed:,} more would tell"
+    table.add_column("row", overflow="fold")
+    table.add_column("limit", no_wrap=True)
+    # A number stays on its line; why there is none may take several.
+    numbers = (len(seen(finding)) for finding in found.findings if finding.seen.low is not None)
+    table.add_column("seen", overflow="fold", min_width=max(numbers, default=None))
+    table.add_column("outcome", overflow="fold")
+    for finding in found.findings:
+        outcome = Text(f"{SIGNS[finding.outcome]} {judged(finding)}", style=_OUTCOMES[finding.outcome])
+        table.add_row(finding.label, limited(finding.limit), seen(finding), outcome)
+    parts: list[RenderableType] = [table] if found.findings else []
+    if found.unraced:
+        labels = ", ".join(found.unraced)
+        parts.append(Text(f"Not raced, for the time of a step alone: {labels}.", style="dim"))
+    return Group(*parts, *_left_out(found), Text(f"{counted(found)}.", style=_OUTCOMES[found.outcome]))

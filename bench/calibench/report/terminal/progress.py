@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+#: Columns where there is no terminal that has some.
+_WIDTH = 100
 
 
 class Display:
@@ -75,5 +79,13 @@ def printed(renderable: Any) -> None:
     """Print to standard output, wide enough for our tables where that is no terminal."""
     output = Console(highlight=False)
     if not output.is_terminal:
-        output = Console(highlight=False, width=100)
+        output = Console(highlight=False, width=_WIDTH)
     output.print(renderable, markup=False)
+
+
+def as_text(renderable: Any) -> str:
+    """The same for a file: without colours."""
+    file = io.StringIO()
+    output = Console(highlight=False, width=_WIDTH, file=file, force_terminal=False, color_system=None)
+    output.print(renderable, markup=False)
+    return file.getvalue()
