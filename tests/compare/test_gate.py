@@ -232,6 +232,43 @@ def test_usage_errors_exit_with_2(tmp_path: Path) -> None:
     assert gate(run(tmp_path / "b", METHOD), base, "ece=1").exit_code == 2
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--max-regression ece=1", "is on a change, and there is no base; add --against"),
+        ("--max ece=1 --against {base}", "--against is about changes, which have no limit"),
+        ("--max ece=1 --rerun-base {base}", "--rerun-base is about speed, which has no limit"),
+        ("", "There is no limit to check"),
+        ("--against {base} --max-regression mc-dropuot:ece=1", "did you mean 'mc-dropout'?"),
+    ],
+)
+def test_what_checks_nothing_is_refused(options: str, message: str, tmp_path: Path) -> None:
+    """An option that would be left alone could be taken for a check that passed."""
+    base = run(tmp_path / "a")
+    result = calibench("check", base, *options.format(base=base).split())
+    assert result.exit_code == 2
+    assert message in " ".join(result.output.split())
+
+
+def test_a_change_may_be_limited_for_one_row(tmp_path: Path) -> None:
+    """The others are left alone; one that only the run has is refused."""
+    base, new = run(tmp_path / "a"), run(tmp_path / "b", REFERENCE, BLUNT)
+    assert gate(new, base, "frequentist:nll=0.05").exit_code == 0
+    assert gate(new, base, "mc-dropout:nll=0.05").exit_code == 1
+    assert gate(new, base, "nll=0.05", "mc-dropout:nll=9").exit_code == 0
+    alone = gate(new, run(tmp_path / "c", REFERENCE), "mc-dropout:nll=0.05")
+    assert alone.exit_code == 2
+    assert "did not finish in both" in " ".join(alone.output.split())
+
+
+def test_a_race_that_leaves_a_limited_row_out_is_no_pass(tmp_path: Path) -> None:
+    """Nothing was held to the limit, and it says so."""
+    held = load_run(run(tmp_path / "a"))
+    found = match(held, held)
+    with pytest.raises(UsageError, match="No row was held to mc-dropout:throughput=5%"):
+        hold(held, parse_limits(["mc-dropout:throughput=5%"]), found, {})
+
+
 @given(scale=st.floats(1.1, 8.0))
 def test_what_is_needed_grows_with_the_square_of_the_width(scale: float) -> None:
     """An interval that must halve takes four times the examples, three times as many more."""

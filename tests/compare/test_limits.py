@@ -6,9 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from calibench.cli import main
 from calibench.compare.gate import BEYOND, FAILED, FINE, NOT_APART, PASSED, UNDECIDED, hold, judge, levels
 from calibench.compare.limits import CHANGE, LEAST, MOST, Kind, Limit, by_row, parse_limits
 from calibench.compare.runs import load_run
@@ -113,3 +115,19 @@ def test_a_row_that_failed_fails_what_holds_for_it(tmp_path: Path) -> None:
     assert everywhere.outcome == FAILED
     assert everywhere.failed == (("mc-dropout", "no dropout"),)
     assert hold(held, parse_limits(["frequentist:nll=100"], MOST)).outcome == PASSED
+
+
+def test_a_ratio_of_prices_is_known_and_decides(tmp_path: Path) -> None:
+    """It has no interval because nothing was measured, and not because too little was."""
+    rows = ["label,p_0,p_1", *["0,0.9,0.1", "1,0.2,0.8"] * 100]
+    file = tmp_path / "a.csv"
+    file.write_text("\n".join(rows), encoding="utf-8")
+    asked = [f"a={file}", f"b={file}", "--label", "label", "--probs", "p_*", "--prices", "a=1,b=3", "-q"]
+    scored = CliRunner().invoke(main, ["score", *asked, "-o", str(tmp_path / "a")])
+    assert scored.exit_code == 0, scored.output
+    held = load_run(tmp_path / "a")
+    outcomes = [
+        [finding.outcome for finding in hold(held, [Limit("cost_ratio", amount, MOST)]).findings]
+        for amount in (2.9, 3.1)
+    ]
+    assert outcomes == [[PASSED, FAILED], [PASSED, PASSED]]

@@ -234,6 +234,8 @@ def _level(run: Run, record: Record, limit: Limit) -> Finding:
     if cost is not None and not is_untimed(record):
         n = dig(record, "timing", *_COUNTS[cost.per])
         return judge(label, limit, seen, n, unit=cost.per)
+    if cost is not None and seen.value is not None:  # a ratio of prices, which are known and not measured
+        seen = Interval(seen.value, seen.value, seen.value)
     n = _examples(record, limit.name)
     squared = dig(record, "metrics", "ece_debiased", "value")
     if limit.name == "ece" and squared is not None:

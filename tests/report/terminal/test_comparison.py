@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner, Result
+from rich.console import Console
 
 from calibench.cli import main
+from calibench.compare.gate import BEYOND, FINE, NOISY, NOT_APART, REGRESSION, Checked, Finding, Judgement
+from calibench.compare.limits import CHANGE, MOST, Limit
+from calibench.compare.runs import Run
+from calibench.report.terminal.comparison import checked
+from calibench.types import Interval
 from run_pairs import METHOD, REFERENCE, put, run
 
 
@@ -50,3 +58,28 @@ def test_compare_refuses_in_one_sentence(tmp_path: Path) -> None:
     assert "data.split is validation" in result.output
     assert calibench("compare", base).exit_code == 2
     assert calibench("compare", base, tmp_path / "none").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("judgement", "sign", "colour"),
+    [
+        (FINE, "✓", "\x1b[32m"),
+        (REGRESSION, "✗", "\x1b[1;31m"),
+        (BEYOND, "✗", "\x1b[1;31m"),
+        (NOISY, "?", "\x1b[33m"),
+        (NOT_APART, "?", "\x1b[33m"),
+    ],
+)
+def test_what_is_undecided_does_not_look_like_what_is_broken(
+    judgement: Judgement, sign: str, colour: str
+) -> None:
+    """Another word, sign and colour, in the row and in the last line."""
+    limit = Limit("nll", 0.5, CHANGE if judgement in (REGRESSION, NOISY) else MOST)
+    finding = Finding("m", limit, Interval(0.5, 0.4, 0.6), 100, judgement, None)
+    file = io.StringIO()
+    console = Console(file=file, width=120, force_terminal=True, color_system="standard", highlight=False)
+    console.print(checked(Checked(Run(Path("new"), "new", ()), None, (finding,))), markup=False)
+    _, row, *_, last = file.getvalue().splitlines()
+    assert f"{colour}{sign} {judgement}" in row
+    assert last == f"{colour}1 {finding.outcome}.\x1b[0m"
+    assert ("regression" in row) == (judgement == REGRESSION)

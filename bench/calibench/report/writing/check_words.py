@@ -50,8 +50,8 @@ def _needed(finding: Finding) -> str:
     if finding.basis in (SECONDS, COST_RATIO):
         return "two runs cannot tell; --rerun-base would"
     if finding.needed is None:
-        return f"{finding.n} {finding.unit} cannot tell"
-    return f"{finding.n} {finding.unit}; about {finding.needed:,} more would tell"
+        return f"{finding.n:,} {finding.unit} cannot tell"
+    return f"{finding.n:,} {finding.unit}; about {finding.needed:,} more would tell"
 
 
 def counted(found: Checked) -> str:
