@@ -15,8 +15,7 @@ import report_example as example
 from calibench.compare.verdicts import FAMILY, compare
 from calibench.metrics.calibration import ECE
 from calibench.metrics.scoring import NLL
-from calibench.report import write_report
-from calibench.report.pages.html import write_html
+from calibench.report import write_html, write_report
 from calibench.report.parts.against import against, against_words, closing, details_table, footer
 from calibench.report.sections import Section, sections
 from calibench.stats.montecarlo import sd_over_passes, sd_over_seeds

@@ -1,4 +1,4 @@
-"""A run folder -> report.html: one file that needs nothing else, to be looked at rather than read."""
+"""A report -> report.html: one file that needs nothing else, to be looked at rather than read."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from importlib.resources import files
 from pathlib import Path
 
 from calibench.report import stored
-from calibench.report.content import Part, parts
+from calibench.report.content import Content, Part, Report
 from calibench.report.drawing import style
 from calibench.report.drawing.drawing import Drawing
 from calibench.report.pages.grid import Box, Head, grid, records_table
 from calibench.report.pages.html_examples import examples_part
 from calibench.report.pages.texts import texts_of
-from calibench.report.sections import Section, sections
-from calibench.report.stored import records_of
+from calibench.report.sections import Section
 from calibench.report.writing import reproduce, words
 from calibench.store.files import write_whole
 from calibench.store.records import Record
@@ -29,38 +28,32 @@ _SIZE = re.compile(r' width="([\d.]+)pt" height="[\d.]+pt"')
 _FONT = re.compile(r"'DejaVu Sans'(, [^;\"]*)?")
 
 
-def write_html(folder: Path, include_text: bool = False, dataset: str | None = None) -> Path:
-    """Write `report.html`, one self-contained page, from the records of a run folder; returns its path.
+def write_page(report: Report, include_text: bool = False, dataset: str | None = None) -> Path:
+    """Write `report.html`, one self-contained page, beside the records; returns its path.
 
-    Reads records and stored predictions only, unless sentences are asked for. The same folder gives the same
-    bytes.
+    The same folder gives the same bytes.
 
     Args:
-        folder: a run folder, or a records file; the page lies beside the records.
         include_text: show the sentences of the examples that are singled out, and not their rows only. Mind
             the licence of the data before passing such a page on.
         dataset: where the sentences are, for data that came from a folder.
 
     Raises:
-        UsageError: no records there, records this version does not read, or sentences that cannot be found.
+        UsageError: sentences that cannot be found.
     """
-    records = records_of(folder)
-    target = folder if folder.is_dir() else folder.parent
-    found = sections(records)
-    title = f"calibench: {', '.join(dict.fromkeys(str(record['suite']) for record in records))}"
-    several = len(found) > 1
+    several = len(report.contents) > 1
     blocks = []
     with style.styled():
-        for section in found:
-            texts = texts_of(section, dataset) if include_text else None
-            blocks += _section(section, target, texts, several=several)
+        for content in report.contents:
+            texts = texts_of(content.section, dataset) if include_text else None
+            blocks += _section(content, report.folder, texts, several=several)
     blocks += [
-        block("how-to-read", "How to read this", _how_to_read(found)),
-        block("environment", "Environment", _environment(records)),
-        block("reproduce", "How to reproduce", _reproduce(found, records)),
+        block("how-to-read", "How to read this", _how_to_read(report.sections)),
+        block("environment", "Environment", _environment(report.records)),
+        block("reproduce", "How to reproduce", _reproduce(report.sections, report.records)),
     ]
-    path = target / PAGE
-    write_whole(path, page(title, blocks).encode())
+    path = report.folder / PAGE
+    write_whole(path, page(report.title, blocks).encode())
     return path
 
 
@@ -117,9 +110,11 @@ def block(name: str, heading: str, body: str) -> str:
     return f'<section id="{name}"><h2>{inline(heading)}</h2>\n{body}\n</section>'
 
 
-def _section(section: Section, target: Path, texts: dict[str, str] | None, *, several: bool) -> list[str]:
-    lead = f'<p class="lead">{inline(words.heading(section))}</p>'
-    bodies = [(part.title, _part(part)) for part in parts(section, target)]
+def _section(content: Content, target: Path, texts: dict[str, str] | None, *, several: bool) -> list[str]:
+    section = content.section
+    lines = "".join(f"<li><strong>{head}:</strong> {inline(text)}</li>" for head, text in content.lines)
+    lead = f'<ul class="headline">{lines}</ul>\n<p class="lead">{inline(words.heading(section))}</p>'
+    bodies = [(part.title, _part(part)) for part in content.parts]
     own = section.distinct()
     found = stored.opinions(own, target)
     if found is not None:
