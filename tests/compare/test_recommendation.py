@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import report_example as example
-from calibench.compare.open_questions import Question, open_questions
+from calibench.compare.open_questions import open_questions
 from calibench.compare.recommendation import Candidate, Decision, decide
 from calibench.report import sections, write_html, write_report
 from calibench.report.parts.equal_quality import baseline, matched_table, matches
@@ -368,14 +368,13 @@ def test_questions_come_by_what_settles_them_first() -> None:
 
 
 def test_a_loss_of_accuracy_that_is_not_ruled_out_is_a_question() -> None:
-    """More examples rule it out, where it is not there."""
-    rng = np.random.default_rng(8)
-    labels, positive = overconfident(rng, 600)
-    positive, milder = np.where(positive > 0.5, 0.999, 0.001), np.clip(positive, 0.12, 0.88)
-    right = np.flatnonzero((positive > 0.5) == labels)
-    wrong = np.flatnonzero((positive > 0.5) != labels)
-    milder[[*right[:5], *wrong[:5]]] = 1.0 - milder[[*right[:5], *wrong[:5]]]
-    found = open_questions(decide(row(0, positive, labels), [row(1, milder, labels)]))
+    """More examples rule it out, where it is not there: known by the one-sided bound of a zero difference."""
+    labels, positive = overconfident(np.random.default_rng(8), 300)
+    sure, milder = np.where(positive > 0.5, 0.999, 0.001), np.clip(positive, 0.1, 0.9)
+    right, wrong = (np.flatnonzero(((positive > 0.5) == labels) == side)[:4] for side in (True, False))
+    milder[[*right, *wrong]] = 1.0 - milder[[*right, *wrong]]
+    decision = decide(row(0, sure, labels), [row(1, milder, labels)])
+    found = open_questions(decision)
     assert [(one.row, one.kind) for one in found] == [("m1", "accuracy")]
-    assert isinstance(found[0], Question)
-    assert found[0].more > 0
+    floor = decision.judged[0].accuracy_floor
+    assert found[0].more == pytest.approx(300 * ((floor * (1 + 0.8416 / 1.6449) / 0.01) ** 2 - 1), rel=1e-3)
