@@ -21,7 +21,7 @@ from calibench.report.parts.selective import selective_table, selective_words
 from calibench.report.parts.sets_drawing import sets_drawing
 from calibench.report.points import Point, tradeoff
 from calibench.report.sections import Section, sections
-from calibench.report.stored import has_predictions, records_of
+from calibench.report.stored import has_predictions, loaded_once, records_of
 from calibench.report.writing import tables
 from calibench.report.writing.tables import Table
 from calibench.report.writing.words import code, join
@@ -88,7 +88,7 @@ def read(path: Path) -> Report:
         UsageError: no records there, or records this version does not read.
     """
     records, folder = records_of(path), path if path.is_dir() else path.parent
-    with style.styled():
+    with style.styled(), loaded_once():
         contents = tuple(_content(section, folder) for section in sections(records))
     return Report(folder, tuple(records), contents)
 

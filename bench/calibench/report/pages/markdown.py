@@ -107,7 +107,7 @@ def image(drawing: Drawing, target: Path) -> str:
     """Save the drawing both ways; the report shows the PNG, because GitHub scales it everywhere."""
     path = f"{FIGURES}/{drawing.name}"
     write_whole(target / f"{path}.png", style.png(drawing.figure))
-    write_whole(target / f"{path}.svg", style.svg(drawing.figure, salt=drawing.name).encode())
+    write_whole(target / f"{path}.svg", drawing.svg.encode())
     return f"![{escape(drawing.alt)}]({path}.png)"
 
 
