@@ -89,7 +89,7 @@ def read(path: Path) -> Report:
     """
     records, folder = records_of(path), path if path.is_dir() else path.parent
     with style.styled(), loaded_once():
-        contents = tuple(_content(section, folder) for section in sections(records))
+        contents = tuple(_content(section.once(), folder) for section in sections(records))
     return Report(folder, tuple(records), contents)
 
 
@@ -131,6 +131,7 @@ def parts(section: Section, judged: Judgement, folder: Path) -> list[Part]:
 
 def recommended(section: Section, folder: Path) -> str:
     """What the section's recommendation says, in paragraphs."""
+    section = section.once()
     return _recommendation(section, judge(section, folder))
 
 

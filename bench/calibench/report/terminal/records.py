@@ -32,6 +32,7 @@ from calibench.report.writing.tables import (
     peak_memory,
     sites,
 )
+from calibench.report.writing.words import title
 from calibench.store.records import Record, dig
 
 
@@ -78,11 +79,11 @@ def terminal_table(records: Iterable[Record], folder: Path) -> RenderableType:
     Args:
         folder: where the predictions are; what they decide comes first.
     """
-    found = sections(records)
+    found = [section.once() for section in sections(records)]
     parts: list[RenderableType] = []
     for section in found:
         if len(found) > 1:
-            parts.append(Text(_title(section), style="bold"))
+            parts.append(Text(title(section).replace("`", ""), style="bold"))
         parts += [*_headline(section, folder), Text("")]
         parts += _section(section)
     return Group(*parts)
@@ -91,12 +92,6 @@ def terminal_table(records: Iterable[Record], folder: Path) -> RenderableType:
 def _headline(section: Section, folder: Path) -> Iterator[Text]:
     for head, text in zip(HEADS, headline(section, judge(section, folder)), strict=True):
         yield Text.assemble((f"{head}: ", "bold"), text.replace("`", ""))
-
-
-def _title(section: Section) -> str:
-    first = section.entries[0].record
-    names = [section.common(block).get("name") for block in ("data", "model")]
-    return ", ".join(str(part) for part in (first["suite"], *names, f"seed {first.get('seed')}") if part)
 
 
 def _section(section: Section) -> Iterator[RenderableType]:
