@@ -88,7 +88,7 @@ def test_quality_draws_are_joint(metric) -> None:
     """Points that are the same get the same draws, centred at their value; others differ by less than
     independent resamples would make them."""
     first, second = evaluation(0), evaluation(0, sharpness=1.1)
-    drawn = front.quality_draws(metric, [first, first, second])
+    drawn = front.quality_draws([metric], [first, first, second])[0]
     np.testing.assert_allclose(drawn[0], drawn[1], rtol=0, atol=1e-12)
     np.testing.assert_allclose(drawn.mean(axis=1), [metric.evaluate(e) for e in (first, first, second)])
     apart = (drawn[2] - drawn[0]).var()
@@ -98,7 +98,7 @@ def test_quality_draws_are_joint(metric) -> None:
 def test_quality_draws_of_a_mean_have_its_interval() -> None:
     """For NLL the draws spread as the interval of the mean does: 5% on 4,000 draws."""
     sample = evaluation(0, n=2000)
-    low, high = quantiles(front.quality_draws(NLL, [sample], draws=4000)[0], 0.95)
+    low, high = quantiles(front.quality_draws([NLL], [sample], draws=4000)[0][0], 0.95)
     interval = bootstrap_interval(NLL, sample, seed=0)
     assert high - low == pytest.approx(interval.high - interval.low, rel=0.05)
 
@@ -107,7 +107,7 @@ def test_quality_draws_of_a_mean_have_its_interval() -> None:
 def test_aurc_draws_are_aurc_of_resamples(ties: bool) -> None:
     """Up to the shift to the sample's value, each draw is the metric evaluated on that resample."""
     sample = evaluation(0, n=60, ties=ties)
-    drawn = front.quality_draws(AURC, [sample, sample], draws=25, seed=3)
+    drawn = front.quality_draws([AURC], [sample, sample], draws=25, seed=3)[0]
     counts = np.random.default_rng(3)
     index = counts.integers(0, 60, size=(25, 60))
     expected = np.array([AURC.evaluate(sample.take(row)) for row in index])
@@ -121,9 +121,9 @@ def test_aurc_draws_of_many_examples_spread_alike(monkeypatch: pytest.MonkeyPatc
     A standard deviation from 4,000 draws has an error of 1.1%, a correlation near .9 one of .003.
     """
     samples = [evaluation(0, n=2000), evaluation(0, n=2000, ties=True)]
-    exact = front.quality_draws(AURC, samples, draws=4000, seed=1)
+    exact = front.quality_draws([AURC], samples, draws=4000, seed=1)[0]
     monkeypatch.setattr(resampling, "EXACT_EXAMPLES", 1000)
-    limit = front.quality_draws(AURC, samples, draws=4000, seed=2)
+    limit = front.quality_draws([AURC], samples, draws=4000, seed=2)[0]
     np.testing.assert_allclose(limit.std(axis=1), exact.std(axis=1), rtol=0.07)
     assert np.corrcoef(limit)[0, 1] == pytest.approx(np.corrcoef(exact)[0, 1], abs=0.03)
 

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 import report_example as example
-from calibench.compare.recommendation import Candidate, decide
-from calibench.report import sections, write_report
+from calibench.compare.open_questions import open_questions
+from calibench.compare.recommendation import Candidate, Decision, decide
+from calibench.report import sections, write_html, write_report
 from calibench.report.parts.equal_quality import baseline, matched_table, matches
+from calibench.report.parts.headline import headline, judge
 from calibench.report.parts.recommendation import _needed, recommendation
 from calibench.report.points import points, tradeoff
 from calibench.store.records import load_records, write_records
@@ -145,13 +147,28 @@ def test_without_predictions(tmp_path: Path) -> None:
     assert "Regions are made of the 95% intervals in the tables." in text
 
 
-def test_the_recommendation_opens_the_report(tmp_path: Path) -> None:
-    """It is the first heading of the report, and one paragraph."""
-    example.build(tmp_path, (REFERENCE, TEMPERATURE))
+def test_three_lines_open_the_report(tmp_path: Path) -> None:
+    """What to use, what it buys and costs, and what is open come before all else, on the page too."""
+    example.build(tmp_path, (REFERENCE, TEMPERATURE, TWIN))
     blocks = write_report(tmp_path).read_text(encoding="utf-8").split("\n\n")
-    assert blocks[2] == "## Recommendation"
-    assert blocks[3].startswith("**Use `temperature`.**")
-    assert blocks[4] == "## Quality"
+    use, buys, undecided = blocks[1].splitlines()
+    assert use == "- **Use:** `temperature`."
+    assert re.match(r"- \*\*It buys and costs:\*\* NLL \(down by .*, for 1\.00 \[", buys)
+    assert undecided.startswith("- **Undecided:** whether `twin` differs from `frequentist` at all. About ")
+    assert blocks[3] == "## Recommendation"
+    assert blocks[4].startswith("**Use `temperature`.**")
+    assert blocks[5] == "## Quality"
+    page = write_html(tmp_path).read_text(encoding="utf-8")
+    assert page.index("<strong>Undecided:</strong>") < page.index("3 methods on") < page.index("<h2>")
+
+
+def test_without_predictions_the_lines_say_so(tmp_path: Path) -> None:
+    """Nothing is recommended where nothing can be judged."""
+    records = example.build(tmp_path, (REFERENCE, TEMPERATURE))
+    (section,) = sections.sections(records)
+    lines = headline(section, judge(section, tmp_path / "elsewhere"))
+    assert lines[0].startswith("no recommendation: it takes the stored predictions")
+    assert lines[1:] == ("not known.", "all of it.")
 
 
 # --- the rules ---------------------------------------------------------------------------------------------
@@ -295,3 +312,69 @@ def test_what_would_tell_is_said_and_holds() -> None:
         base, honest, labels = sample(4 * n)
         shown += decide(row(0, base, labels), [row(1, honest, labels)]).pick is not None
     assert shown >= 10
+
+
+# --- what is left open -------------------------------------------------------------------------------------
+
+
+def noisy_twins(n: int, gain: float, seed: int = 3) -> Decision:
+    """A reference, one that is right a little more often by `gain`, one that says the same, on n examples."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 2, n)
+    logit = rng.normal(1.0, 1.0, n) * np.where(labels == 1, 1.0, -1.0)
+    other = logit + rng.normal(gain, 0.8, n) * np.where(labels == 1, 1.0, -1.0)
+    first, second = (1 / (1 + np.exp(-one)) for one in (logit, other))
+    return decide(row(0, first, labels), [row(1, second, labels), row(2, first, labels)])
+
+
+def test_what_says_the_same_is_no_question() -> None:
+    """No example tells it apart, and none is asked for; what is shown is no question either."""
+    assert [question.row for question in open_questions(noisy_twins(200, 0.0))] == ["m1"]
+    assert open_questions(noisy_twins(4000, 0.5)) == []
+
+
+def test_as_many_examples_as_are_asked_for_settle_it() -> None:
+    """Of fresh samples of that size about four in five show the difference that the first suggested."""
+    rng = np.random.default_rng(0)
+    decision = noisy_twins(60, 0.3)
+    (question,) = open_questions(decision)
+    assert question.kind == "reference"
+    assert 10 < question.more < 2000
+    small, base = decision.judged[0].row.evaluation, decision.reference.evaluation
+    shown = 0
+    for _ in range(60):
+        drawn = rng.integers(0, 60, 60 + round(question.more))
+        again = decide(
+            Candidate(0, "m0", 1.0, 1, base.take(drawn)),
+            [Candidate(1, "m1", 1.0, 1, small.take(drawn)), Candidate(2, "m2", 1.0, 1, base.take(drawn))],
+        )
+        shown += bool(again.judged[0].shown("better"))
+    assert 0.65 < shown / 60 < 0.99
+
+
+def test_questions_come_by_what_settles_them_first() -> None:
+    """Rising, with those that nothing settles last."""
+    rng = np.random.default_rng(5)
+    labels = rng.integers(0, 2, 120)
+    sides = np.where(labels == 1, 1.0, -1.0)
+    base = rng.normal(1.0, 1.0, 120)
+    rows = [
+        row(at, 1 / (1 + np.exp(-(base + rng.normal(gain, 0.9, 120)) * sides)), labels)
+        for at, gain in enumerate((0.0, 0.1, 0.2), 1)
+    ]
+    found = open_questions(decide(row(0, 1 / (1 + np.exp(-base * sides)), labels), rows))
+    assert len(found) > 1
+    assert [one.more for one in found] == sorted(one.more for one in found)
+
+
+def test_a_loss_of_accuracy_that_is_not_ruled_out_is_a_question() -> None:
+    """More examples rule it out, where it is not there: known by the one-sided bound of a zero difference."""
+    labels, positive = overconfident(np.random.default_rng(8), 300)
+    sure, milder = np.where(positive > 0.5, 0.999, 0.001), np.clip(positive, 0.1, 0.9)
+    right, wrong = (np.flatnonzero(((positive > 0.5) == labels) == side)[:4] for side in (True, False))
+    milder[[*right, *wrong]] = 1.0 - milder[[*right, *wrong]]
+    decision = decide(row(0, sure, labels), [row(1, milder, labels)])
+    found = open_questions(decision)
+    assert [(one.row, one.kind) for one in found] == [("m1", "accuracy")]
+    floor = decision.judged[0].accuracy_floor
+    assert found[0].more == pytest.approx(300 * ((floor * (1 + 0.8416 / 1.6449) / 0.01) ** 2 - 1), rel=1e-3)

@@ -19,6 +19,7 @@ from calibench.report import content, sections, write_csv, write_model_card
 from calibench.report.drawing import style
 from calibench.report.pages.markdown import render
 from calibench.report.parts.detectors import detector_choice, detector_words
+from calibench.report.parts.headline import judge
 from calibench.report.parts.recommendation import decision_of, lost
 from calibench.report.parts.scope import detection_drawing, detection_table, joint_table
 from calibench.report.parts.selective import selective_table
@@ -61,7 +62,7 @@ def section(folder: Path) -> Section:
 @pytest.fixture(scope="module")
 def parts(section: Section, folder: Path) -> dict[str, content.Part]:
     with style.styled():
-        return {part.title: part for part in content.parts(section, folder)}
+        return {part.title: part for part in content.parts(section, judge(section, folder), folder)}
 
 
 @pytest.fixture(scope="module")
@@ -262,10 +263,10 @@ def test_few_curves_are_named(tmp_path: Path) -> None:
     assert style.picked(few, lambda entry: float(entry.order)) == few
 
 
-def test_the_terminal_keeps_to_its_width(section: Section) -> None:
+def test_the_terminal_keeps_to_its_width(section: Section, folder: Path) -> None:
     """Long names go on in the next line; scores have no quality of their own and are named below."""
     out = io.StringIO()
-    Console(file=out, width=100).print(terminal_table([entry.record for entry in section.entries]))
+    Console(file=out, width=100).print(terminal_table([entry.record for entry in section.entries], folder))
     lines = out.getvalue().splitlines()
     assert max(map(len, lines)) <= 100
     assert not any("…" in line for line in lines)

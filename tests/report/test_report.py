@@ -237,7 +237,7 @@ def test_a_resumed_cell_supersedes_itself() -> None:
 
 def test_heading_says_what_ran(report: str) -> None:
     """The first sentence names data, n, model, device, T, seed and failures."""
-    sentence = report.split("\n\n")[1]
+    sentence = report.split("\n\n")[2]
     for part in ("6 methods on `sst2`", "872 examples", "`sst2-minilm`", "`cpu`", "T = 20", "seed 0"):
         assert part in sentence
     assert "1 of them failed" in sentence
@@ -360,7 +360,7 @@ def test_install_pins_what_was_measured() -> None:
 
 def test_terminal_table_fits_and_shows_failures(folder: Path) -> None:
     """The summary keeps to 100 columns, shows sites and ECE whole, and every failure in full."""
-    text = printed(records.terminal_table(load_records(folder)))
+    text = printed(records.terminal_table(load_records(folder), folder))
     lines = text.splitlines()
     assert max(map(len, lines)) <= 100
     (baal,) = [line for line in lines if line.startswith("mc-dropout-baal")]
@@ -372,13 +372,15 @@ def test_terminal_table_fits_and_shows_failures(folder: Path) -> None:
 def test_terminal_table_takes_markup_literally() -> None:
     """Square brackets in a message are text, not styling."""
     record = one(status="error", error={"type": "E", "message": "expected [bold]x[/bold]"})
-    assert "failed: expected [bold]x[/bold]" in printed(records.terminal_table([record]))
+    assert "failed: expected [bold]x[/bold]" in printed(records.terminal_table([record], Path()))
 
 
 def test_terminal_table_explains_what_is_missing() -> None:
     """A value that could not be had is marked in its cell, with the reason below the table."""
     reason = "n too small: 10 requests do not bound p50"
-    text = printed(records.terminal_table([one(timing={"latency_ms": {"p50": example.missing(reason)}})]))
+    text = printed(
+        records.terminal_table([one(timing={"latency_ms": {"p50": example.missing(reason)}})], Path())
+    )
     assert "n/a (a)" in text
     assert f"(a) {reason}" in text
 

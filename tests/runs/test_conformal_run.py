@@ -229,9 +229,9 @@ def test_what_cannot_be_calibrated_is_said(tmp_path: Path, monkeypatch: pytest.M
     assert own["error"] == {"type": "CalibenchError", "message": "the fan fell off"}
 
 
-def printed(records: list[Record]) -> str:
+def printed(records: list[Record], folder: Path) -> str:
     out = io.StringIO()
-    Console(file=out, width=100).print(terminal_table(records))
+    Console(file=out, width=100).print(terminal_table(records, folder))
     return out.getvalue()
 
 
@@ -265,11 +265,11 @@ def test_the_report_says_what_is_promised(finished: Path, apart: tuple[Path, lis
 
 def test_the_terminal_has_a_column_per_kind(apart: tuple[Path, list[Record]]) -> None:
     """Coverage and size, within 100 columns; none without sets."""
-    lines = printed(apart[1]).splitlines()
+    lines = printed(apart[1], apart[0]).splitlines()
     assert max(map(len, lines)) <= 100
     assert any("LAC by class 80%" in line for line in lines)
     bare = [record | {"conformal": []} for record in apart[1]]
-    assert "Prediction sets" not in printed(bare)
+    assert "Prediction sets" not in printed(bare, apart[0])
     (section,) = sections.sections(bare)
     assert sets_table(section) is None
     assert sets_drawing(section) is None
@@ -300,7 +300,7 @@ def test_a_reason_stands_in_place_of_sets(apart: tuple[Path, list[Record]]) -> N
     assert part.table is not None
     assert part.table.rows[0].cells[1].text == "the fan fell off"
     assert part.drawings == ()
-    assert "the fan" in printed([record])
+    assert "the fan" in printed([record], apart[0])
 
 
 @pytest.mark.parametrize(

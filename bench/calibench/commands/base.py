@@ -122,7 +122,7 @@ def finish(records: list[dict[str, Any]], folder: Path, *, quiet: bool) -> None:
     from calibench.report.terminal.records import terminal_table
 
     if not quiet:  # drawing takes longer than the numbers: nobody waits for it to see them
-        show_on_terminal(terminal_table(records))
+        show_on_terminal(terminal_table(records, folder))
         sys.stdout.flush()
     report = write_report(folder)
     if not quiet:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -32,13 +31,6 @@ def report(
     chosen = dict.fromkeys([*(formats or ["markdown"]), *(["html"] if html else [])])
     if include_text and "html" not in chosen:
         raise UsageError("--include-text is about the page, which was not asked for; add --html.")
-    writers: dict[str, Callable[[Path], Path]] = {
-        "markdown": reports.write_report,
-        "html": lambda folder: reports.write_html(folder, include_text, dataset),
-        "model-card": reports.write_model_card,
-        "csv": reports.write_csv,
-        "json": reports.write_json,
-    }
     folder = records.parent if records.is_file() else records
-    for name in chosen:
-        click.echo(f"Report: {writers[name](folder)}")
+    for path in reports.write(folder, chosen, include_text=include_text, dataset=dataset):
+        click.echo(f"Report: {path}")

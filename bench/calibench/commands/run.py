@@ -136,7 +136,7 @@ def run(
             ) from None
         report = write_report(folder)
     if not quiet:
-        display.print(terminal_table(records))
+        display.print(terminal_table(records, folder))
         if self_check:
             display.print(closing(records, folder))
         click.echo(f"Report: {report}")

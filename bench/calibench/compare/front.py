@@ -71,23 +71,27 @@ def region(quality: FloatArray, cost: FloatArray, level: float = LEVEL) -> Box:
 
 
 def quality_draws(
-    metric: Metric, evaluations: Sequence[Evaluation], *, draws: int = DRAWS, seed: int = 0
-) -> FloatArray:
-    """A metric of every point over resamples of the examples they share, float64 [P, R].
+    metrics: Sequence[Metric], evaluations: Sequence[Evaluation], *, draws: int = DRAWS, seed: int = 0
+) -> list[FloatArray]:
+    """Each metric of every point over resamples of the examples they share, float64 [P, R] each.
 
     Each point's draws are moved so that their mean is the point's value: a plug-in metric such as ECE reads
     more on a resample than on the sample, by an amount of its own for each point.
 
     Args:
-        metric: one that has a form in which it is resampled; lower is better.
+        metrics: those that have a form in which they are resampled; lower is better.
         evaluations: P evaluations of the same N examples.
     """
-    values = [metric.evaluate(evaluation) for evaluation in evaluations]
-    forms = [form_of(metric, e, value) for e, value in zip(evaluations, values, strict=True)]
+    values = [[metric.evaluate(evaluation) for evaluation in evaluations] for metric in metrics]
+    forms = [
+        form_of(metric, evaluation, value)
+        for metric, own in zip(metrics, values, strict=True)
+        for evaluation, value in zip(evaluations, own, strict=True)
+    ]
     made = [form for form in forms if form is not None]
     drawn = np.stack(resampled_values(made, len(evaluations[0]), draws, np.random.default_rng(seed)))
-    centred: FloatArray = drawn + (np.array(values) - drawn.mean(axis=1))[:, None]
-    return centred
+    centred = drawn + (np.concatenate(values) - drawn.mean(axis=1))[:, None]
+    return list(centred.reshape(len(metrics), len(evaluations), draws))
 
 
 def block_cost_draws(

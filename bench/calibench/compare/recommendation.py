@@ -131,13 +131,22 @@ def decide(reference: Candidate, rows: Sequence[Candidate], *, seed: int = 0) ->
     slight = [item for item in fit if not _worth_its_time(item.row, reference)]
     fit = [item for item in fit if item not in slight]
     affordable = [item for item in fit if item.row.cost <= AFFORDABLE]
-    alpha = (1.0 - LEVEL) / max(1, len(fit) * (len(fit) - 1) // 2)
+    alpha = _alpha(len(fit))
     pick = _climb(None, affordable, alpha)
     top = _climb(pick, [item for item in fit if item not in affordable], alpha)
     first = pick or top
     alike = [item for item in fit if item is not first and first and not _shown_different(item, first, alpha)]
     more = None if top is pick else top
     return Decision(reference, tuple(judged), pick, more, tuple(alike), tuple(slight))
+
+
+def pair_alpha(decision: Decision) -> float:
+    """The level at which two qualifying rows were compared: 5%, divided by the number of their pairs."""
+    return _alpha(sum(item.qualifies and item not in decision.slight for item in decision.judged))
+
+
+def _alpha(qualifying: int) -> float:
+    return (1.0 - LEVEL) / max(1, qualifying * (qualifying - 1) // 2)
 
 
 def _digits(cost: float) -> float:
@@ -163,13 +172,14 @@ def _climb(start: Judged | None, dearer: Iterable[Judged], alpha: float) -> Judg
 
 
 def _shown_lower(item: Judged, than: Judged, alpha: float) -> bool:
-    return _nll(item, than, alpha).high < 0.0
+    return nll_bounds(item, than, alpha).high < 0.0
 
 
 def _shown_different(item: Judged, than: Judged, alpha: float) -> bool:
-    found = _nll(item, than, alpha)
+    found = nll_bounds(item, than, alpha)
     return found.high < 0.0 or found.low > 0.0
 
 
-def _nll(item: Judged, than: Judged, alpha: float) -> Bounds:
+def nll_bounds(item: Judged, than: Judged, alpha: float) -> Bounds:
+    """NLL of a row less that of another, with the bounds of a two-sided test at `alpha`."""
     return nll_difference(item.row.evaluation, than.row.evaluation, 1.0 - alpha / 2.0)

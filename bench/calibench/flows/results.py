@@ -161,7 +161,7 @@ class Results:
 
     def _repr_html_(self) -> str:
         """The tables of quality and the recommendation; needs no style sheet and no script."""
-        from calibench.report.pages.html import inline
+        from calibench.report.pages.rendering import inline
         from calibench.report.writing.tables import quality
 
         blocks = []

@@ -272,13 +272,18 @@ def _error_auroc(order: Ranked) -> float:
 
 
 def _drawn_aurc(drawn: Drawn) -> FloatArray:
-    # The sum of (E + (i - k) e / m) / i over the group's i is (E - k e / m) (H(k + m) - H(k)) + e.
+    # An error at the place p counts in the risks of p and all after it: H(n) - H(p - 1) in all. Summed over
+    # the m places after k that is m H(n) - (g(k + m) - g(k)), with g(x) = x H(x) - x; groups without errors
+    # add nothing.
     n = drawn.n
-    harmonic = np.concatenate([[0.0], np.cumsum(1.0 / np.arange(1.0, n + 1.0))])
-    steps = np.diff(harmonic.take(drawn.last.astype(np.intp)), axis=1, prepend=0.0)
-    before = drawn.total - drawn.errors
-    before -= (drawn.last - drawn.held) * (drawn.errors / np.maximum(drawn.held, 1.0))
-    mean: FloatArray = (np.einsum("rg,rg->r", before, steps) + drawn.total[:, -1]) / n
+    places = np.arange(n + 1.0)
+    harmonic = np.concatenate([[0.0], np.cumsum(1.0 / places[1:])])
+    summed = places * harmonic - places
+    wrong = np.flatnonzero(drawn.errors.any(axis=0))
+    held, errors, last = (part[:, wrong] for part in (drawn.held, drawn.errors, drawn.last))
+    ends = last.astype(np.intp)
+    risks = held * harmonic[-1] - (summed.take(ends) - summed.take(ends - held.astype(np.intp)))
+    mean: FloatArray = np.einsum("rg,rg->r", errors / np.maximum(held, 1.0), risks) / n
     return mean
 
 

@@ -2,24 +2,64 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-__all__ = ["write_csv", "write_html", "write_json", "write_model_card", "write_report"]
+__all__ = ["write", "write_csv", "write_html", "write_json", "write_model_card", "write_report"]
+
+
+def write(
+    folder: Path, formats: Iterable[str], *, include_text: bool = False, dataset: str | None = None
+) -> Iterator[Path]:
+    """Write several forms of one run folder; what they share is made once.
+
+    Args:
+        folder: a run folder, or a records file; all lie beside the records.
+        formats: some of "markdown", "html", "model-card", "csv" and "json".
+        include_text, dataset: as those of `write_html`.
+
+    Yields:
+        the path of each form, when it is written.
+
+    Raises:
+        UsageError: no records there, records this version does not read, or sentences that cannot be found.
+    """
+    # Drawing libraries take half a second to import, which those who only print a table should not wait for.
+    exports = {"model-card": write_model_card, "csv": write_csv, "json": write_json}
+    report = None
+    for name in formats:
+        if name in exports:
+            yield exports[name](folder)
+            continue
+        from calibench.report import content
+        from calibench.report.pages import html, markdown
+
+        report = report or content.read(folder)
+        yield (
+            markdown.write_markdown(report)
+            if name == "markdown"
+            else html.write_page(report, include_text, dataset)
+        )
 
 
 def write_report(folder: Path) -> Path:
-    """Write `report.md` and `figures/`; see `calibench.report.pages.markdown.write_report`."""
-    # Drawing libraries take half a second to import, which those who only print a table should not wait for.
-    from calibench.report.pages.markdown import write_report as write
+    """Write `report.md` and `figures/`; see `calibench.report.pages.markdown.write_markdown`.
 
-    return write(folder)
+    Raises:
+        UsageError: no records there, or records this version does not read.
+    """
+    (path,) = write(folder, ["markdown"])
+    return path
 
 
 def write_html(folder: Path, include_text: bool = False, dataset: str | None = None) -> Path:
-    """Write `report.html`, one self-contained page; see `calibench.report.pages.html.write_html`."""
-    from calibench.report.pages.html import write_html as write
+    """Write `report.html`, one self-contained page; see `calibench.report.pages.html.write_page`.
 
-    return write(folder, include_text, dataset)
+    Raises:
+        UsageError: no records there, records this version does not read, or sentences that cannot be found.
+    """
+    (path,) = write(folder, ["html"], include_text=include_text, dataset=dataset)
+    return path
 
 
 def write_csv(folder: Path) -> Path:

@@ -7,23 +7,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from calibench.compare.detectors import Choice
-from calibench.compare.recommendation import Decision
+from calibench.report.drawing import style
 from calibench.report.drawing.drawing import Drawing
 from calibench.report.parts import equal_error, equal_quality, groups, scope, sets, shifts
 from calibench.report.parts.against import against, against_table, against_words, details_table
 from calibench.report.parts.curves import curve_drawings
-from calibench.report.parts.detectors import detector_choice, detector_words
+from calibench.report.parts.detectors import detector_words
 from calibench.report.parts.front import front_drawing, front_table, front_words
-from calibench.report.parts.recommendation import decision_of, recommendation_words
+from calibench.report.parts.headline import HEADS, Judgement, headline, judge
+from calibench.report.parts.recommendation import recommendation_words
 from calibench.report.parts.reliability import reliability_diagrams
 from calibench.report.parts.selective import selective_table, selective_words
 from calibench.report.parts.sets_drawing import sets_drawing
-from calibench.report.points import Point, points, tradeoff
-from calibench.report.sections import Section
-from calibench.report.stored import has_predictions
+from calibench.report.points import Point, tradeoff
+from calibench.report.sections import Section, sections
+from calibench.report.stored import has_predictions, loaded_once, records_of
 from calibench.report.writing import tables
 from calibench.report.writing.tables import Table
 from calibench.report.writing.words import code, join
+from calibench.store.records import Record
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,16 +44,71 @@ class Part:
     details: Table | None = None
 
 
-def parts(section: Section, folder: Path) -> list[Part]:
+@dataclass(frozen=True, eq=False)
+class Content:
+    """What a report says of a section.
+
+    Attributes:
+        lines: (head, text) of the three that come first.
+        parts: the rest, in order.
+    """
+
+    section: Section
+    lines: tuple[tuple[str, str], ...]
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """A run folder, made ready to be written in any form.
+
+    Attributes:
+        folder: where records and predictions are, and pages go.
+    """
+
+    folder: Path
+    records: tuple[Record, ...]
+    contents: tuple[Content, ...]
+
+    @property
+    def sections(self) -> list[Section]:
+        """The sections, in order."""
+        return [content.section for content in self.contents]
+
+    @property
+    def title(self) -> str:
+        """The suites that ran."""
+        return f"calibench: {', '.join(dict.fromkeys(str(record['suite']) for record in self.records))}"
+
+
+def read(path: Path) -> Report:
+    """Read the records and stored predictions of a run folder, or beside a records file, and draw.
+
+    Raises:
+        UsageError: no records there, or records this version does not read.
+    """
+    records, folder = records_of(path), path if path.is_dir() else path.parent
+    with style.styled(), loaded_once():
+        contents = tuple(_content(section.once(), folder) for section in sections(records))
+    return Report(folder, tuple(records), contents)
+
+
+def _content(section: Section, folder: Path) -> Content:
+    judged = judge(section, folder)
+    lines = tuple(zip(HEADS, headline(section, judged), strict=True))
+    return Content(section, lines, tuple(parts(section, judged, folder)))
+
+
+def parts(section: Section, judged: Judgement, folder: Path) -> list[Part]:
     """The parts of a section; call and draw inside `style.styled()`.
 
     Methods that add a score alone stand where scores or costs are shown, and nowhere else.
     """
     own = section.distinct()
-    placed, decision, choice = _judged(section, folder)
+    placed, choice = judged.points, judged.choice
     selective = selective_table(section)
     found = [
-        Part("Recommendation", _recommendation(section, placed, decision, choice)),
+        Part("Recommendation", _recommendation(section, judged)),
         Part("Quality", _quality_words(section), tables.quality(own)),
         _against(own, folder),
         _reliability(own, folder),
@@ -74,29 +131,18 @@ def parts(section: Section, folder: Path) -> list[Part]:
 
 def recommended(section: Section, folder: Path) -> str:
     """What the section's recommendation says, in paragraphs."""
-    return _recommendation(section, *_judged(section, folder))
-
-
-def _judged(section: Section, folder: Path) -> tuple[list[Point], Decision | str, Choice | None]:
-    """The points of methods with probabilities of their own, and what the rules say of them."""
-    everything = points(section, folder)
-    copies = {entry.order for entry in section.by_score_alone}
-    placed = [point for point in everything if point.entry.order not in copies]
-    decision = decision_of(section.distinct(), placed)
-    choice = detector_choice(everything, None if isinstance(decision, str) else decision)
-    return placed, decision, choice
+    section = section.once()
+    return _recommendation(section, judge(section, folder))
 
 
 def _some(drawing: Drawing | None) -> tuple[Drawing, ...]:
     return () if drawing is None else (drawing,)
 
 
-def _recommendation(
-    section: Section, placed: Sequence[Point], decision: Decision | str, choice: Choice | None
-) -> str:
-    paragraphs = [recommendation_words(section.distinct(), placed, decision)]
-    if choice is not None:
-        paragraphs.append(detector_words(section, choice))
+def _recommendation(section: Section, judged: Judgement) -> str:
+    paragraphs = [recommendation_words(section.distinct(), judged.points, judged.decision)]
+    if judged.choice is not None:
+        paragraphs.append(detector_words(section, judged.choice))
     return "\n\n".join(paragraphs)
 
 

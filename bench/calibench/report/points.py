@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -99,14 +100,20 @@ def _whole(entry: Entry, predictions: Predictions | None) -> Point:
     )
 
 
+#: One object for each file's predictions: what metrics make of it is then made once.
+_EVALUATIONS: WeakKeyDictionary[Predictions, Evaluation] = WeakKeyDictionary()
+
+
 def evaluation_of(entry: Entry, predictions: Predictions) -> Evaluation:
     """What was stored of an entry, examples out of scope included, with the score by which it ranks.
 
     Raises:
         CalibenchError: that score is not stored.
     """
-    own_score, optimism = predictions.own_score(entry.record), optimism_of(entry.record)
-    return ranked(predictions.probs, predictions.label, own_score, optimism)
+    if predictions not in _EVALUATIONS:
+        own_score, optimism = predictions.own_score(entry.record), optimism_of(entry.record)
+        _EVALUATIONS[predictions] = ranked(predictions.probs, predictions.label, own_score, optimism)
+    return _EVALUATIONS[predictions]
 
 
 def _fewer_passes(entry: Entry, predictions: Predictions | None) -> list[Point]:
@@ -160,11 +167,14 @@ def tradeoff(found: Sequence[Point]) -> Tradeoff:
     fixed = next((i for i, point in enumerate(drawn) if point.entry.record.get("reference")), None)
     passes = np.repeat(np.array([[point.passes] for point in drawn], dtype=float), front.DRAWS, axis=1)
     known = (ECE,) if evaluations[0].by_confidence else (NLL, ECE)
-    plain = {metric.name: front.quality_draws(metric, evaluations) for metric in known}
+    metrics = (*known, ECE_DEBIASED, AURC)
+    drawn_qualities = front.quality_draws(metrics, evaluations)
+    quality_of = {metric.name: own for metric, own in zip(metrics, drawn_qualities, strict=True)}
+    plain = {metric.name: quality_of[metric.name] for metric in known}
     qualities = {
         "NLL": plain.get("nll"),
-        "ECE": front.quality_draws(ECE_DEBIASED, evaluations),
-        "AURC": front.quality_draws(AURC, evaluations),
+        "ECE": quality_of[ECE_DEBIASED.name],
+        "AURC": quality_of[AURC.name],
     }
     return Tradeoff(
         costed,

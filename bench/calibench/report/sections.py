@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,6 +12,22 @@ from calibench.store.naming import label
 from calibench.store.records import Record, dig, is_scored, is_untimed
 
 _DATA = ("name", "config", "split", "revision", "sha256", "n", "limit")
+#: What tells sections of one title apart, in this order: block, key and words.
+_FACTS = (
+    ("data", "n", "{} examples"),
+    ("data", "config", "config {}"),
+    ("data", "split", "split {}"),
+    ("model", "dtype", "{}"),
+    ("model", "device", "on {}"),
+    ("model", "attention", "{} attention"),
+    ("data", "revision", "data revision {}"),
+    ("model", "revision", "model revision {}"),
+    ("data", "limit", "limit {}"),
+    ("data", "sha256", "data {}"),
+    ("model", "sha256", "weights {}"),
+    ("model", "config_sha256", "configuration {}"),
+    ("model", "tokenizer_sha256", "tokenizer {}"),
+)
 _MODEL = ("name", "revision", "sha256", "config_sha256", "tokenizer_sha256", "dtype", "device", "attention")
 
 
@@ -55,10 +72,15 @@ class Section:
     Attributes:
         slug: unique within the report, for file names and anchors.
         entries: the reference first, then in the order of the records.
+        telling: what tells it from the sections of the same suite, data, model and seed, such as
+            "60 examples".
+        renamed: (label, label) of what was left out because it stands under another name.
     """
 
     slug: str
     entries: tuple[Entry, ...]
+    telling: tuple[str, ...] = ()
+    renamed: tuple[tuple[str, str], ...] = ()
 
     @property
     def measured(self) -> tuple[Entry, ...]:
@@ -100,6 +122,22 @@ class Section:
         """The section without them: what there is to say about probabilities."""
         return replace(self, entries=tuple(entry for entry in self.entries if not is_copy(entry.record)))
 
+    def once(self) -> Section:
+        """The section with each thing once: a step on a method that is itself one of the methods goes.
+
+        `temperature` is `frequentist + temperature`. It stays, as it was timed itself; the step's cost is
+        that of the method whose measurement it shares.
+        """
+        names = {
+            entry.order: other.label
+            for entry in self.measured
+            for other in self.measured
+            if _is_the_step(entry.record, other.record)
+        }
+        kept = tuple(entry for entry in self.entries if entry.order not in names)
+        gone = tuple((entry.label, names[entry.order]) for entry in self.entries if entry.order in names)
+        return replace(self, entries=kept, renamed=gone)
+
     def common(self, block: str) -> dict[str, Any]:
         """The first `data`, `model` or `plan` block that is there; empty where there is none."""
         return next((entry.record[block] for entry in self.entries if entry.record.get(block)), {})
@@ -108,6 +146,32 @@ class Section:
 def is_copy(record: Record) -> bool:
     """Whether its probabilities say nothing new; those of the reference do, whatever it is."""
     return bool(record["method"].get("score_only")) and not record.get("reference")
+
+
+def _is_the_step(record: Record, method: Record) -> bool:
+    """Whether a row with a post-hoc step is what a method does of itself: the same fit, the same numbers."""
+    if not record["method"].get("posthoc") or method["method"].get("posthoc") or not method.get("fit"):
+        return False
+    pairs = [
+        ((one.get("fit") or {}).get("parameters"), _values(one), one["method"].get("params"))
+        for one in (record, method)
+    ]
+    return _close(*pairs)
+
+
+def _values(record: Record) -> dict[str, Any]:
+    return {name: found.get("value") for name, found in (record.get("metrics") or {}).items()}
+
+
+def _close(one: Any, other: Any) -> bool:
+    """Whether two structures are equal, numbers up to what machines differ by."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_close(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(_close, one, other))
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=1e-6, abs_tol=1e-9)
+    return bool(one == other)
 
 
 def sections(records: Iterable[Record]) -> list[Section]:
@@ -130,7 +194,37 @@ def sections(records: Iterable[Record]) -> list[Section]:
             Entry(record, label(record, members), i, *places[i]) for i, record in enumerate(members)
         )
         result.append(Section(slug, entries))
-    return result
+    return _told_apart(result)
+
+
+def _told_apart(found: Sequence[Section]) -> list[Section]:
+    """The sections, those of one title with the first facts that tell them apart."""
+    groups: dict[str, list[Section]] = {}
+    for section in found:
+        groups.setdefault(json.dumps(_named(section)), []).append(section)
+    telling: dict[str, tuple[str, ...]] = {}
+    for group in groups.values():
+        facts: list[tuple[str, ...]] = [() for _ in group]
+        for block, key, words in _FACTS:
+            values = [section.common(block).get(key) for section in group]
+            if len(set(facts)) < len(group) and len(set(map(str, values))) > 1:
+                facts = [(*own, _fact(words, value)) for own, value in zip(facts, values, strict=True)]
+        telling |= {section.slug: own for section, own in zip(group, facts, strict=True)}
+    return [replace(section, telling=telling[section.slug]) for section in found]
+
+
+def _named(section: Section) -> list[Any]:
+    """What its title says of it."""
+    first = section.entries[0].record
+    names = [section.common(block).get("name") for block in ("data", "model")]
+    return [first["suite"], first.get("seed"), *names]
+
+
+def _fact(words: str, value: Any) -> str:
+    if isinstance(value, int):
+        return words.format(f"{value:,}")
+    # Of a hash the first digits tell.
+    return words.format("none" if value is None else str(value)[:12])
 
 
 def _key(record: Record) -> str:

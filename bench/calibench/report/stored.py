@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +50,35 @@ class Opinions:
         return given
 
 
+#: Predictions by their file, while a report is made; None outside of that.
+_LOADED: ContextVar[dict[str, Predictions] | None] = ContextVar("loaded", default=None)
+
+
+@contextmanager
+def loaded_once() -> Iterator[None]:
+    """Inside this, each file of predictions is read and checked once."""
+    token = _LOADED.set({})
+    try:
+        yield
+    finally:
+        _LOADED.reset(token)
+
+
+def predictions_of(entry: Entry, folder: Path) -> Predictions:
+    """The predictions of an entry that has some.
+
+    Raises:
+        UsageError: the file is missing, another than the record was made from, or not what a run writes.
+    """
+    known = _LOADED.get()
+    if known is None:
+        return load_predictions(folder, entry.record)
+    name = str(predictions_file(folder, entry.record))
+    if name not in known:
+        known[name] = load_predictions(folder, entry.record)
+    return known[name]
+
+
 def opinions(section: Section, folder: Path) -> Opinions | None:
     """Stored predictions side by side; None where there are none, or no classes to differ in.
 
@@ -65,9 +96,7 @@ def stored_predictions(section: Section, folder: Path) -> list[tuple[Entry, Pred
         CalibenchError: two cells of the section hold predictions about different examples.
     """
     found = [
-        (entry, load_predictions(folder, entry.record))
-        for entry in section.measured
-        if has_predictions(entry, folder)
+        (entry, predictions_of(entry, folder)) for entry in section.measured if has_predictions(entry, folder)
     ]
     for entry, other in found:
         first, stored = found[0]

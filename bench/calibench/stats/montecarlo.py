@@ -20,28 +20,33 @@ def sd_over_seeds(values: Sequence[float]) -> float | None:
     return float(np.std(values, ddof=1)) if len(values) >= FEWEST_SEEDS else None
 
 
-def sd_over_passes(
-    metric: Metric, evaluation: Evaluation, standard_error: FloatArray, *, draws: int = 200, seed: int = 0
-) -> float | None:
-    """Standard deviation of the metric over as many fresh passes, from one run's standard errors.
+def sds_over_passes(
+    metrics: Sequence[Metric],
+    evaluation: Evaluation,
+    standard_error: FloatArray,
+    *,
+    draws: int = 200,
+    seed: int = 0,
+) -> list[float | None]:
+    """Standard deviation of each metric over as many fresh passes, from one run's standard errors.
 
     Each example's probability is moved by a normal multiple of its own standard error, examples independently
     of each other, as their masks are. For two classes only: of more, no more than the predicted one's
-    standard error is stored, and the answer is None.
+    standard error is stored, and the answers are None. All metrics see the same draws.
 
     Args:
         standard_error: float64 [N], over passes, of the predicted class's probability.
         draws: of all examples; 200 give the standard deviation to 5%.
     """
     if evaluation.probs.shape[1] != 2:
-        return None
+        return [None] * len(metrics)
     rng = np.random.default_rng(seed)
-    values = []
-    for _ in range(draws):
+    values = np.empty((draws, len(metrics)))
+    for draw in range(draws):
         first = np.abs(evaluation.probs[:, 0] + standard_error * rng.standard_normal(len(standard_error)))
         # Turned back at 0 and at 1, where a mean of probabilities cannot pass.
         first = np.clip(np.minimum(first, 2.0 - first), 0.0, 1.0)
         moved = Evaluation(np.stack([first, 1.0 - first], axis=1), evaluation.labels, evaluation.posterior)
-        values.append(metric.evaluate(moved))
-    spread = float(np.std(values, ddof=1))
-    return spread if np.isfinite(spread) else None
+        values[draw] = [metric.evaluate(moved) for metric in metrics]
+    spreads = [float(np.std(column, ddof=1)) for column in values.T]
+    return [spread if np.isfinite(spread) else None for spread in spreads]

@@ -15,11 +15,10 @@ import report_example as example
 from calibench.compare.verdicts import FAMILY, compare
 from calibench.metrics.calibration import ECE
 from calibench.metrics.scoring import NLL
-from calibench.report import write_report
-from calibench.report.pages.html import write_html
+from calibench.report import write_html, write_report
 from calibench.report.parts.against import against, against_words, closing, details_table, footer
 from calibench.report.sections import Section, sections
-from calibench.stats.montecarlo import sd_over_passes, sd_over_seeds
+from calibench.stats.montecarlo import sd_over_seeds, sds_over_passes
 from calibench.store.predictions import load_predictions
 from calibench.store.records import Record, load_records, write_records
 from calibench.types import Evaluation, FloatArray
@@ -151,7 +150,7 @@ def test_the_spread_over_passes_is_that_of_fresh_runs() -> None:
         runs = [passes(evaluation.posterior, rng)[0] for _ in range(200)]
         actual = np.std([metric.evaluate(Evaluation(run, evaluation.labels)) for run in runs], ddof=1)
         probs, error = passes(evaluation.posterior, rng)
-        told = sd_over_passes(metric, Evaluation(probs, evaluation.labels), error)
+        (told,) = sds_over_passes([metric], Evaluation(probs, evaluation.labels), error)
         assert told == pytest.approx(actual, rel=0.25)
 
 
@@ -160,4 +159,4 @@ def test_spreads_that_cannot_be_had_are_none() -> None:
     assert sd_over_seeds([0.1, 0.2]) is None
     assert sd_over_seeds([0.1, 0.2, 0.3]) == pytest.approx(0.1)
     evaluation = simulated(3, 50, classes=3)
-    assert sd_over_passes(NLL, evaluation, np.full(50, 0.01)) is None
+    assert sds_over_passes([NLL], evaluation, np.full(50, 0.01)) == [None]

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.collections import PolyCollection
+from matplotlib.colors import to_hex
 
 import report_example as example
 from calibench.report import sections, write_report
@@ -50,9 +52,16 @@ def test_reliability_bars_are_the_stored_predictions(folder: Path) -> None:
     stored = load_predictions(folder, records[0])
     confidence, right = stored.probs.max(1), stored.probs.argmax(1) == stored.label
     bucket = np.minimum((confidence * 10).astype(int), 9)
-    expected = [np.mean(right[bucket == b]) for b in range(5, 10)]
-    heights = [patch.get_height() for patch in drawing.figure.axes[0].patches[:5]]
-    np.testing.assert_allclose(heights, expected, atol=1e-12)
+    accuracy = np.array([np.mean(right[bucket == b]) for b in range(5, 10)])
+    counts = np.array([np.sum(bucket == b) for b in range(5, 10)])
+    bars, gaps = (found for found in drawing.figure.axes[0].collections if isinstance(found, PolyCollection))
+    heights = [np.ptp(path.vertices[:, 1]) for path in bars.get_paths()]
+    upper, lower = np.array(heights[:5]), np.array(heights[5:10])
+    np.testing.assert_allclose(upper / upper[0], accuracy / accuracy[0], atol=1e-12)
+    # Counts are on a log scale from one half.
+    np.testing.assert_allclose(lower / lower[0], np.log(2 * counts) / np.log(2 * counts[0]), atol=1e-12)
+    assert len(bars.get_paths()) == 2 * len(gaps.get_paths())
+    assert to_hex(bars.get_facecolors()[0]) == style.colour(0)
 
 
 def test_reliability_leaves_out_unscored_labels(tmp_path: Path) -> None:
@@ -64,10 +73,8 @@ def test_reliability_leaves_out_unscored_labels(tmp_path: Path) -> None:
     frame = pq.read_table(file).to_pydict()
     frame["label"][:10] = [-1] * 10
     pq.write_table(example.pa.table(frame), file)
-    with style.styled():
-        drawing = reliability.reliability_diagrams(only_section(records), tmp_path)
-    assert drawing is not None
-    assert sum(patch.get_height() for patch in drawing.figure.axes[1].patches) == 40
+    (entry,) = only_section(records).entries
+    assert reliability.curve_of(entry, tmp_path).count.sum() == 40
 
 
 @pytest.mark.parametrize(

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.patches import Rectangle
+from matplotlib.collections import PolyCollection
 
 import report_example as example
 from calibench.report import sections
 from calibench.report.drawing import labels, style
-from calibench.report.parts.front import front_drawing, front_table
+from calibench.report.parts.front import front_drawing, front_table, squashed
 from calibench.report.points import Tradeoff, points, tradeoff
 from calibench.stats.ratios import trimmed_mean
 from calibench.store.records import load_records, write_records
@@ -131,8 +131,8 @@ def test_figure_shows_the_points(section: sections.Section, found: Tradeoff) -> 
             if len(line.get_xdata()) == 1
         }
         assert drawn == {(p.ratio["value"], p.metrics[metric]["value"]) for p in found.points}
-        boxes = [patch for patch in axes.patches if isinstance(patch, Rectangle)]
-        assert len(boxes) == 2 * len(section.measured)
+        filled, edged = (boxes for boxes in axes.collections if isinstance(boxes, PolyCollection))
+        assert len(filled.get_paths()) == len(edged.get_paths()) == len(section.measured)
     for entry in section.measured:
         assert f"{entry.label}: " in drawing.alt
 
@@ -185,3 +185,49 @@ def test_spread_leaves_names_where_there_is_room(places: list[int]) -> None:
 def test_spread_known_answer() -> None:
     """Two names wanted at one place are moved apart by the same distance."""
     np.testing.assert_allclose(labels.spread(np.array([0.5, 0.5]), np.full(2, 0.2), 0.0, 1.0), [0.4, 0.6])
+
+
+placed = st.lists(
+    st.tuples(st.floats(0.5, 4.0), st.floats(0.0, 5.0), st.sampled_from([0.14, 0.29])),
+    min_size=1,
+    max_size=35,
+)
+
+
+@given(placed, st.sampled_from([0.0, 5.0]))
+@settings(deadline=None)
+def test_no_two_lines_to_names_cross(items: list[tuple[float, float, float]], x: float) -> None:
+    """In a column on either side, however the points lie; looked at here pair by pair."""
+    points = np.array([(across, up) for across, up, _ in items])
+    ends = labels.column(points, np.array([height for *_, height in items]), x, 0.0, 5.4)
+    lines = [(tuple(point), (x, float(end))) for point, end in zip(points, ends, strict=True)]
+    assert not [pair for pair in combinations(lines, 2) if crossed(*pair)]
+
+
+Segment = tuple[tuple[float, float], tuple[float, float]]
+
+
+def crossed(one: Segment, other: Segment) -> bool:
+    """Whether two segments have a point in common that is inside of both."""
+
+    def side(line: Segment, point: tuple[float, float]) -> float:
+        (ax, ay), (bx, by) = line
+        return (bx - ax) * (point[1] - ay) - (by - ay) * (point[0] - ax)
+
+    ends = [side(one, other[0]) * side(one, other[1]), side(other, one[0]) * side(other, one[1])]
+    return max(ends) < -1e-6
+
+
+def test_the_lines_would_cross_by_the_order_of_points_alone() -> None:
+    """The one that is lower is farther away: names in the order of their points would make a cross."""
+    points = np.array([[4.0, 1.0], [1.0, 1.02]])
+    assert labels.crossing(points, np.array([2.0, 2.2]), 0.0) is not None
+    ends = labels.column(points, np.full(2, 0.2), 0.0, 0.0, 5.0)
+    assert labels.crossing(points, ends, 0.0) is None
+    assert crossed(((4.0, 1.0), (0.0, 3.0)), ((4.0, 3.0), (0.0, 1.0)))
+
+
+@pytest.mark.parametrize(("values", "log"), [([0.2, 0.3, 0.4, 0.5], False), ([*[0.2] * 8, 9.0], True)])
+def test_an_outlier_does_not_squash_the_front(values: list[float], log: bool) -> None:
+    """A scale on which most would lie in the lowest tenth is logarithmic instead."""
+    assert squashed(values) is log

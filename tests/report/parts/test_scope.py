@@ -15,6 +15,7 @@ import oos_data
 import report_example as example
 from calibench.report import content, sections, write_html, write_report
 from calibench.report.drawing import style
+from calibench.report.parts.headline import judge
 from calibench.report.parts.scope import detection_drawing, detection_table, joint_table, other_scores_table
 from calibench.report.terminal.records import terminal_table
 from calibench.report.writing.numbers import interval
@@ -41,9 +42,9 @@ def only_section(records: list[Record]) -> sections.Section:
     return section
 
 
-def printed(records: list[Record]) -> str:
+def printed(records: list[Record], folder: Path) -> str:
     out = io.StringIO()
-    Console(file=out, width=100).print(terminal_table(records))
+    Console(file=out, width=100).print(terminal_table(records, folder))
     return out.getvalue()
 
 
@@ -99,7 +100,7 @@ def test_reports_have_the_section(finished: tuple[Path, list[Record]]) -> None:
     assert "figures/embedded-scope.png" in text
     page = write_html(folder).read_text()
     assert '<section id="out-of-scope">' in page
-    lines = printed(records).splitlines()
+    lines = printed(records, folder).splitlines()
     head = next(i for i, line in enumerate(lines) if "AUROC" in line)
     assert lines[head].split()[-3:] == ["joint", "accuracy", "recall"]
     assert interval(records[0]["metrics"]["oos_auroc"]) in lines[head + 1]
@@ -110,10 +111,11 @@ def test_reports_have_the_section(finished: tuple[Path, list[Record]]) -> None:
 def test_without_texts_out_of_scope_there_is_none(tmp_path: Path) -> None:
     """Neither section nor columns."""
     records = example.build(tmp_path)
+    only = only_section(records)
     with style.styled():
-        titles = [part.title for part in content.parts(only_section(records), tmp_path)]
+        titles = [part.title for part in content.parts(only, judge(only, tmp_path), tmp_path)]
     assert not {"Out of scope", "In scope or not, and which class"} & set(titles)
-    assert "scope" not in printed(records)
+    assert "scope" not in printed(records, tmp_path)
 
 
 def test_without_a_threshold_there_is_no_joint_view(tmp_path: Path) -> None:
@@ -122,5 +124,5 @@ def test_without_a_threshold_there_is_no_joint_view(tmp_path: Path) -> None:
     suite = oos_data.suite(data, "frequentist")
     records = run(replace(suite, data=replace(suite.data, threshold_split=None)), tmp_path / "run")
     assert joint_table(only_section(records)) is None
-    assert "AUROC" in printed(records)
-    assert "joint" not in printed(records)
+    assert "AUROC" in printed(records, tmp_path / "run")
+    assert "joint" not in printed(records, tmp_path / "run")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from matplotlib.figure import Figure
+
+from calibench.report.drawing import style
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,3 +24,8 @@ class Drawing:
     figure: Figure
     alt: str
     caption: str
+
+    @cached_property
+    def svg(self) -> str:
+        """The figure as SVG, its text as text; drawn once, inside `style.styled()`."""
+        return style.svg(self.figure, salt=self.name)

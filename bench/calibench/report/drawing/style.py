@@ -25,32 +25,32 @@ MUTED = "#6e7781"
 RULE = "#d0d7de"
 PAPER = "#ffffff"
 
-#: The reference is grey; the others follow Okabe and Ito (2008), without the yellow that white paper
-#: swallows, continued with Paul Tol's muted scheme.
+#: The reference is grey. Any two are told apart with normal sight and under deuteranopia, and each from the
+#: paper: a test holds them to it.
 COLOURS = (
-    "#595959",
-    "#0072b2",
-    "#d55e00",
-    "#009e73",
-    "#cc79a7",
-    "#e69f00",
-    "#56b4e9",
-    "#882255",
-    "#999933",
-    "#332288",
+    "#3b4045",
+    "#00609c",
+    "#f06c18",
+    "#30a878",
+    "#c078a8",
+    "#785400",
+    "#009ccc",
+    "#90183c",
+    "#849c48",
+    "#002478",
 )
 #: The same on dark paper, in the same order; used by the page only.
 DARK_COLOURS = (
-    "#a6adb4",
-    "#4ba6e3",
-    "#f0813d",
-    "#2ec49c",
-    "#e39ac4",
-    "#f2b53a",
-    "#8ccdf5",
-    "#dc74a6",
-    "#c3c35e",
-    "#a195f2",
+    "#d6dce2",
+    "#18849c",
+    "#cc6c30",
+    "#18c090",
+    "#cc90c0",
+    "#d8a800",
+    "#84ccfc",
+    "#b43048",
+    "#d8d86c",
+    "#7884d8",
 )
 #: What each colour of a figure is called in a page's style sheet.
 VARIABLES = {
@@ -64,13 +64,16 @@ VARIABLES = {
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
 _FILLS = ("full", "full", "left", "top", "right", "bottom")
 
+FONT = "DejaVu Sans"
 WIDTH = 9.0
 #: Characters of a label that leave room for three columns of a legend.
 _LEGEND = 34
 #: Inches: mean width of a character of a title, with something to spare, and the height of a line.
 _TITLE_CHARACTER = 0.086
 TITLE_LINE = 0.155
-_DPI, _NOTEBOOK_DPI = 200, 100
+_DPI, _NOTEBOOK_DPI = 144, 100
+#: A tenth larger, and a third quicker than by default.
+_QUICK = {"compress_level": 3}
 _RC: dict[Any, Any] = {
     "axes.axisbelow": True,
     "axes.edgecolor": MUTED,
@@ -85,7 +88,7 @@ _RC: dict[Any, Any] = {
     "axes.titlesize": 9.5,
     "axes.titleweight": "bold",
     "figure.facecolor": PAPER,
-    "font.family": ["DejaVu Sans"],
+    "font.family": [FONT],
     "font.size": 9,
     "grid.color": RULE,
     "grid.linewidth": 0.6,
@@ -100,6 +103,14 @@ _RC: dict[Any, Any] = {
     "ytick.color": MUTED,
     "ytick.labelcolor": INK,
     "ytick.labelsize": 8.5,
+}
+
+
+#: All that a figure looks like; the rest is the user's session.
+_DEFAULTS = {
+    name: value
+    for name, value in matplotlib.rcParamsDefault.items()
+    if not name.startswith(("backend", "interactive", "toolbar", "webagg", "tk.", "docstring", "savefig.dir"))
 }
 
 
@@ -199,7 +210,8 @@ def picked(entries: Sequence[Entry], worth: Callable[[Entry], float | None]) -> 
 def styled() -> Iterator[None]:
     """Draw and save inside this: our settings over matplotlib's defaults, whatever the user's are."""
     with matplotlib.rc_context():
-        matplotlib.rcdefaults()
+        # `rcdefaults` would read the whole library of styles to do the same.
+        matplotlib.rcParams.update(_DEFAULTS)
         matplotlib.rcParams.update(_RC)
         yield
 
@@ -216,21 +228,20 @@ def png(figure: Figure, dpi: int = _DPI) -> bytes:
     """The figure as PNG, without the version stamp."""
     FigureCanvasAgg(figure)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+    figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None}, pil_kwargs=_QUICK)
     return buffer.getvalue()
 
 
-def svg(figure: Figure, salt: str, *, text: bool = False) -> str:
-    """The figure as SVG, the same bytes for the same figure and salt.
+def svg(figure: Figure, salt: str) -> str:
+    """The figure as SVG with text as text, the same bytes for the same figure and salt.
 
     Args:
         figure: drawn inside `styled()`.
         salt: makes the ids of this figure differ from those of its neighbours on one page.
-        text: keep text as text, to be set in the reader's font, instead of as outlines.
     """
     FigureCanvasSVG(figure)
     buffer = io.StringIO()
-    settings: dict[Any, Any] = {"svg.hashsalt": salt, "svg.fonttype": "none" if text else "path"}
+    settings: dict[Any, Any] = {"svg.hashsalt": salt, "svg.fonttype": "none"}
     with matplotlib.rc_context(settings):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return buffer.getvalue()

@@ -1,128 +1,130 @@
-"""Tables as HTML: sortable, with a strip that shows each interval in place."""
+"""Tables as pages draw them: sortable, with a strip that shows each interval in place."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from html import escape
 
 from calibench.report.drawing.style import series
-from calibench.report.writing.sheets import Heading
-from calibench.report.writing.tables import Cell, Column, Row, Table, note_letter, passes
+from calibench.report.writing.sheets import Heading, Sheet
+from calibench.report.writing.tables import Cell, Row, Table, passes
 
 _INTERVAL = re.compile(r" (\[.*\])$")
-
-#: A heading may break over lines, but not before its arrow.
-_ARROW, _KEPT = re.compile(r" (?=[↑↓→])|(?<=→) "), "\u00a0"
-
-_SORTING = (
-    "Press a heading to sort by it, again to turn the order round, and once more to restore it. The strip "
-    "under a number shows its interval, on a scale that the column shares."
-)
 
 
 @dataclass(frozen=True)
 class Box:
-    """One table cell: its HTML, what sorting compares, and whether it heads its row."""
+    """One table cell.
 
-    html: str
+    Attributes:
+        text: what it says.
+        sort: what sorting compares, or None to stay at the end.
+        heads: whether it heads its row.
+        wide: how many columns it fills; more than one ends its row.
+        interval: what follows the text in brackets.
+        tone: "right", "wrong" or "sentence": the class of its text.
+        strip: start, width and place of the value of its interval, in per cent of the column's scale.
+        series: which of the colours stands before it.
+        hollow: whether that is drawn so, for a post-hoc step.
+        failed: whether the text is a failure's message.
+    """
+
+    text: str
     sort: float | str | None = None
     heads: bool = False
     wide: int = 1
+    interval: str = ""
+    tone: str | None = None
+    strip: tuple[str, str, str] | None = None
+    series: int | None = None
+    hollow: bool = False
+    failed: bool = False
 
 
 @dataclass(frozen=True)
-class Head:
-    """One column's heading, what it means, and whether it holds text rather than numbers."""
+class GridRow:
+    """Boxes, and the classes of their row: "marked" is set apart, "last" stays at the end when sorted."""
 
-    title: str
-    meaning: str = ""
-    text: bool = False
+    boxes: Sequence[Box]
+    classes: str = ""
 
 
-def grid(
-    label: str, heads: Sequence[Head], rows: Iterable[Sequence[Box]], *, marked: int | None = None
-) -> str:
-    """A sortable table inside a region that scrolls by itself, also by keyboard.
+@dataclass(frozen=True)
+class Grid:
+    """A table ready to be put into a page.
 
-    Args:
-        label: what the table is, for those who hear it.
-        heads: the columns.
-        rows: boxes; one that is `wide` ends its row, and the row stays at the end whatever is sorted.
-        marked: number of the row to set apart, such as the reference.
+    Attributes:
+        label: what it is, for those who hear it; unique on its page.
+        notes: the full reasons that cells point to as (a), (b), ...
+        explained: the columns whose meanings are listed below.
     """
-    head = "".join(
-        f'<th scope="col"{"" if item.text else " class=number"} title="{escape(item.meaning)}">'
-        f'<button type="button">{escape(_ARROW.sub(_KEPT, item.title))}</button></th>'
-        for item in heads
-    )
-    body = "".join(_row(row, heads, number == marked) for number, row in enumerate(rows))
-    return (
-        f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(label)}">'
-        f'<table class="sortable"><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div>'
-    )
+
+    label: str
+    heads: Sequence[Heading]
+    rows: Sequence[GridRow]
+    notes: Sequence[str] = ()
+    explained: Sequence[Heading] = ()
 
 
-def _row(row: Sequence[Box], heads: Sequence[Head], marked: bool) -> str:
-    last = any(box.wide > 1 for box in row)
-    cells = "".join(_box(box, head) for box, head in zip(row, heads, strict=False))
-    names = [name for name, there in (("marked", marked), ("last", last)) if there]
-    classes = f' class="{" ".join(names)}"' if names else ""
-    return f"<tr{classes}>{cells}</tr>\n"
-
-
-def _box(box: Box, head: Head) -> str:
-    tag, scope = ("th", ' scope="row"') if box.heads else ("td", "")
-    number = "" if head.text or box.heads or box.wide > 1 else " class=number"
-    wide = f' colspan="{box.wide}"' if box.wide > 1 else ""
-    sort = "" if box.sort is None else f' data-sort="{escape(str(box.sort))}"'
-    return f"<{tag}{scope}{number}{wide}{sort}>{box.html}</{tag}>"
-
-
-def records_table(table: Table) -> str:
+def of_records(table: Table, label: str) -> Grid:
     """A table of methods with its notes, and what its columns mean."""
-    heads = [Head("Method", "The method; press a heading to sort.", text=True)]
-    heads += [Head("T", "Forward passes per example.")]
-    heads += [Head(column.title, column.meaning, column.text) for column in table.columns]
-    spans = [extent(row.cells[i] for row in table.rows if row.cells) for i in range(len(table.columns))]
-    reference = next((i for i, row in enumerate(table.rows) if row.entry.record.get("reference")), None)
-    parts = [grid(table.title, heads, (_boxes(row, table, spans) for row in table.rows), marked=reference)]
-    if table.notes:
-        notes = "".join(f"<li>({note_letter(i)}) {escape(note)}</li>" for i, note in enumerate(table.notes))
-        parts.append(f'<ul class="notes">{notes}</ul>')
-    parts.append(meanings(table.columns))
-    return "\n".join(parts)
-
-
-def _boxes(row: Row, table: Table, spans: Sequence[tuple[float, float] | None]) -> list[Box]:
-    hollow = " hollow" if row.entry.variant else ""
-    swatch = f'<span class="swatch{hollow}" style="--own:var(--series-{series(row.entry.family)})"></span>'
-    asked = passes(row.entry.record)
-    boxes = [
-        Box(swatch + escape(row.entry.label), row.entry.label, heads=True),
-        Box(escape(asked.text), asked.sort),
+    columns = [Heading(column.title, column.meaning, column.text) for column in table.columns]
+    heads = [
+        Heading("Method", "The method; press a heading to sort.", text=True),
+        Heading("T", "Forward passes per example."),
+        *columns,
     ]
+    spans = [_extent(row.cells[i] for row in table.rows if row.cells) for i in range(len(table.columns))]
+    rows = [_of_record(row, table, spans) for row in table.rows]
+    return Grid(label, heads, rows, table.notes, [head for head in columns if head.meaning])
+
+
+def _of_record(row: Row, table: Table, spans: Sequence[tuple[float, float] | None]) -> GridRow:
+    entry, asked = row.entry, passes(row.entry.record)
+    name = Box(entry.label, entry.label, True, series=series(entry.family), hollow=bool(entry.variant))
+    boxes = [name, Box(asked.text, asked.sort)]
+    classes = ["marked"] if entry.record.get("reference") else []
     if row.failure is not None:
-        failure = f'<strong class="failed">failed</strong> {escape(row.failure)}'
-        return [*boxes, Box(failure, wide=len(table.columns))]
-    return [
-        *boxes,
-        *(Box(cell_html(cell, span), cell.sort) for cell, span in zip(row.cells, spans, strict=True)),
+        boxes.append(Box(row.failure, wide=len(table.columns), failed=True))
+        return GridRow(boxes, " ".join([*classes, "last"]))
+    boxes += [
+        _of_cell(cell, span, cell.text if column.text and cell.sort is None else cell.sort)
+        for cell, span, column in zip(row.cells, spans, table.columns, strict=True)
     ]
+    return GridRow(boxes, " ".join(classes))
 
 
-def cell_html(cell: Cell, column: tuple[float, float] | None) -> str:
-    text = _INTERVAL.sub(r' <span class="interval">\1</span>', escape(cell.text))
-    text = f'<span class="{cell.tone}">{text}</span>' if cell.tone else text
-    if cell.span is None or cell.sort is None or column is None or column[0] == column[1]:
-        return text
-    low, value, high = (_share(at, column) for at in (cell.span[0], cell.sort, cell.span[1]))
-    style = f"--low:{low:.1f}%;--width:{high - low:.1f}%;--at:{value:.1f}%"
-    return f'{text}<span class="strip" aria-hidden="true" style="{style}"></span>'
+def of_sheet(sheet: Sheet) -> Grid:
+    """A table whose rows are no records."""
+    spans = [_extent(row[at] for row in sheet.rows) for at in range(len(sheet.headings))]
+    rows = []
+    for number, row in enumerate(sheet.rows):
+        boxes = [
+            _of_cell(cell, span, cell.text if head.text else cell.sort, heads=at == 0)
+            for at, (cell, span, head) in enumerate(zip(row, spans, sheet.headings, strict=True))
+        ]
+        rows.append(GridRow(boxes, "marked" if number == sheet.marked else ""))
+    explained = [head for head in sheet.headings if head.meaning]
+    return Grid(sheet.title, sheet.headings, rows, sheet.notes, explained)
 
 
-def extent(cells: Iterable[Cell]) -> tuple[float, float] | None:
+def _of_cell(
+    cell: Cell, scale: tuple[float, float] | None, sort: float | str | None, *, heads: bool = False
+) -> Box:
+    found = _INTERVAL.search(cell.text)
+    text, interval = (cell.text[: found.start()], found[1]) if found else (cell.text, "")
+    return Box(text, sort, heads, interval=interval, tone=cell.tone, strip=_strip(cell, scale))
+
+
+def _strip(cell: Cell, scale: tuple[float, float] | None) -> tuple[str, str, str] | None:
+    if cell.span is None or cell.sort is None or scale is None or scale[0] == scale[1]:
+        return None
+    low, value, high = (_share(at, scale) for at in (cell.span[0], cell.sort, cell.span[1]))
+    return f"{low:.1f}", f"{high - low:.1f}", f"{value:.1f}"
+
+
+def _extent(cells: Iterable[Cell]) -> tuple[float, float] | None:
     """The ends of all intervals of a column: the scale of its strips."""
     ends = [end for cell in cells if cell.span is not None for end in cell.span]
     return (min(ends), max(ends)) if ends else None
@@ -130,13 +132,3 @@ def extent(cells: Iterable[Cell]) -> tuple[float, float] | None:
 
 def _share(value: float, scale: tuple[float, float]) -> float:
     return 100 * min(1.0, max(0.0, (value - scale[0]) / (scale[1] - scale[0])))
-
-
-def meanings(columns: Sequence[Column | Heading]) -> str:
-    known = [column for column in columns if column.meaning]
-    terms = "".join(f"<dt>{escape(c.title)}</dt><dd>{escape(c.meaning)}</dd>" for c in known)
-    return (
-        f"<details><summary>What the columns mean</summary><p>{_SORTING}</p><dl>{terms}</dl></details>"
-        if known
-        else ""
-    )

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterator, Sequence
-from html import escape
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ from calibench.compare.verdicts import UNDECIDED
 from calibench.report.drawing import style
 from calibench.report.pages import html, markdown
 from calibench.report.pages.exports import as_text
-from calibench.report.pages.grid import Box, Head, cell_html, extent, grid, meanings
+from calibench.report.pages.grid import Grid, of_sheet
+from calibench.report.pages.rendering import rendered
 from calibench.report.parts.leaderboard import Chapter, chapters, pairs
 from calibench.report.writing import leaderboard_words as words
 from calibench.report.writing.sheets import Sheet
@@ -80,43 +81,39 @@ def render(sheet: Sheet) -> str:
     return "\n\n".join([text, *notes])
 
 
+@dataclass(frozen=True)
+class PageChapter:
+    """A chapter as the template takes it."""
+
+    name: str
+    title: str
+    text: str
+    tables: Sequence[Grid]
+    figures: Sequence[html.Figure]
+
+
 def write_html(board: Board, folder: Path) -> Path:
     """Write `leaderboard.html`, one page that needs nothing else; the same board gives the same bytes."""
-    blocks = [f'<p class="lead">{html.inline(words.summary(board))}</p>']
     with style.styled():
-        blocks += [html.block(_anchor(one.title), one.title, _chapter_html(one)) for one in chapters(board)]
-    if board.left_out:
-        items = "".join(f"<li>{escape(text)}</li>" for text in board.left_out)
-        blocks.append(html.block(_anchor(_LEFT_OUT), _LEFT_OUT, f"<ul>{items}</ul>"))
-    return _write(folder, "html", html.page(TITLE, blocks))
-
-
-def _anchor(title: str) -> str:
-    return title.lower().replace(" ", "-")
-
-
-def _chapter_html(chapter: Chapter) -> str:
-    lines = [f"<p>{html.inline(chapter.text)}</p>"] if chapter.text else []
-    lines += [_sheet_html(sheet) for sheet in chapter.sheets]
-    lines += [html.figure(drawing) for drawing in chapter.drawings]
-    return "\n".join(lines)
-
-
-def _sheet_html(sheet: Sheet) -> str:
-    heads = [Head(heading.title, heading.meaning, heading.text) for heading in sheet.headings]
-    spans = [extent(row[at] for row in sheet.rows) for at in range(len(heads))]
-    rows = [
-        [
-            Box(cell_html(cell, span), cell.text if heading.text else cell.sort, heads=at == 0)
-            for at, (cell, span, heading) in enumerate(zip(row, spans, sheet.headings, strict=True))
+        found = [
+            PageChapter(
+                html.anchor(one.title),
+                one.title,
+                one.text,
+                [of_sheet(sheet) for sheet in one.sheets],
+                [html.figure(drawing) for drawing in one.drawings],
+            )
+            for one in chapters(board)
         ]
-        for row in sheet.rows
-    ]
-    parts = [grid(sheet.title, heads, rows, marked=sheet.marked)]
-    if sheet.notes:
-        notes = "".join(f"<li>({note_letter(at)}) {escape(note)}</li>" for at, note in enumerate(sheet.notes))
-        parts.append(f'<ul class="notes">{notes}</ul>')
-    return "\n".join([*parts, meanings(sheet.headings)])
+    text = rendered(
+        "leaderboard.html",
+        title=TITLE,
+        linked=[*found, *([PageChapter("left-out", _LEFT_OUT, "", (), ())] if board.left_out else [])],
+        summary=words.summary(board),
+        chapters=found,
+        left_out=board.left_out,
+    )
+    return _write(folder, "html", text)
 
 
 def write_csv(board: Board, folder: Path) -> Path:

@@ -1,4 +1,4 @@
-"""A run folder -> report.md and the figures it shows."""
+"""A report -> report.md and the figures it shows."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from calibench.report.content import Part, parts
+from calibench.report.content import Content, Part, Report
 from calibench.report.drawing import style
 from calibench.report.drawing.drawing import Drawing
-from calibench.report.sections import Section, sections
-from calibench.report.stored import records_of
+from calibench.report.sections import Section
 from calibench.report.writing import reproduce, words
 from calibench.report.writing.tables import Cell, Table, note_letter, passes
 from calibench.store.files import write_whole
@@ -25,28 +24,21 @@ _SPECIAL = re.compile(r"([\\|`*~]|\](?=[(\[:])|(?<![^\W_])_|_(?![^\W_]))")
 _INTERVAL, _UNBROKEN = re.compile(r"\[(\S+), (\S+)\]"), "[\\1,\u00a0\\2]"
 
 
-def write_report(folder: Path) -> Path:
-    """Write `report.md` and `figures/*.png|svg` from the records of a run folder; returns the report's path.
+def write_markdown(report: Report) -> Path:
+    """Write `report.md` and `figures/*.png|svg` beside the records; returns the report's path.
 
-    Reads records and stored predictions only. The same folder gives the same bytes.
-
-    Args:
-        folder: a run folder, or a records file; the report lies beside the records.
-
-    Raises:
-        UsageError: no records there, or records this version does not read.
+    The same folder gives the same bytes.
     """
-    records = records_of(folder)
-    target = folder if folder.is_dir() else folder.parent
-    found = sections(records)
-    suites = dict.fromkeys(str(record["suite"]) for record in records)
-    lines = [f"# calibench: {escape(', '.join(suites))}"]
-    for section in found:
-        lines += _section(section, target, several=len(found) > 1)
+    found = report.contents
+    lines = [f"# {escape(report.title)}"]
+    with style.styled():
+        for content in found:
+            lines += _content(content, report.folder, several=len(found) > 1)
     lines += ["## How to read this"]
-    lines += ["\n".join(f"- **{head}** {text}" for head, text in words.how_to_read(found))]
-    lines += ["## Environment", _environment(records), "## How to reproduce", *_reproduce(found, records)]
-    path = target / REPORT
+    lines += ["\n".join(f"- **{head}** {text}" for head, text in words.how_to_read(report.sections))]
+    lines += ["## Environment", _environment(report.records)]
+    lines += ["## How to reproduce", *_reproduce(report.sections, report.records)]
+    path = report.folder / REPORT
     write_whole(path, ("\n\n".join(lines) + "\n").encode())
     return path
 
@@ -81,13 +73,14 @@ def cell_text(cell: Cell) -> str:
     return _INTERVAL.sub(_UNBROKEN, escape(cell.text))
 
 
-def _section(section: Section, target: Path, *, several: bool) -> list[str]:
+def _content(content: Content, target: Path, *, several: bool) -> list[str]:
+    section = content.section
     level = "###" if several else "##"
     lines = [f"## {words.title(section)}"] if several else []
+    lines.append("\n".join(f"- **{head}:** {text}" for head, text in content.lines))
     lines.append(words.heading(section))
-    with style.styled():
-        for part in parts(section, target):
-            lines += [f"{level} {part.title}", *_part(part, target)]
+    for part in content.parts:
+        lines += [f"{level} {part.title}", *_part(part, target)]
     remarks = words.remarks(section)
     if remarks:
         lines += [f"{level} Notes and failures"]
@@ -114,7 +107,7 @@ def image(drawing: Drawing, target: Path) -> str:
     """Save the drawing both ways; the report shows the PNG, because GitHub scales it everywhere."""
     path = f"{FIGURES}/{drawing.name}"
     write_whole(target / f"{path}.png", style.png(drawing.figure))
-    write_whole(target / f"{path}.svg", style.svg(drawing.figure, salt=drawing.name).encode())
+    write_whole(target / f"{path}.svg", drawing.svg.encode())
     return f"![{escape(drawing.alt)}]({path}.png)"
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from calibench.report.stored import has_predictions, stored_predictions
 from calibench.report.writing.numbers import fraction, signed, significant, span
 from calibench.report.writing.tables import ABSENT, Cell, Column, Table, build
 from calibench.report.writing.words import code
-from calibench.stats.montecarlo import FEWEST_SEEDS, sd_over_passes, sd_over_seeds
+from calibench.stats.montecarlo import FEWEST_SEEDS, sd_over_seeds, sds_over_passes
 from calibench.store.predictions import Predictions
 from calibench.store.records import Record, dig, load_records
 from calibench.types import Evaluation, Interval, Metric
@@ -82,15 +83,19 @@ def against_table(section: Section, found: Against) -> Table:
 def details_table(section: Section, found: Against, folder: Path) -> Table:
     """One row per method and metric, failed methods last; Monte-Carlo is of the method's own number."""
     stored = {entry.order: predictions for entry, predictions in stored_predictions(section, folder)}
-    records = load_records(folder)
-    rows = [
-        replace(
-            entry,
-            record=_as_record(entry.record, contrast)
-            | {"monte_carlo": _monte_carlo(entry, contrast, stored, records)},
-        )
-        for entry, contrast in zip(found.entries, found.contrasts, strict=True)
-    ]
+    records = [record for record in load_records(folder) if record["status"] == "ok"]
+    twins: dict[str, list[Record]] = {}
+    for record in records:
+        twins.setdefault(_twin(record), []).append(record)
+    rows = []
+    for _, group in groupby(zip(found.entries, found.contrasts, strict=True), key=lambda pair: pair[0].order):
+        pairs = list(group)
+        entry, own = pairs[0][0], [contrast for _, contrast in pairs]
+        spreads = _monte_carlo(entry, own, stored[entry.order], twins.get(_twin(entry.record), []))
+        rows += [
+            replace(entry, record=_as_record(entry.record, contrast) | {"monte_carlo": spread})
+            for contrast, spread in zip(own, spreads, strict=True)
+        ]
     return build("Every difference", [*rows, *_failed(section)], _COLUMNS)
 
 
@@ -137,21 +142,31 @@ def _as_record(record: Record, contrast: Contrast) -> Record:
 
 
 def _monte_carlo(
-    entry: Entry, contrast: Contrast, stored: Mapping[int, Predictions], records: Sequence[Record]
-) -> dict[str, Any]:
-    """The spread over seeds where there are enough, else over passes from their standard errors."""
-    name = contrast.metric.name
-    same = [record for record in records if record["status"] == "ok" and _twin(record) == _twin(entry.record)]
-    values = {record["seed"]: dig(record, "metrics", name, "value") for record in same}
-    spread = sd_over_seeds([value for value in values.values() if value is not None])
-    predictions = stored[entry.order]
-    ranks = contrast.metric.needs_out_of_scope and entry.score is not None
-    if spread is None and predictions.standard_error is not None and not ranks:
-        about = (predictions.label >= 0) | contrast.metric.needs_out_of_scope
+    entry: Entry, own: Sequence[Contrast], predictions: Predictions, twins: Sequence[Record]
+) -> list[dict[str, Any]]:
+    """Of each contrast's metric: the spread over seeds where there are enough, else over passes."""
+    spreads: dict[str, float | None] = {}
+    for contrast in own:
+        name = contrast.metric.name
+        values = {record["seed"]: dig(record, "metrics", name, "value") for record in twins}
+        spreads[name] = sd_over_seeds([value for value in values.values() if value is not None])
+    for beyond in (False, True):
+        asked = [
+            contrast.metric
+            for contrast in own
+            if contrast.metric.needs_out_of_scope is beyond and spreads[contrast.metric.name] is None
+        ]
+        if not asked or predictions.standard_error is None or (beyond and entry.score is not None):
+            continue
+        about = (predictions.label >= 0) | beyond
         evaluation = Evaluation(predictions.probs[about], predictions.label[about])
-        spread = sd_over_passes(contrast.metric, evaluation, predictions.standard_error[about])
-    reason = f"needs {FEWEST_SEEDS} seeds: no standard error over passes" if spread is None else None
-    return Interval(spread, None, None, reason).as_dict()
+        found = sds_over_passes(asked, evaluation, predictions.standard_error[about])
+        spreads |= {metric.name: spread for metric, spread in zip(asked, found, strict=True)}
+    reason = f"needs {FEWEST_SEEDS} seeds: no standard error over passes"
+    return [
+        Interval(spread, None, None, reason if spread is None else None).as_dict()
+        for spread in (spreads[contrast.metric.name] for contrast in own)
+    ]
 
 
 def _twin(record: Record) -> str:

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch, Rectangle
+from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from calibench.compare.front import SAME_COST, Box, nondominated
@@ -22,7 +23,7 @@ from calibench.report.writing.numbers import fraction, percent, significant, tic
 from calibench.report.writing.tables import ABSENT, Cell, Column, Table, build
 from calibench.store.records import Record
 
-_PANELS = {"nll": "NLL (lower is better)", "ece": "ECE (lower is better)"}
+_PANELS = {"nll": "NLL", "ece": "ECE"}
 _REGION = 0.14
 _STAIRS: dict[str, Any] = {"color": style.MUTED, "linewidth": 1.2, "linestyle": (0, (2, 2))}
 
@@ -32,8 +33,7 @@ def front_drawing(section: Section, found: Tradeoff) -> Drawing | None:
 
     None where fewer than two methods have a cost ratio and one of the metrics.
     """
-    panels = {name: _drawn(found.points, name) for name in _PANELS}
-    panels = {name: at for name, at in panels.items() if len({found.points[i].entry.order for i in at}) > 1}
+    panels = _panels(found)
     if not panels:
         return None
     rows = max(sum(found.points[i].whole for i in at) for at in panels.values())
@@ -44,7 +44,6 @@ def front_drawing(section: Section, found: Tradeoff) -> Drawing | None:
     grid = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
     for axes, (name, at) in zip(grid, panels.items(), strict=True):
         _panel(axes, found, name, at)
-        axes.set_ylabel(_PANELS[name])
     what = "price per row" if section.priced else "time per sentence"
     grid[-1].set_xlabel(f"{what}, relative to the reference (log scale; left is cheaper)")
     curved = any(not found.points[i].whole for at in panels.values() for i in at)
@@ -59,6 +58,12 @@ def front_drawing(section: Section, found: Tradeoff) -> Drawing | None:
     )
 
 
+def _panels(found: Tradeoff) -> dict[str, list[int]]:
+    """The points of each panel, where there are those of two methods."""
+    panels = {name: _drawn(found.points, name) for name in _PANELS}
+    return {name: at for name, at in panels.items() if len({found.points[i].entry.order for i in at}) > 1}
+
+
 def _drawn(points: Sequence[Point], metric: str) -> list[int]:
     return [i for i, point in enumerate(points) if (point.metrics.get(metric) or {}).get("value") is not None]
 
@@ -71,22 +76,22 @@ def _panel(axes: Axes, found: Tradeoff, metric: str, at: Sequence[int]) -> None:
         own = list(group)
         entry = found.points[own[0]].entry
         tint = style.colour(entry.family)
-        axes.plot(
-            [cost[i] for i in own],
-            [value[i] for i in own],
-            color=tint,
-            linewidth=1.3,
-            linestyle=style.dashes(entry),
-        )
+        if len(own) > 1:
+            axes.plot(
+                [cost[i] for i in own],
+                [value[i] for i in own],
+                color=tint,
+                linewidth=1.3,
+                linestyle=style.dashes(entry),
+            )
         for i in own:
             whole = found.points[i].whole
             axes.plot(cost[i], value[i], **style.marked(entry, 8 if whole else 4), zorder=4 if whole else 3)
-            if whole:
-                _region(axes, _box(found, metric, i), tint)
+    named = [i for i in at if found.points[i].whole]
+    _regions(axes, found, metric, named)
     _stairs(axes, [(cost[i], value[i]) for i in at])
     axes.autoscale_view()
-    axes.set_ylim(bottom=max(0.0, axes.get_ylim()[0]))
-    named = [i for i in at if found.points[i].whole]
+    _quality_axis(axes, metric, list(value.values()))
     start, end = axes.dataLim.x0, axes.dataLim.x1
     labels.place(
         axes,
@@ -95,10 +100,32 @@ def _panel(axes: Axes, found: Tradeoff, metric: str, at: Sequence[int]) -> None:
         [style.colour(found.points[i].entry.family) for i in named],
         [found.shares.get((metric.upper(), "time"), {}).get(i, 0.0) >= 0.5 for i in named],
     )
-    axes.xaxis.set_major_locator(FixedLocator(_ticks(start, end)))
+    axes.xaxis.set_major_locator(FixedLocator(ticks(start, end)))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}x"))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: tick(value)))
+
+
+def squashed(values: Sequence[float]) -> bool:
+    """Whether large values press the others together: more than a fifth of them into the lowest tenth."""
+    low, *others = sorted(values)
+    pressed = sum(value < low + 0.1 * (others[-1] - low) for value in others) if others else 0
+    return low > 0.0 and pressed > len(others) / 5
+
+
+def _quality_axis(axes: Axes, metric: str, values: Sequence[float]) -> None:
+    """Logarithmic where a linear one would squash the front, which the label says."""
+    low, high = axes.get_ylim()
+    if not squashed(values):
+        axes.set_ylim(bottom=max(0.0, low))
+        axes.set_ylabel(f"{_PANELS[metric]} (lower is better)")
+        return
+    axes.set_yscale("log")
+    bottom = max(low, min(values) / 1.5)
+    axes.set_ylim(bottom, high)
+    axes.yaxis.set_major_locator(FixedLocator(ticks(bottom, high)))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.set_ylabel(f"{_PANELS[metric]} (log scale; lower is better)")
 
 
 def _share(share: float) -> str:
@@ -121,11 +148,19 @@ def _ends(estimate: Mapping[str, float | None]) -> tuple[float, float]:
     return (value if low is None else max(low, value / 10.0), value if high is None else high)
 
 
-def _region(axes: Axes, box: Box, tint: str) -> None:
-    left, bottom = box.cost[0], max(0.0, box.quality[0])
-    size = (box.cost[1] - left, box.quality[1] - bottom)
-    axes.add_patch(Rectangle((left, bottom), *size, facecolor=tint, edgecolor="none", alpha=_REGION))
-    axes.add_patch(Rectangle((left, bottom), *size, facecolor="none", edgecolor=tint, linewidth=0.7))
+def _regions(axes: Axes, found: Tradeoff, metric: str, at: Sequence[int]) -> None:
+    boxes = [_box(found, metric, i) for i in at]
+    corners = [
+        [(x, max(0.0, y)) for x, y in zip(_around(box.cost), np.repeat(box.quality, 2), strict=True)]
+        for box in boxes
+    ]
+    tints = [style.colour(found.points[i].entry.family) for i in at]
+    for looks in ({"facecolors": tints, "alpha": _REGION}, {"facecolors": "none", "edgecolors": tints}):
+        axes.add_collection(PolyCollection(corners, linewidths=0.7, **looks))
+
+
+def _around(ends: tuple[float, float]) -> tuple[float, float, float, float]:
+    return (*ends, *ends[::-1])
 
 
 def _stairs(axes: Axes, at: Sequence[tuple[float, float]]) -> None:
@@ -141,10 +176,14 @@ def _stairs(axes: Axes, at: Sequence[tuple[float, float]]) -> None:
     )
 
 
-def _ticks(start: float, end: float) -> list[float]:
+def ticks(start: float, end: float) -> list[float]:
+    """1, 2 and 5 of each decade between the ends of a log axis, or more; its middle where there are none."""
     decades = range(int(np.floor(np.log10(start))) - 1, int(np.ceil(np.log10(end))) + 1)
-    every = [digit * 10.0**decade for decade in decades for digit in (1, 2, 5)]
-    inside = [at for at in every if start / 1.05 <= at <= end * 1.05]
+    for digits in ((1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7)):
+        every = [digit * 10.0**decade for decade in decades for digit in digits]
+        inside = [at for at in every if start / 1.05 <= at <= end * 1.05]
+        if len(inside) > 2:
+            break
     return inside or [float(f"{np.sqrt(start * end):.2g}")]
 
 
@@ -174,6 +213,9 @@ def _caption(section: Section, found: Tradeoff, *, curved: bool) -> str:
     if curved:
         passes = sorted({point.passes for point in found.points if not point.whole})
         text += f"Small points are running means of the first {', '.join(f'{k:g}' for k in passes)} passes. "
+    panels = _panels(found).items()
+    if any(squashed([found.points[i].metrics[name]["value"] for i in at]) for name, at in panels):
+        text += "Regions that reach below a log scale are cut there. "
     if not found.boxes:
         return text + "Regions are made of the 95% intervals in the tables."
     return text + (

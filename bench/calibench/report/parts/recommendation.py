@@ -159,21 +159,43 @@ def _unknown_cost(section: Section) -> list[str]:
 
 
 def _evidence(item: Judged, reference: str, section: Section) -> list[str]:
-    shown = [_change(name, item.differences[name]) for name in item.shown("better")]
-    sentences = [f"On the same examples it is shown better than {reference} in {join(shown)}."]
+    sentences = [f"On the same examples it is shown better than {reference} in {join(shown_better(item))}."]
     lost = max(0.0, -item.accuracy_floor)
     sentences.append(
-        f"A loss of more than {_points(lost)} of accuracy is ruled out." if lost else "It loses no accuracy."
+        f"A loss of more than {points_of_accuracy(lost)} of accuracy is ruled out."
+        if lost
+        else "It loses no accuracy."
     )
-    record = next(entry.record for entry in section.measured if entry.order == item.row.order)
     if not section.timed:
-        return [*sentences, *_price_words(record, section)]
-    cost = f"It takes {interval(record['cost_ratio'], significant, significant)} times the reference's time"
+        return [*sentences, *_price_words(_record(section, item), section)]
+    return [*sentences, f"It takes {_time_words(_record(section, item))}."]
+
+
+def _record(section: Section, item: Judged) -> Record:
+    return next(entry.record for entry in section.measured if entry.order == item.row.order)
+
+
+def shown_better(item: Judged) -> list[str]:
+    """Each metric in which the row is shown better, with its change: `NLL (down by .0971 [.029, .181])`."""
+    return [_change(name, item.differences[name]) for name in item.shown("better")]
+
+
+def costs_words(section: Section, item: Judged) -> str:
+    """What the row costs, as what follows "for"."""
+    record = _record(section, item)
+    if section.timed:
+        return _time_words(record)
+    if section.priced:
+        return f"{significant(dig(record, 'cost_ratio', 'value'))} times the reference's price"
+    return "a cost that is not known"
+
+
+def _time_words(record: Record) -> str:
+    text = f"{interval(record['cost_ratio'], significant, significant)} times the reference's time"
     rate = dig(record, "timing", "throughput", "sentences_per_s", "value")
-    cost += f", {significant(1000.0 / rate)} ms per sentence" if rate else ""
+    text += f", {significant(1000.0 / rate)} ms per sentence" if rate else ""
     examples = dig(record, "fit", "examples")
-    cost += f", and {examples:,} labelled examples to be fitted on" if examples else ""
-    return [*sentences, f"{cost}."]
+    return text + (f", and {examples:,} labelled examples to be fitted on" if examples else "")
 
 
 def _price_words(record: Record, section: Section) -> list[str]:
@@ -249,8 +271,8 @@ def _undecided(decision: Decision) -> list[str]:
     ]
     if risky:
         sentences.append(
-            f"Shown better, but a loss of more than {_points(ACCURACY_MARGIN)} of accuracy is not ruled out: "
-            f"{names(item.row.label for item in risky)}."
+            f"Shown better, but a loss of more than {points_of_accuracy(ACCURACY_MARGIN)} of accuracy is not "
+            f"ruled out: {names(item.row.label for item in risky)}."
         )
     return sentences
 
@@ -283,6 +305,7 @@ def _half_width(difference: Difference) -> float:
     return (high - low) / 2.0
 
 
-def _points(share: float) -> str:
+def points_of_accuracy(share: float) -> str:
+    """`1 percentage point`, rounded up to a tenth."""
     tenths = math.ceil(1000.0 * share - 1e-9) / 10.0
     return f"{tenths:g} percentage {'point' if tenths == 1.0 else 'points'}"

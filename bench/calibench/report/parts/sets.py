@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
-from calibench.report.sections import Entry, Section
+from calibench.report.sections import Section
 from calibench.report.writing.numbers import fraction, percent, significant
 from calibench.report.writing.tables import ABSENT, Cell, Column, Table, build, estimate, has_scope
 from calibench.report.writing.words import code
@@ -62,11 +63,7 @@ def sets_table(section: Section) -> Table | None:
         return None
     levels = len(levels_of(_every(section)))
     rows = [
-        Entry(
-            entry.record | {"sets": fields and fields | {"name": name_of(fields, levels)}},
-            entry.label,
-            entry.order,
-        )
+        replace(entry, record=entry.record | {"sets": fields and fields | {"name": name_of(fields, levels)}})
         for entry in section.entries
         for fields in (entry.record.get("conformal") or []) or [{}]
         if fields or entry.failure is not None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
@@ -37,15 +39,16 @@ def sets_drawing(section: Section) -> Drawing | None:
         wspace=0.08,
     )
     left, right = figure.subplots(1, 2)
-    centres, top = [], 0.0
+    centres, dots, top = [], list[_Dot](), 0.0
     for (entry, found), tall in zip(rows, heights, strict=True):
         centres.append(top + tall / 2.0)
         for one in found:
-            place = names.index(name_of(one, levels)) - (len(names) - 1) / 2.0
-            y, shape = centres[-1] + 0.16 * place, style.marker(names.index(name_of(one, levels)))
-            _dot(left, entry, one["coverage"], y, shape)
-            _dot(right, entry, one["mean_size"], y, shape)
+            kind = names.index(name_of(one, levels))
+            y, tint = centres[-1] + 0.16 * (kind - (len(names) - 1) / 2.0), style.colour(entry.family)
+            dots += [_Dot(name, kind, y, one[name], tint) for name in ("coverage", "mean_size")]
         top += tall
+    for axes, name in ((left, "coverage"), (right, "mean_size")):
+        _dots(axes, [dot for dot in dots if dot.name == name], len(names))
     for level in dict.fromkeys(one["level"] for _, found in rows for one in found):
         left.axvline(level, color=style.MUTED, linestyle=(0, (4, 3)), linewidth=1)
     right.axvline(1.0, color=style.MUTED, linestyle=(0, (4, 3)), linewidth=1)
@@ -86,11 +89,33 @@ def _axes(
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: tick(value)))
 
 
-def _dot(axes: Axes, entry: Entry, block: Fields, y: float, marker: str) -> None:
-    tint = style.colour(entry.order)
-    if block.get("low") is not None and block.get("high") is not None:
-        axes.hlines(y, block["low"], block["high"], color=tint, linewidth=1.2)
-    axes.plot(block["value"], y, color=tint, marker=marker, markersize=5.5, linestyle="none", zorder=3)
+@dataclass(frozen=True)
+class _Dot:
+    """An estimate of one kind of sets, in its method's colour."""
+
+    name: str
+    kind: int
+    y: float
+    block: Fields
+    tint: str
+
+
+def _dots(axes: Axes, dots: Sequence[_Dot], kinds: int) -> None:
+    known = [dot for dot in dots if dot.block.get("low") is not None and dot.block.get("high") is not None]
+    bars = [[(dot.block["low"], dot.y), (dot.block["high"], dot.y)] for dot in known]
+    axes.add_collection(LineCollection(bars, colors=[dot.tint for dot in known], linewidths=1.2))
+    for kind in range(kinds):
+        own = [dot for dot in dots if dot.kind == kind]
+        values, heights = [dot.block["value"] for dot in own], [dot.y for dot in own]
+        axes.scatter(
+            values,
+            heights,
+            30,
+            c=[dot.tint for dot in own],
+            marker=style.marker(kind),
+            zorder=3,
+            linewidths=0,
+        )
 
 
 def _handles(names: Sequence[str]) -> list[Line2D]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -13,6 +14,7 @@ from rich.text import Text
 
 from calibench.metrics.selective import MAX_PROBABILITY
 from calibench.report.parts.groups import group_columns, group_rows, groups_words
+from calibench.report.parts.headline import HEADS, headline, judge
 from calibench.report.parts.sets import has_sets, sets_caption, sets_columns
 from calibench.report.sections import Section, is_copy, sections
 from calibench.report.writing.numbers import significant
@@ -30,6 +32,7 @@ from calibench.report.writing.tables import (
     peak_memory,
     sites,
 )
+from calibench.report.writing.words import title
 from calibench.store.records import Record, dig
 
 
@@ -70,21 +73,25 @@ def _score(record: Record) -> str:
     return "probability" if name == MAX_PROBABILITY else name.replace("_", " ")
 
 
-def terminal_table(records: Iterable[Record]) -> RenderableType:
-    """A summary of at most 100 columns, one table per suite, data, model and seed; failures below each."""
-    found = sections(records)
+def terminal_table(records: Iterable[Record], folder: Path) -> RenderableType:
+    """A summary of at most 100 columns, one table per suite, data, model and seed; failures below each.
+
+    Args:
+        folder: where the predictions are; what they decide comes first.
+    """
+    found = [section.once() for section in sections(records)]
     parts: list[RenderableType] = []
     for section in found:
         if len(found) > 1:
-            parts.append(Text(_title(section), style="bold"))
+            parts.append(Text(title(section).replace("`", ""), style="bold"))
+        parts += [*_headline(section, folder), Text("")]
         parts += _section(section)
     return Group(*parts)
 
 
-def _title(section: Section) -> str:
-    first = section.entries[0].record
-    names = [section.common(block).get("name") for block in ("data", "model")]
-    return ", ".join(str(part) for part in (first["suite"], *names, f"seed {first.get('seed')}") if part)
+def _headline(section: Section, folder: Path) -> Iterator[Text]:
+    for head, text in zip(HEADS, headline(section, judge(section, folder)), strict=True):
+        yield Text.assemble((f"{head}: ", "bold"), text.replace("`", ""))
 
 
 def _section(section: Section) -> Iterator[RenderableType]:

@@ -39,7 +39,8 @@ def title(section: Section) -> str:
     first = section.entries[0].record
     data, model = section.common("data").get("name"), section.common("model").get("name")
     parts = [f"{code(data)} with {code(model)}"] if data and model else []
-    return f"{code(first['suite'])}: " + ", ".join([*parts, f"seed {first.get('seed')}"])
+    parts += [f"seed {first.get('seed')}", *section.telling]
+    return f"{code(first['suite'])}: {', '.join(parts)}"
 
 
 def heading(section: Section) -> str:
@@ -94,8 +95,14 @@ def remarks(section: Section) -> list[tuple[str, str]]:
             found.setdefault(text, []).append(entry.label)
     every = len(section.entries)
     return [
-        ("" if len(labels) == every and every > 1 else ", ".join(labels), text)
-        for text, labels in found.items()
+        *(
+            (label, f"is {other}, which stands here with a time of its own.")
+            for label, other in section.renamed
+        ),
+        *(
+            ("" if len(labels) == every and every > 1 else ", ".join(labels), text)
+            for text, labels in found.items()
+        ),
     ]
 
 
