@@ -95,10 +95,7 @@ def remarks(section: Section) -> list[tuple[str, str]]:
             found.setdefault(text, []).append(entry.label)
     every = len(section.entries)
     return [
-        *(
-            (label, f"is {other}, which stands here with a time of its own.")
-            for label, other in section.renamed
-        ),
+        *((label, f"is {other}, which was timed itself.") for label, other in section.renamed),
         *(
             ("" if len(labels) == every and every > 1 else ", ".join(labels), text)
             for text, labels in found.items()
