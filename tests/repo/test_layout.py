@@ -24,6 +24,8 @@ OF_A_ROOM = {
     "metrics/test_metrics.py",
     "metrics/test_peers.py",
     "posthoc/test_posthoc.py",
+    "report/drawing/test_palette.py",
+    "report/pages/test_browser.py",
     "report/test_many_methods.py",
     "report/test_report.py",
 }
