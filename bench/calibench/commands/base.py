@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +30,16 @@ def interrupted(rest: str = "") -> click.ClickException:
 
 
 class Command(click.Command):
-    """A command that turns errors into one sentence and an exit code, and has `--debug`."""
+    """A command that turns errors into one sentence and an exit code, and has `--debug`.
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    Args:
+        groups: of options that help shows under a heading of their own, by its words, the names of their
+            parameters; all others come under the last, "Options".
+    """
+
+    def __init__(self, *args: Any, groups: Mapping[str, Sequence[str]] | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._groups = groups or {}
         self.params.append(
             click.Option(
                 ["--debug"], is_flag=True, envvar="CALIBENCH_DEBUG", help="Show the traceback of an error."
@@ -47,6 +53,17 @@ class Command(click.Command):
             for name in dict.fromkeys(_single(given)):
                 raise click.UsageError(f"{name} is given more than once; it takes one value.", ctx)
         return super().parse_args(ctx, args)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """As click does, under the headings of the groups."""
+        options = [item for item in self.get_params(ctx) if isinstance(item, click.Option)]
+        taken = {name for names in self._groups.values() for name in names}
+        rest = [str(item.name) for item in options if item.name not in taken]
+        for title, names in {**self._groups, "Options": list(dict.fromkeys(rest))}.items():
+            found = [item.get_help_record(ctx) for name in names for item in options if item.name == name]
+            lines = [line for line in found if line is not None]
+            with formatter.section(title):
+                formatter.write_dl(lines)
 
     def invoke(self, ctx: click.Context) -> Any:
         debug = ctx.params.pop("debug", False)

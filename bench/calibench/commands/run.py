@@ -18,8 +18,48 @@ from calibench.commands.base import (
     show_on_terminal,
 )
 
+#: What help shows together.
+_GROUPS = {
+    "What is measured": ("methods", "method_args", "runtimes", "passes", "posthoc", "seed"),
+    "Data": (
+        "loader",
+        "dataset",
+        "dataset_config",
+        "dataset_revision",
+        "split",
+        "limit",
+        "text_columns",
+        "label_column",
+        "label_map",
+        "delimiter",
+        "encoding",
+        "quoting",
+    ),
+    "Model and device": ("model", "model_revision", "device", "dtype", "attention"),
+    "What is fitted": ("calibration_split", "unseen", "train_split", "train_limit"),
+    "Prediction sets and shifted data": (
+        "conformal",
+        "conformal_level",
+        "class_conditional",
+        "shift",
+        "shift_strengths",
+        "also",
+    ),
+    "Batches and timing": (
+        "token_budget",
+        "batch_size",
+        "memory_budget_mb",
+        "warmup",
+        "runs",
+        "min_time",
+        "timeout_per_block",
+        "effort",
+        "self_check",
+    ),
+}
 
-@click.command(cls=Command)
+
+@click.command(cls=Command, groups=_GROUPS)
 @click.argument("suite", default="embedded")
 @option(
     "-m", "--method", "methods", multiple=True, help="Run this method instead of the suite's; repeatable."
