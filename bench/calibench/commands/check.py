@@ -27,6 +27,15 @@ FORMS = ("table", "json", "markdown", "junit")
 @click.command(cls=Command)
 @click.argument("records", type=click.Path(path_type=Path))
 @option("--against", "base", type=click.Path(path_type=Path), help="Run folder to hold changes to.")
+@option("--baseline", metavar="NAME", help="The same, as --save-baseline has kept it under a name.")
+@option("--save-baseline", metavar="NAME", help="Keep RECORDS under a name, unless a limit is broken.")
+@option(
+    "--baselines",
+    type=click.Path(path_type=Path),
+    default=Path(".calibench", "baselines"),
+    show_default=True,
+    help="Where they are kept.",
+)
 @option(
     "--max-regression",
     "changes",
@@ -66,6 +75,9 @@ FORMS = ("table", "json", "markdown", "junit")
 def check(
     records: Path,
     base: Path | None,
+    baseline: str | None,
+    save_baseline: str | None,
+    baselines: Path,
     changes: tuple[str, ...],
     most: tuple[str, ...],
     least: tuple[str, ...],
@@ -85,11 +97,20 @@ def check(
     understood, 3 undecided, because the run is too noisy to tell. In a job of GitHub's the result is added
     to its summary.
     """
-    from calibench.compare.gate import hold
+    from calibench.compare.gate import FAILED, hold
     from calibench.compare.limits import LEAST, MOST, parse_limits
     from calibench.compare.runs import load_run, match
+    from calibench.store.baselines import find_baseline
+    from calibench.store.baselines import save_baseline as keep
 
+    if base is not None and baseline is not None:
+        raise UsageError("--against and --baseline are two bases; give one of them.")
+    if baseline is not None:
+        base = find_baseline(baseline, baselines)
     limits = [*parse_limits(changes), *parse_limits(most, MOST), *parse_limits(least, LEAST)]
+    if save_baseline is not None and not limits and base is None:
+        click.echo(f"Baseline: {keep(records, save_baseline, baselines)}")
+        return
     speeds = any(limit.is_speed for limit in limits)
     _refuse_without_use(limits, base, rerun_base, speeds=speeds)
     new = load_run(records)
@@ -97,6 +118,8 @@ def check(
     raced = None if found is None or rerun_base is None else _raced(found, limits, rerun_base, places)
     held = hold(new, limits, found, raced)
     _write(held, form, output)
+    if save_baseline is not None and held.outcome != FAILED:
+        click.echo(f"Baseline: {keep(records, save_baseline, baselines)}", err=True)
     sys.exit(held.exit_code)
 
 
@@ -127,17 +150,17 @@ def _refuse_without_use(
     changes = [limit for limit in limits if limit.kind == "max-regression"]
     if not limits:
         raise UsageError(
-            "There is no limit to check; give one with --max-regression, --max or --min, such as ece=0.01."
+            "There is no limit to check; give one with --max-regression, --max or --min, such as ece=0.01, "
+            "or keep the run with --save-baseline NAME."
         )
     if changes and base is None:
         raise UsageError(
-            f"The limit {changes[0]} is on a change, and there is no base; add --against with a run folder, "
-            "or limit the value with --max or --min."
+            f"The limit {changes[0]} is on a change, and there is no base; add --against with a run folder "
+            "or --baseline with a name, or limit the value with --max or --min."
         )
     if base is not None and not changes:
         raise UsageError(
-            "--against is about changes, which have no limit; add one with --max-regression, such as "
-            "ece=0.01."
+            "A base is about changes, which have no limit; add one with --max-regression, such as ece=0.01."
         )
     if rerun_base is not None and not speeds:
         raise UsageError("--rerun-base is about speed, which has no limit; add one, such as throughput=5%.")
