@@ -46,7 +46,9 @@ def sds_over_passes(
         first = np.abs(evaluation.probs[:, 0] + standard_error * rng.standard_normal(len(standard_error)))
         # Turned back at 0 and at 1, where a mean of probabilities cannot pass.
         first = np.clip(np.minimum(first, 2.0 - first), 0.0, 1.0)
-        moved = Evaluation(np.stack([first, 1.0 - first], axis=1), evaluation.labels, evaluation.posterior)
+        probs = np.empty_like(evaluation.probs)
+        probs[:, 0], probs[:, 1] = first, 1.0 - first
+        moved = Evaluation(probs, evaluation.labels, evaluation.posterior)
         values[draw] = [metric.evaluate(moved) for metric in metrics]
     spreads = [float(np.std(column, ddof=1)) for column in values.T]
     return [spread if np.isfinite(spread) else None for spread in spreads]

@@ -71,7 +71,7 @@ _LEGEND = 34
 #: Inches: mean width of a character of a title, with something to spare, and the height of a line.
 _TITLE_CHARACTER = 0.086
 TITLE_LINE = 0.155
-_DPI, _NOTEBOOK_DPI = 144, 100
+_DPI, _NOTEBOOK_DPI = 128, 100
 #: A tenth larger, and a third quicker than by default.
 _QUICK = {"compress_level": 3}
 _RC: dict[Any, Any] = {
