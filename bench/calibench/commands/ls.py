@@ -17,13 +17,16 @@ if TYPE_CHECKING:
 @click.argument("what", type=click.Choice(["methods", "metrics", "datasets", "posthoc", "readers", "suites"]))
 def ls(what: str) -> None:
     """List what is registered: methods, metrics, data set loaders, post-hoc steps, readers or suites."""
-    from calibench.metrics.select import title_of
     from calibench.registry import DATASETS, METHODS, METRICS, POSTHOC, READERS
-    from calibench.suites.loader import load_suite, suite_names
 
+    # Each takes what it lists and no more: numpy takes longer to import than a listing without it.
     if what == "suites":
+        from calibench.suites.loader import load_suite, suite_names
+
         rows = [(name, load_suite(name).title) for name in suite_names()]
     elif what == "metrics":
+        from calibench.metrics.select import title_of
+
         rows = [(name, title_of(name)) for name in METRICS.names()]
     else:
         found = {"methods": METHODS, "datasets": DATASETS, "posthoc": POSTHOC, "readers": READERS}

@@ -138,7 +138,7 @@ def _seconds(pair: Pair, found: Looked, pace: float, *, quality_only: bool) -> f
     if quality_only:
         return pace * (found.examples + found.besides)
     timing = pair.suite.timing
-    warmup = min(1.0, timing.warmup / found.blocks)
+    warmup = min(1.0, timing.warmup / found.blocks)  # at the most: of so many blocks it runs a batch
     latency = min(timing.latency, found.examples)
     return pace * (found.examples * (_runs(timing, pace, found) + warmup) + found.besides + latency)
 
