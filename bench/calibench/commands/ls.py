@@ -19,13 +19,16 @@ _KINDS = ["methods", "metrics", "datasets", "posthoc", "runtimes", "readers", "s
 @click.argument("what", type=click.Choice(_KINDS))
 def ls(what: str) -> None:
     """List what is registered: methods, metrics, data set loaders, post-hoc steps, runtimes and so on."""
-    from calibench.metrics.select import title_of
     from calibench.registry import DATASETS, METHODS, METRICS, POSTHOC, READERS, RUNTIMES
-    from calibench.suites.loader import load_suite, suite_names
 
+    # Each takes what it lists and no more: numpy takes longer to import than a listing without it.
     if what == "suites":
+        from calibench.suites.loader import load_suite, suite_names
+
         rows = [(name, load_suite(name).title) for name in suite_names()]
     elif what == "metrics":
+        from calibench.metrics.select import title_of
+
         rows = [(name, title_of(name)) for name in METRICS.names()]
     else:
         found = {

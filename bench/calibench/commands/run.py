@@ -108,7 +108,9 @@ _GROUPS = {
 @option("-b", "--batch-size", type=click.IntRange(min=1), help="Sentences per batch, at most.")
 @option("--memory-budget", "memory_budget_mb", type=click.IntRange(min=1), help="MiB for duplicated batches.")
 @option("--seed", type=click.IntRange(min=0), help="Seed of masks, order and resampling.")
-@option("-w", "--warmup", type=click.IntRange(min=0), help="Untimed blocks per method before the timed ones.")
+@option(
+    "-w", "--warmup", type=click.IntRange(min=0), help="Untimed batches per method before the timed blocks."
+)
 @option("-r", "--runs", type=click.IntRange(min=1), help="Timed repetitions of the whole plan.")
 @option("--min-time", type=click.FloatRange(min=0), help="Repeat until the reference ran this many seconds.")
 @option(

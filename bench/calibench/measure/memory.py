@@ -1,8 +1,9 @@
 """Peak memory of one method, above the loaded model, in a process of its own.
 
 A process's high-water mark never falls, so methods that share one process would hide behind the largest. Run
-as a module, this file reads tasks from standard input and forks once for each, after the libraries have been
-imported once. It answers on a descriptor of its own, whose number it is given: a method may print.
+as a module, this file reads tasks from standard input and forks once for each, after it has imported what the
+measuring process has. It computes nothing itself, so that no operation's thread is there when it forks. It
+answers on a descriptor of its own, whose number it is given: a method may print.
 
 On a host what counts is what is resident. Weights that are stored in the dtype they run in stay mapped to
 their file, and of those only the pages that were used: of an embedding the rows of the batch's words.
@@ -14,6 +15,7 @@ import contextlib
 import ctypes
 import dataclasses
 import gc
+import importlib
 import json
 import os
 import resource
@@ -35,6 +37,10 @@ if TYPE_CHECKING:
     import torch
 
     from calibench.models.checkpoint import Checkpoint
+
+
+#: Folders that hold installed packages.
+_PACKAGES = {"site-packages", "dist-packages"}
 
 
 @dataclass(frozen=True)
@@ -125,7 +131,8 @@ def measure(tasks: Sequence[MemoryTask]) -> Iterator[Peak]:
     assert server.stdin is not None
     with server, os.fdopen(reader, encoding="utf-8") as answers:
         try:
-            server.stdin.write(json.dumps([dataclasses.asdict(task) for task in tasks]))
+            asked = {"modules": _installed(), "tasks": [dataclasses.asdict(task) for task in tasks]}
+            server.stdin.write(json.dumps(asked))
             server.stdin.close()
             for _ in tasks:
                 line = answers.readline()
@@ -141,12 +148,27 @@ def _kind(task: MemoryTask) -> str:
     return "cuda_allocator" if str(task.checkpoint["device"]).startswith("cuda") else "rss"
 
 
+def _installed() -> list[str]:
+    """Modules of installed packages that this process has imported: a user's own may do more than define."""
+    files = {name: getattr(module, "__file__", None) for name, module in sys.modules.items()}
+    return [name for name, file in files.items() if file and _PACKAGES & set(Path(file).parts)]
+
+
+def _import(modules: Sequence[str]) -> None:
+    """Import what can be, once, for all children, which then touch none of it to look for garbage."""
+    gc.disable()
+    for name in modules:
+        with contextlib.suppress(Exception):  # whoever needs it is told when it is imported there
+            importlib.import_module(name)
+    gc.enable()
+    gc.freeze()
+
+
 def _serve(answers: int) -> None:
     """Fork a child for each task on standard input; write its peak, or why there is none, as JSON."""
-    import torch  # noqa: F401 - imported once, for all children
-    import transformers  # noqa: F401
-
-    for given in json.load(sys.stdin):
+    asked = json.load(sys.stdin)
+    _import(["calibench.models.loading", *asked["modules"]])
+    for given in asked["tasks"]:
         train = given.pop("train")
         task = MemoryTask(**given, train=train and TrainData(**train))
         reader, writer = os.pipe()

@@ -15,6 +15,7 @@ from calibench.measure.running import Running
 from calibench.measure.session import Session
 from calibench.method import Method
 from calibench.models.sharing import charges
+from calibench.suites.spec import TORCH
 from calibench.types import Batch, LabelledPlan
 
 
@@ -79,19 +80,23 @@ def _copied(train: LabelledPlan) -> LabelledPlan:
 
 
 def warm_up(session: Session) -> None:
-    """Every shape once through the model, then each method on whole blocks; on accelerators on all."""
+    """Each method on a batch of each of the first blocks; on accelerators on all blocks, for every shape.
+
+    A CPU has nothing to find out about a shape: after a batch, a block takes as long the first time as later.
+    """
     setting = session.setting
     everything = setting.checkpoint.device.type != "cpu"
     count = len(setting.blocks) if everything else min(setting.suite.timing.warmup, len(setting.blocks))
     session.progress.stage("Warming up", count * len(session.alive))
-    with torch.inference_mode():
-        for runtime in dict.fromkeys(running.cell.runtime for running in session.alive):
-            module = session.checkpoint(runtime).module
-            for batch in setting.plan.batches:
-                module(**batch.inputs)
+    for runtime in dict.fromkeys(running.cell.runtime for running in session.alive):
+        if runtime != TORCH:  # which may have something to find out about every shape
+            with torch.inference_mode():
+                for batch in setting.plan.batches:
+                    session.checkpoint(runtime).module(**batch.inputs)
     for block in range(count):
         for running in session.alive:
-            few = running.cell.replicates is not None  # too slow to be run whole for nothing
+            # Whole ones of a method with few replicates would take too long for nothing.
+            whole = everything and running.cell.replicates is None
             groups = setting.blocks[block]
-            session.predict(running, groups[:1] if few else groups, "block", block)
+            session.predict(running, groups if whole else groups[:1], "block", block)
             session.progress.step(running.label)

@@ -159,7 +159,7 @@ class TimingSpec:
         runs: repetitions of the whole plan; the outputs of the first are scored.
         min_time: repeat until the reference has been timed for this many seconds.
         blocks: number of blocks the plan is cut into; methods take turns within each.
-        warmup: untimed blocks per method before the first timed one.
+        warmup: untimed batches per method, each of another block; on accelerators it runs all of all blocks.
         latency: sentences timed one at a time.
         memory: whether to measure peak memory, in a process per method.
         token_budget: padded tokens per batch at most; None for the device's default.

@@ -138,7 +138,7 @@ def seconds_of(timing: TimingSpec, found: Looked, pace: float, *, quality_only: 
     """Seconds of a cell, at `pace` seconds for an example: each once, or as often as it is timed."""
     if quality_only:
         return pace * (found.examples + found.besides)
-    warmup = min(1.0, timing.warmup / found.blocks)
+    warmup = min(1.0, timing.warmup / found.blocks)  # at the most: of so many blocks it runs a batch
     latency = min(timing.latency, found.examples)
     return pace * (found.examples * (_runs(timing, pace, found) + warmup) + found.besides + latency)
 
