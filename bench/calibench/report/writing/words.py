@@ -109,6 +109,9 @@ def _stalls(record: Record) -> list[str]:
     marked, repeated, left = (stalls.get(name, 0) for name in ("marked", "repeated", "left"))
     if not marked and not left:
         return []
+    if not marked:
+        which = "1 timing block is" if left == 1 else f"{left} timing blocks are"
+        return [f"{which} far from this row's others, as when the machine stalls."]
     count = "1 timing block" if marked == 1 else f"{marked} timing blocks"
     return [
         f"{count} took far longer than this row's others, as when the machine stalls; timed once more: "
