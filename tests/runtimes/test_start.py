@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,7 @@ def test_int8_rounds_every_layer_but_the_last() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler: g++ is not here")
 def test_the_compiler_gives_the_same_without_compiling_again() -> None:
     """One graph for a text by itself and one for several, of whatever length."""
     from torch._dynamo.utils import counters
