@@ -108,3 +108,6 @@ def test_a_job_s_summary_is_added_to(tmp_path: Path) -> None:
     assert text.startswith("before\n### ✓ calibench check: passed")
     check(folder, "--max", "nll=100", GITHUB_STEP_SUMMARY="")
     assert summary.read_text(encoding="utf-8") == text
+    refused = check(folder, "--max", "nll=100", GITHUB_STEP_SUMMARY=str(tmp_path))
+    assert refused.exit_code == 0
+    assert "Warning: Could not write" in refused.output
