@@ -15,6 +15,7 @@ from calibench.compare.gate import BEYOND, FINE, NOISY, NOT_APART, REGRESSION, C
 from calibench.compare.limits import CHANGE, MOST, Limit
 from calibench.compare.runs import Run
 from calibench.report.terminal.comparison import checked
+from calibench.report.terminal.progress import as_text
 from calibench.types import Interval
 from run_pairs import METHOD, REFERENCE, put, run
 
@@ -63,9 +64,9 @@ def test_compare_refuses_in_one_sentence(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("judgement", "sign", "colour"),
     [
-        (FINE, "✓", "\x1b[32m"),
-        (REGRESSION, "✗", "\x1b[1;31m"),
-        (BEYOND, "✗", "\x1b[1;31m"),
+        (FINE, "ok", "\x1b[32m"),
+        (REGRESSION, "FAIL", "\x1b[1;31m"),
+        (BEYOND, "FAIL", "\x1b[1;31m"),
         (NOISY, "?", "\x1b[33m"),
         (NOT_APART, "?", "\x1b[33m"),
     ],
@@ -83,3 +84,13 @@ def test_what_is_undecided_does_not_look_like_what_is_broken(
     assert f"{colour}{sign} {judgement}" in row
     assert last == f"{colour}1 {finding.outcome}.\x1b[0m"
     assert ("regression" in row) == (judgement == REGRESSION)
+
+
+def test_the_table_of_a_check_is_ascii() -> None:
+    """A terminal of another encoding shows it as it is, and no exit code comes of a letter it lacks."""
+    made = [
+        Finding("m", Limit("nll", 0.5, kind), Interval(0.5, 0.4, 0.6), 100, judgement, 7)
+        for kind, judgements in ((CHANGE, (FINE, REGRESSION, NOISY)), (MOST, (FINE, BEYOND, NOT_APART)))
+        for judgement in judgements
+    ]
+    assert as_text(checked(Checked(Run(Path("new"), "new", ()), None, tuple(made)))).isascii()

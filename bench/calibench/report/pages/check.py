@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 from xml.etree import ElementTree as ET
 
 from tabulate import tabulate
 
-from calibench.compare.gate import FAILED, PASSED, UNDECIDED, Checked, Finding
+from calibench.compare.gate import FAILED, PASSED, UNDECIDED, Checked, Finding, Outcome
 from calibench.report.pages.markdown import escape
-from calibench.report.writing.check_words import SIGNS, counted, judged, limited, seen
+from calibench.report.writing.check_words import counted, judged, limited, seen
 
+_SIGNS: Mapping[Outcome, str] = {PASSED: "✓", FAILED: "✗", UNDECIDED: "?"}
 #: What XML 1.0 cannot hold, however it is escaped.
 _UNWRITABLE = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -53,11 +55,11 @@ def as_markdown(found: Checked) -> str:
     """A heading, a line and a table, for a page of GitHub."""
     against = "" if found.base is None else f" against {escape(found.base.name)}"
     lines = [
-        f"### {SIGNS[found.outcome]} calibench check: {found.outcome}",
+        f"### {_SIGNS[found.outcome]} calibench check: {found.outcome}",
         f"{escape(found.new.name)}{against}: {counted(found)}.",
     ]
     cells = (
-        (SIGNS[item.outcome], item.label, limited(item.limit), seen(item), judged(item))
+        (_SIGNS[item.outcome], item.label, limited(item.limit), seen(item), judged(item))
         for item in found.findings
     )
     rows = [[*map(escape, row)] for row in cells]
@@ -65,7 +67,7 @@ def as_markdown(found: Checked) -> str:
         heads = ["", "row", "limit", "seen", "outcome"]
         lines.append(tabulate(rows, headers=heads, tablefmt="pipe", disable_numparse=True))
     lines += [
-        f"{SIGNS[FAILED]} **{escape(label)}** failed: {escape(message)}" for label, message in found.failed
+        f"{_SIGNS[FAILED]} **{escape(label)}** failed: {escape(message)}" for label, message in found.failed
     ]
     for labels, words in (
         (found.missing, "Only in the base"),
