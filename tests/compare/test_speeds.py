@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from calibench.compare.runs import load_run, match
+from calibench.compare.runs import load_run, match, match_rows
 from calibench.compare.speeds import COST_RATIO, SECONDS, _widened, latency, throughput
+from calibench.stats.ratios import ratio_interval
 from calibench.store.records import Record
 from calibench.types import Interval
 from run_pairs import METHOD, put, run
@@ -58,6 +59,21 @@ def test_a_method_timed_beside_another_run_of_the_reference_is_in_seconds(tmp_pa
     assert latency(match(added, base).pairs[1]).basis == SECONDS
     alone = load_run(run(tmp_path / "c", METHOD))
     assert throughput(match(base, alone).pairs[0]).basis == SECONDS
+
+
+def test_two_rows_of_one_run_took_turns(tmp_path: Path) -> None:
+    """What runs differ by is no part of it: the interval is that of the blocks that both timed."""
+    base = load_run(run(tmp_path / "a", method_slower=1.05))
+    (pair,) = match_rows(base, "frequentist", base, "mc-dropout").pairs
+    through, late = throughput(pair), latency(pair)
+    blocks = [[block["end_to_end_s"] for block in r["timing"]["blocks"]] for r in (pair.base, pair.new)]
+    expected = ratio_interval(*blocks)
+    for end in ("value", "low", "high"):
+        assert getattr(through.ratio, end) == pytest.approx(getattr(expected, end))
+    assert (through.verdict, late.verdict) == ("worse", "worse")
+    other = load_run(run(tmp_path / "b", method_slower=1.05, draw=1))
+    (apart,) = match_rows(base, "frequentist", other, "mc-dropout").pairs
+    assert (throughput(apart).verdict, latency(apart).verdict) == ("no difference shown",) * 2
 
 
 def test_a_self_check_that_found_more_widens_the_interval(tmp_path: Path) -> None:
