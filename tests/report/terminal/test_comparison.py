@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,8 +15,10 @@ from calibench.cli import main
 from calibench.compare.gate import BEYOND, FINE, NOISY, NOT_APART, REGRESSION, Checked, Finding, Judgement
 from calibench.compare.limits import CHANGE, MOST, Limit
 from calibench.compare.runs import Run
+from calibench.compare.speeds import SECONDS
 from calibench.report.terminal.comparison import checked
 from calibench.report.terminal.progress import as_text
+from calibench.report.writing.check_words import judged
 from calibench.types import Interval
 from run_pairs import METHOD, REFERENCE, put, run
 
@@ -94,3 +97,19 @@ def test_the_table_of_a_check_is_ascii() -> None:
         for judgement in judgements
     ]
     assert as_text(checked(Checked(Run(Path("new"), "new", ()), None, tuple(made)))).isascii()
+
+
+@pytest.mark.parametrize("width", [60, 80, 100])
+@pytest.mark.parametrize("label", ["m", "mc-dropout (passes=20, seed 0) + temperature"])
+def test_no_word_of_a_check_is_cut(width: int, label: str) -> None:
+    """Whatever does not fit goes on in the next line, on a narrow terminal too."""
+    limit = Limit("throughput", 0.1, CHANGE)
+    finding = Finding(label, limit, Interval(0.17, -1.53, 0.72), 12, NOISY, None, SECONDS, "blocks")
+    file = io.StringIO()
+    console = Console(file=file, width=width, highlight=False)
+    console.print(checked(Checked(Run(Path("new"), "new", ()), None, (finding,))), markup=False)
+    _, *lines = file.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    letters = Counter("".join("".join(lines).split()))
+    expected = f"{label}throughputworse<=10%17%[-153%,72%]inseconds?{judged(finding)}1undecided."
+    assert letters == Counter("".join(expected.split()))

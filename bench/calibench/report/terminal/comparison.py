@@ -126,12 +126,9 @@ def _explained(verdicts: int, *, timing: bool) -> str:
 def checked(found: Checked) -> RenderableType:
     """One line per row and limit: what was seen, and what would be needed where that decides nothing."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column("row", overflow="fold")
-    table.add_column("limit", no_wrap=True)
-    # A number stays on its line; why there is none may take several.
-    numbers = (len(seen(finding)) for finding in found.findings if finding.seen.low is not None)
-    table.add_column("seen", overflow="fold", min_width=max(numbers, default=None))
-    table.add_column("outcome", overflow="fold")
+    # No column has a least width: rich would crop what then does not fit beside it.
+    for head in ("row", "limit", "seen", "outcome"):
+        table.add_column(head, overflow="fold")
     for finding in found.findings:
         outcome = Text(f"{SIGNS[finding.outcome]} {judged(finding)}", style=_OUTCOMES[finding.outcome])
         table.add_row(finding.label, limited(finding.limit), seen(finding), outcome)
