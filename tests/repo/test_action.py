@@ -6,11 +6,14 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+
+from run_pairs import METHOD, REFERENCE, run
 
 ROOT = Path(__file__).resolve().parents[2]
 ACTION: dict[str, Any] = yaml.safe_load((ROOT / "action.yml").read_text(encoding="utf-8"))
@@ -19,7 +22,7 @@ EMBEDDED = "results/embedded"
 
 
 def step(
-    found: dict[str, Any], inputs: dict[str, str], **environment: str
+    found: dict[str, Any], inputs: dict[str, str], folder: Path = ROOT, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """A step with these inputs and the defaults of the others."""
     given = {name: about.get("default") for name, about in ACTION["inputs"].items()} | inputs
@@ -31,7 +34,7 @@ def step(
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     return subprocess.run(
         ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", found["run"]],
-        cwd=ROOT,
+        cwd=folder,
         env={**os.environ, "PATH": path, **own, **environment},
         capture_output=True,
         text=True,
@@ -86,3 +89,23 @@ def test_what_is_installed_is_the_action_s_own_folder(extras: str, asked: str, t
     path = os.pathsep.join([str(tmp_path), os.environ["PATH"]])
     done = step(INSTALL, {"extras": extras}, PATH=path, GITHUB_ACTION_PATH="/action here")
     assert done.stdout == f"-m|pip|install|{asked}|"
+
+
+def test_a_pull_request_is_held_to_what_the_main_branch_saved(tmp_path: Path) -> None:
+    """Before there is a baseline, that is a warning; what fails does not become one."""
+    run(tmp_path / "before")
+    run(tmp_path / "after", REFERENCE, replace(METHOD, sharpness=0.2))
+    held = {"baseline": "main", "max-regression": "nll=0.05"}
+    saving = {"save-baseline": "main"}
+
+    def done(records: str, **inputs: str) -> tuple[int, bool]:
+        found = step(CHECK, {"records": records, **held, **inputs}, tmp_path)
+        return found.returncode, "::warning title=calibench::There is no baseline 'main' yet" in found.stdout
+
+    assert done("after") == (0, True)
+    assert done("after", min="accuracy=0.9") == (1, True)
+    assert done("before", **saving) == (0, True)
+    assert done("before") == (0, False)
+    assert done("after", **saving) == (1, False)
+    assert done("before", **saving) == (0, False)
+    assert done("after") == (1, False)

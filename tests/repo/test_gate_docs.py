@@ -12,6 +12,8 @@ from click.testing import CliRunner
 
 from calibench.cli import main
 from calibench.compare.limits import CHANGE, COSTS, LEAST, MOST, Kind, parse_limits
+from calibench.store.baselines import BASELINES
+from run_pairs import run
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = (ROOT / "docs" / "gate.md").read_text(encoding="utf-8")
@@ -50,9 +52,33 @@ def test_the_recipe_gives_the_action_its_inputs() -> None:
     assert block is not None
     steps = yaml.safe_load(block[1])["jobs"]["gate"]["steps"]
     used = [item["with"] for item in steps if "/calibench@" in item.get("uses", "")]
-    assert len(used) == 2
+    assert len(used) == 1
     for given in used:
         assert {name for name, about in inputs.items() if about.get("required")} <= set(given) <= set(inputs)
         for name, kind in (("max", MOST), ("min", LEAST), ("max-regression", CHANGE)):
             assert parse_limits(given.get(name, "").split(), kind) or name not in given
     assert all(f"`{name}`" in DOCUMENT for name in inputs)
+
+
+def test_the_commands_of_the_document_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One after the other, as they are written, on two runs that are alike."""
+    monkeypatch.chdir(tmp_path)
+    run(Path("before"))
+    run(Path("after"))
+    commands = [
+        line for block in re.findall(r"```sh\n(.*?)```", DOCUMENT, re.DOTALL) for line in block.splitlines()
+    ]
+    assert len(commands) == 3
+    for command in commands:
+        result = CliRunner().invoke(main, shlex.split(command)[1:])
+        assert result.exit_code == 0, (command, result.output)
+
+
+def test_the_recipe_caches_where_baselines_lie() -> None:
+    """The same folder is fetched and kept, and what is kept is found by the beginning of its key."""
+    block = re.search(r"```yaml\n(.*?)```", DOCUMENT, re.DOTALL)
+    assert block is not None
+    steps = yaml.safe_load(block[1])["jobs"]["gate"]["steps"]
+    fetch, keep = (item["with"] for item in steps if "actions/cache" in item.get("uses", ""))
+    assert fetch["path"] == keep["path"] == BASELINES.as_posix()
+    assert keep["key"].startswith(fetch["restore-keys"])
