@@ -236,7 +236,7 @@ def test_usage_errors_exit_with_2(tmp_path: Path) -> None:
     ("options", "message"),
     [
         ("--max-regression ece=1", "is on a change, and there is no base; add --against"),
-        ("--max ece=1 --against {base}", "--against is about changes, which have no limit"),
+        ("--max ece=1 --against {base}", "A base is about changes, which have no limit"),
         ("--max ece=1 --rerun-base {base}", "--rerun-base is about speed, which has no limit"),
         ("", "There is no limit to check"),
         ("--against {base} --max-regression mc-dropuot:ece=1", "did you mean 'mc-dropout'?"),

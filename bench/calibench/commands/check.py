@@ -151,11 +151,6 @@ def _refuse_without_use(
 ) -> None:
     """Refuse a limit that lacks what it is about, and what no limit is about."""
     changes = [limit for limit in limits if limit.kind == "max-regression"]
-    if not limits:
-        raise UsageError(
-            "There is no limit to check; give one with --max-regression, --max or --min, such as ece=0.01, "
-            "or keep the run with --save-baseline NAME."
-        )
     if changes and base is None:
         raise UsageError(
             f"The limit {changes[0]} is on a change, and there is no base; add --against with a run folder "
@@ -164,6 +159,11 @@ def _refuse_without_use(
     if base is not None and not changes:
         raise UsageError(
             "A base is about changes, which have no limit; add one with --max-regression, such as ece=0.01."
+        )
+    if not limits:
+        raise UsageError(
+            "There is no limit to check; give one with --max-regression, --max or --min, such as ece=0.01, "
+            "or keep the run with --save-baseline NAME."
         )
     if rerun_base is not None and not speeds:
         raise UsageError("--rerun-base is about speed, which has no limit; add one, such as throughput=5%.")

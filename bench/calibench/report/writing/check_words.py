@@ -12,13 +12,13 @@ from calibench.report.writing.numbers import interval, percent, signed, signific
 
 #: Told apart without colour too, and on a terminal that has no more than ASCII.
 SIGNS: Mapping[Outcome, str] = {PASSED: "ok", FAILED: "FAIL", UNDECIDED: "?"}
-_RELATIONS: Mapping[Kind, str] = {CHANGE: "worse by <=", MOST: "<=", LEAST: ">="}
+_RELATIONS: Mapping[Kind, str] = {CHANGE: "worse <=", MOST: "<=", LEAST: ">="}
 #: What a speed was read from.
 _BASES = {SECONDS: "in seconds", COST_RATIO: "in cost ratio", RACED: "raced"}
 
 
 def limited(limit: Limit) -> str:
-    """`ece <= 0.05` or `throughput worse by <= 5%`: what has to hold, of whichever row."""
+    """`ece <= 0.05` or `throughput worse <= 5%`: what has to hold, of whichever row."""
     return f"{limit.name} {_RELATIONS[limit.kind]} {limit.amount_text}"
 
 
