@@ -502,7 +502,7 @@ def test_the_command_fails_and_prints_nothing_of_theirs(
         main(["run", str(file), "-o", str(tmp_path / "run"), "--device", "cpu"])
     assert ended.value.code == 1
     captured = capfd.readouterr()
-    assert captured.out.startswith("method ")
+    assert captured.out.startswith("Use: ")
     assert "a plugin" not in captured.out
     assert "a plugin says hello" in captured.err
     assert "a plugin says it plainly" in captured.err
@@ -577,6 +577,7 @@ def test_what_a_method_prints_is_no_answer_of_the_memory_server(
     task = memory.MemoryTask(
         checkpoint={"name": "embedded", "device": "cpu"},
         method="noisy",
+        runtime="torch",
         params={"how": "prints"},
         texts=("a film",),
         rows=(0,),
