@@ -34,7 +34,7 @@ def _task(session: Session, running: Running) -> memory.MemoryTask:
     heaviest = max(setting.plan.batches, key=lambda batch: batch.inputs["input_ids"].numel())
     return memory.MemoryTask(
         checkpoint=dataclasses.asdict(setting.suite.model) | {"device": str(setting.checkpoint.device)},
-        method=running.cell.name.partition(" @ ")[0],
+        method=running.cell.method,
         runtime=running.cell.runtime,
         params=running.cell.params,
         texts=tuple(setting.plan.texts[position] for position in heaviest.index),

@@ -67,10 +67,8 @@ class Engine(nn.Module):
     def __init__(self, made: Made, config: Any) -> None:
         super().__init__()
         self.config = config
-        # No submodules: what has layers could be copied and changed, and would then run without the runtime.
-        object.__setattr__(self, "made", made)
-
-    made: Made
+        # No submodule: what has layers could be copied and changed, and would then run without the runtime.
+        self.made = made
 
     def forward(self, **inputs: Tensor) -> Answer:
         """Run a batch of tensors [B, L]."""

@@ -13,7 +13,7 @@ from calibench.errors import CalibenchError, UsageError
 from calibench.method import Method, bind, parameters
 from calibench.registry import METHODS, POSTHOC, RUNTIMES, distribution
 from calibench.store.paths import without_paths
-from calibench.suites.spec import TORCH, MethodSpec, Suite, on_runtime
+from calibench.suites.spec import TORCH, MethodSpec, Suite, on_runtime, parts_of
 from calibench.types import Member
 
 
@@ -31,7 +31,6 @@ class Cell:
         replicates: of a suite with a yardstick, those the cell takes part in; None for all.
         members: what `Method.members` names, identified; see `identified`.
         distribution: name and version of what registers the method.
-        runtime: what runs the model, by its registered name.
     """
 
     name: str
@@ -43,7 +42,16 @@ class Cell:
     replicates: int | None = None
     members: tuple[Member, ...] = ()
     distribution: str = ""
-    runtime: str = TORCH
+
+    @property
+    def method(self) -> str:
+        """The registered name of the method."""
+        return parts_of(self.name)[0]
+
+    @property
+    def runtime(self) -> str:
+        """What runs the model, by its registered name."""
+        return parts_of(self.name)[1]
 
     @property
     def label(self) -> str:
@@ -207,7 +215,6 @@ def cells_of(suite: Suite, device: str = "auto") -> list[Cell]:
                 reference,
                 replicates=spec.replicates,
                 distribution=distribution(METHODS.entry_point(spec.method)),
-                runtime=spec.runtime,
             )
             cells += [cell, *_calibrated(cell, suite.posthoc)]
     return cells

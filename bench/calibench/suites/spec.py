@@ -85,13 +85,18 @@ class MethodSpec:
     @property
     def method(self) -> str:
         """The registered name of the method."""
-        return self.name.partition("@")[0].strip()
+        return parts_of(self.name)[0]
 
     @property
     def runtime(self) -> str:
         """The registered name of the runtime."""
-        _, at, runtime = self.name.partition("@")
-        return runtime.strip() if at else TORCH
+        return parts_of(self.name)[1]
+
+
+def parts_of(name: str) -> tuple[str, str]:
+    """The method and the runtime that a name such as "frequentist @ compile" says."""
+    method, at, runtime = name.partition("@")
+    return method.strip(), runtime.strip() if at else TORCH
 
 
 def on_runtime(method: str, runtime: str) -> str:
