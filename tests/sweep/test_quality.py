@@ -20,10 +20,12 @@ from calibench.run import run
 from calibench.store.lock import sole_writer
 from calibench.store.predictions import load_predictions
 from calibench.store.records import Record, load_records
+from calibench.sweep.executor import Answer
 from calibench.sweep.manifest import load_manifest
 from calibench.sweep.spec import Sweep, parse_sweep
 from calibench.sweep.sweeping import run_sweep
 from calibench.sweep.work import REASON, Join, Look, Shard
+from calibench.sweep.worker import Worker
 from sweeps import HEAD, MODEL, InProcess, Listening, small, text_of, write_data
 
 METHODS = (
@@ -309,3 +311,22 @@ def test_two_writers_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="holds the sweep 'small'"):
         run_sweep(replace(sweep, name="other"), tmp_path, InProcess(), Listening(), quality_only=True)
     assert not list(tmp_path.rglob("records.jsonl"))
+
+
+class Forgetful(InProcess):
+    """An executor whose records are made by processes that have predicted nothing."""
+
+    def answers(self) -> list[Answer]:
+        if isinstance(self._jobs[0].work, Join):
+            self._worker = Worker()
+        return super().answers()
+
+
+def test_a_record_says_what_ran_the_model_whoever_makes_it(tmp_path: Path) -> None:
+    """Also where another process predicted its parts, or an earlier sweep did."""
+    executor = Forgetful()
+    run_sweep(small("frequentist @ bfloat16"), tmp_path, executor, Listening(), quality_only=True)
+    (folder,) = (path.parent for path in tmp_path.rglob("records.jsonl"))
+    found = {record["method"]["name"]: record for record in load_records(folder)}
+    assert found["frequentist @ bfloat16"]["runtime"]["name"] == "bfloat16"
+    assert "runtime" not in found["frequentist"]

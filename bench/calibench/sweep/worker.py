@@ -163,6 +163,8 @@ class Worker:
     def _join(self, work: Join) -> Joined:
         held = self._pair(work)
         running = held.runnings[work.key]
+        if work.found.failure is None:  # another process may have predicted it: the record says what ran it
+            held.session.checkpoint(running.cell.runtime)
         with tempfile.TemporaryDirectory(prefix="calibench-join-") as name:
             folder = Path(name)
             measured = _measured(held, running, work.found, folder)
