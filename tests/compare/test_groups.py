@@ -18,10 +18,10 @@ def test_the_fewest_are_what_the_width_needs() -> None:
     """One example fewer, and the interval of an accuracy of one half is too wide; that is its widest."""
     n = fewest()
     assert n == 93
-    for share in np.linspace(0.0, 1.0, 21):
-        low, high = wilson(share * n, n, 0.95)
+    for right in range(n + 1):
+        low, high = wilson(right, n, 0.95)
         assert high - low <= 2.0 * HALF_WIDTH
-    low, high = wilson((n - 1) / 2, n - 1, 0.95)
+    low, high = wilson((n - 1) // 2, n - 1, 0.95)
     assert high - low > 2.0 * HALF_WIDTH
 
 

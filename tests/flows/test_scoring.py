@@ -182,16 +182,19 @@ def test_whoever_waits_is_told_of_every_row_and_of_every_metric_of_many(tmp_path
 def test_a_long_file_says_how_far_it_is_where_nobody_sees_a_bar(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quiet: bool
 ) -> None:
-    """A line per metric on standard error; nothing with -q, and nothing of a short file."""
+    """A line a minute on standard error; nothing with -q, and nothing of what takes less than one."""
     file = calibrated(tmp_path, 10_500, 3)
     command = ["score", str(file), "--label", "label", "--probs", "p_*", "--metric", "nll", "--metric", "ece"]
     short = CliRunner().invoke(main, [*command, "-o", str(tmp_path / "short")])
-    monkeypatch.setattr("calibench.commands.score.LONG", 1000)
+    monkeypatch.setattr("calibench.report.terminal.progress._APART", 0.0)
     words = [*command, "-o", str(tmp_path / "long"), *(["-q"] if quiet else [])]
     long = CliRunner().invoke(main, words)
     assert short.exit_code == long.exit_code == 0
     assert short.stderr == ""
-    assert long.stderr.split() == ([] if quiet else ["Scoring", "many", "(3)", "NLL", "ECE", "stored"])
+    heard = [] if quiet else ["Reading: 1 of 1 (many)", "Scoring many: 1 of 3", "2 of 3", "3 of 3 (stored)"]
+    lines = long.stderr.splitlines()
+    assert len(lines) == len(heard)
+    assert all(words in line for words, line in zip(heard, lines, strict=True))
 
 
 def test_a_second_time_scores_only_what_is_missing(files: Path, tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ import io
 import pytest
 from rich.console import Console
 
-from calibench.sweep.progress import SweepDisplay, duration
+from calibench.report.writing.numbers import duration
+from calibench.sweep.progress import SweepDisplay
 from sweeps import small
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
 import traceback
@@ -123,6 +124,8 @@ def overwriting(what: str) -> Decorator:
     )
 
 
+in_json = option("--json", "as_json", is_flag=True, help="Print JSON instead, and nothing else.")
+
 quietly = option("-q", "--quiet", is_flag=True, help="Print errors only.")
 
 
@@ -133,18 +136,31 @@ def show_on_terminal(renderable: Any) -> None:
     printed(renderable)
 
 
-def finish(records: list[dict[str, Any]], folder: Path, *, quiet: bool) -> None:
+def print_json(value: Any) -> None:
+    """Print a value as one JSON document, which any program can read."""
+    click.echo(json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False))
+
+
+def finish(records: list[dict[str, Any]], folder: Path, *, quiet: bool, as_json: bool) -> None:
     """Print the table, write the report, and fail where a row did."""
     from calibench.report import write_report
     from calibench.report.terminal.records import terminal_table
 
+    quiet = quiet or as_json
     if not quiet:  # drawing takes longer than the numbers: nobody waits for it to see them
         show_on_terminal(terminal_table(records, folder))
         sys.stdout.flush()
     report = write_report(folder)
     if not quiet:
         click.echo(f"Report: {report}")
+    if as_json:
+        print_json(run_found(records, folder, report))
     refuse_failed(records, report, "rows")
+
+
+def run_found(records: Sequence[Mapping[str, Any]], folder: Path, report: Path) -> dict[str, Any]:
+    """What a run has found, for `--json`."""
+    return {"folder": str(folder), "report": str(report), "records": list(records)}
 
 
 def refuse_failed(records: list[dict[str, Any]], report: Path, noun: str) -> None:

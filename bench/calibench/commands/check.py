@@ -67,6 +67,7 @@ FORMS = ("table", "json", "markdown", "junit")
     show_default=True,
     help="How to write what was found.",
 )
+@option("--json", "form", flag_value="json", help="The same as --format json.")
 @option("-o", "--output", metavar="FILE", default="-", show_default=True, help="Where to; - is the terminal.")
 @option("--rerun-base", metavar="REV|FOLDER", help="Race RECORDS' methods with this build or checkpoint.")
 @option("--suite", help="Where the race finds the suite file, if RECORDS were made from one.")

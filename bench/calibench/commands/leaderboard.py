@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from calibench.commands.base import Command, option, quietly, show_on_terminal
+from calibench.commands.base import Command, in_json, option, quietly, show_on_terminal
 from calibench.errors import UsageError
 
 
@@ -34,7 +34,7 @@ from calibench.errors import UsageError
     multiple=True,
     help="What to write there; repeatable.  [default: all]",
 )
-@option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the table.")
+@in_json
 @quietly
 def leaderboard(
     folders: tuple[Path, ...],

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from calibench.commands.base import Command
+from calibench.commands.base import Command, in_json, print_json
 from calibench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -17,7 +17,8 @@ _KINDS = ["methods", "metrics", "datasets", "posthoc", "runtimes", "readers", "s
 
 @click.command(cls=Command)
 @click.argument("what", type=click.Choice(_KINDS))
-def ls(what: str) -> None:
+@in_json
+def ls(what: str, as_json: bool) -> None:
     """List what is registered: methods, metrics, data set loaders, post-hoc steps, runtimes and so on."""
     from calibench.registry import DATASETS, METHODS, METRICS, POSTHOC, READERS, RUNTIMES
 
@@ -40,6 +41,9 @@ def ls(what: str) -> None:
         }
         registry = found[what]
         rows = [(name, _with_needs(registry, name)) for name in registry.names()]
+    if as_json:
+        print_json([{"name": name, "summary": summary} for name, summary in rows])
+        return
     width = max((len(name) for name, _ in rows), default=0)
     for name, summary in rows:
         click.echo(f"{name:<{width}}  {summary}")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from calibench.commands.base import Command, option
+from calibench.commands.base import Command, in_json, option, print_json
 from calibench.errors import UsageError
 
 
@@ -22,8 +22,14 @@ from calibench.errors import UsageError
 @option("--html", is_flag=True, help="Write report.html too, one page that needs nothing else.")
 @option("--include-text", is_flag=True, help="Show sentences on the page; mind the licence of the data.")
 @option("--dataset", help="Folder or hub id of the sentences, where the data came from a folder.")
+@in_json
 def report(
-    records: Path, formats: tuple[str, ...], html: bool, include_text: bool, dataset: str | None
+    records: Path,
+    formats: tuple[str, ...],
+    html: bool,
+    include_text: bool,
+    dataset: str | None,
+    as_json: bool,
 ) -> None:
     """Write reports from a run folder: report.md and its figures, unless told otherwise."""
     from calibench import report as reports
@@ -32,5 +38,10 @@ def report(
     if include_text and "html" not in chosen:
         raise UsageError("--include-text is about the page, which was not asked for; add --html.")
     folder = records.parent if records.is_file() else records
+    paths = []
     for path in reports.write(folder, chosen, include_text=include_text, dataset=dataset):
-        click.echo(f"Report: {path}")
+        paths.append(str(path))
+        if not as_json:
+            click.echo(f"Report: {path}")
+    if as_json:
+        print_json(paths)

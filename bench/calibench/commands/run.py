@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,15 @@ import click
 
 from calibench.commands.base import (
     Command,
+    in_json,
     interrupted,
     into_folder,
     option,
     overwriting,
+    print_json,
     quietly,
     refuse_failed,
+    run_found,
     show_on_terminal,
 )
 
@@ -126,6 +130,7 @@ _GROUPS = {
 @into_folder
 @overwriting("Cells with a record in the run folder: measure again, refuse, or keep.")
 @option("--dry-run", is_flag=True, help="Say what would run and about how long; measure nothing.")
+@in_json
 @quietly
 @option("-v", "--verbose", is_flag=True, help="Print each step on a line of its own.")
 def run(
@@ -135,6 +140,7 @@ def run(
     self_check: bool,
     dry_run: bool,
     overwrite_strategy: Any,
+    as_json: bool,
     quiet: bool,
     verbose: bool,
     **given: Any,
@@ -147,13 +153,17 @@ def run(
 
     require("run", "calibench run")
     chosen = override(load_suite(suite), Overrides(**given))
-    folder = output or dated_folder(chosen.name)
+    folder = output or dated_folder(Path(given["dataset"] or chosen.name).stem)
 
     if dry_run:
         from calibench.sweep.dry_run import dry_run as look
         from calibench.sweep.planned import dry_table
 
-        show_on_terminal(dry_table(look(chosen, folder, device)))
+        looked = look(chosen, folder, device)
+        if as_json:
+            print_json(asdict(looked))
+        else:
+            show_on_terminal(dry_table(looked))
         return
 
     from calibench.report import write_report
@@ -177,7 +187,9 @@ def run(
                 f"; finished blocks are kept: run the same command with -o {folder} to go on"
             ) from None
         report = write_report(folder)
-    if not quiet:
+    if as_json:
+        print_json(run_found(records, folder, report))
+    elif not quiet:
         display.print(terminal_table(records, folder))
         if self_check:
             display.print(closing(records, folder))

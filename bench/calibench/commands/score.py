@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from calibench.commands.base import Command, finish, into_folder, option, overwriting, quietly
-
-#: Probabilities from which on scoring says how far it is, where that is no terminal.
-LONG = 10_000_000
+from calibench.commands.base import Command, finish, in_json, into_folder, option, overwriting, quietly
 
 
 @click.command(cls=Command)
@@ -56,6 +52,7 @@ LONG = 10_000_000
 @option("--suite", default="scored", show_default=True, help="What the table is called.")
 @into_folder
 @overwriting("Rows with a record in the run folder: score again, refuse, or keep.")
+@in_json
 @quietly
 def score(
     files: tuple[str, ...],
@@ -66,6 +63,7 @@ def score(
     reader: str,
     output: Path | None,
     overwrite_strategy: Any,
+    as_json: bool,
     quiet: bool,
     **given: Any,
 ) -> None:
@@ -117,9 +115,6 @@ def score(
     with Display(quiet=quiet, verbose=False) as display:
         display.stage("Reading", len(files))
         tables = read_methods(files, asked, reader=reader, format=file_format, told=display.step)
-    # Where nobody watches, few rows are done before a line of how far they are would help.
-    lines = not sys.stderr.isatty() and sum(table.probs.size for table in tables) >= LONG
-    with Display(quiet=quiet, verbose=lines) as display:
         records = score_tables(tables, folder, wanted, overwrite=overwrite_strategy, progress=display)
     del tables  # the report reads what was stored
-    finish(records, folder, quiet=quiet)
+    finish(records, folder, quiet=quiet, as_json=as_json)

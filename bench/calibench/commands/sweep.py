@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from calibench.commands.base import Command, interrupted, option, quietly, show_on_terminal
+from calibench.commands.base import Command, in_json, interrupted, option, quietly, show_on_terminal
 from calibench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @option("--cpus-per-cell", type=click.IntRange(min=1), help="Cores of a cell on Ray.  [default: 1, or all]")
 @option("--gpus-per-cell", type=click.IntRange(min=0), default=0, show_default=True, help="The same of GPUs.")
 @option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
-@click.option("--json", "as_json", is_flag=True, help="Print the plan, or what is there, as JSON.")
+@in_json
 @quietly
 def sweep(
     file: str,

@@ -35,7 +35,7 @@ def fewest() -> int:
     "`HALF_WIDTH`."""
     n = 1
     while True:
-        low, high = wilson(n / 2, n, LEVEL)
+        low, high = wilson(n // 2, n, LEVEL)
         if high - low <= 2.0 * HALF_WIDTH:
             return n
         n += 1
@@ -122,7 +122,7 @@ def _shares(own: FloatArray, others: FloatArray) -> tuple[Ends, float]:
     counts, shares = (len(own), len(others)), (float(own.mean()), float(others.mean()))
     difference = shares[0] - shares[1]
     (low, high), (least, most) = (
-        wilson(share * n, n, LEVEL) for share, n in zip(shares, counts, strict=True)
+        wilson(round(share * n), n, LEVEL) for share, n in zip(shares, counts, strict=True)
     )
     ends = (
         difference - float(np.hypot(shares[0] - low, most - shares[1])),

@@ -112,7 +112,7 @@ ACCURACY = Metric(
     moments=lambda evaluation: Moments(
         correct(evaluation)[:, None],
         lambda sums, n: sums[:, 0] / n,
-        lambda sums, n, level, _: wilson(float(sums[0]), n, level),
+        lambda sums, n, level, _: wilson(round(float(sums[0])), n, level),
     ),
     definition={"ties": "first of equal classes", "interval": "score (Wilson 1927)"},
 )

@@ -24,7 +24,7 @@ from calibench.report.sections import Section, sections
 from calibench.report.stored import has_predictions, loaded_once, records_of
 from calibench.report.writing import tables
 from calibench.report.writing.tables import Table
-from calibench.report.writing.words import code, join
+from calibench.report.writing.words import code, join, subject
 from calibench.store.records import Record
 
 
@@ -77,8 +77,8 @@ class Report:
 
     @property
     def title(self) -> str:
-        """The suites that ran."""
-        return f"calibench: {', '.join(dict.fromkeys(str(record['suite']) for record in self.records))}"
+        """The suites that ran, or the data that they ran on instead of their own."""
+        return f"calibench: {', '.join(dict.fromkeys(map(subject, self.records)))}"
 
 
 def read(path: Path) -> Report:

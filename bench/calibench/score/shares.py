@@ -12,4 +12,4 @@ def share(found: BoolArray) -> Interval:
     """How many of these examples, bool [N], with Wilson's interval; of none there is no value."""
     if not len(found):
         return Interval(None, None, None, NOTHING_SCORED)
-    return Interval(float(found.mean()), *wilson(float(found.sum()), len(found), LEVEL))
+    return Interval(float(found.mean()), *wilson(int(found.sum()), len(found), LEVEL))

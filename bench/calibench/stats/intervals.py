@@ -12,14 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, special
 
 from calibench.errors import UsageError
-from calibench.types import FloatArray, IntArray, Interval
+from calibench.types import FloatArray, Interval
 
 Ends = tuple[float, float]
 
@@ -41,20 +41,13 @@ def quantiles(samples: FloatArray, level: float) -> Ends:
     return float(low), float(high)
 
 
-@overload
-def wilson(successes: float, n: int, level: float) -> Ends: ...
-@overload
-def wilson(successes: FloatArray, n: IntArray, level: float) -> tuple[FloatArray, FloatArray]: ...
-def wilson(successes: Any, n: Any, level: float) -> tuple[Any, Any]:
-    """For a share of successes: the score interval of Wilson (1927), of one share or of arrays of one shape.
+def wilson(successes: int, n: int, level: float) -> Ends:
+    """For a share of successes: the score interval of Wilson (1927), as scipy has it."""
+    # Where it is used: scipy.stats takes longer to import than most of what asks for no interval.
+    from scipy.stats import binomtest
 
-    The ends hold the share and lie within 0 and 1: at no and only successes, rounding would leave either.
-    """
-    z = two_sided(level)
-    share = successes / n
-    centre = (share + z * z / (2.0 * n)) / (1.0 + z * z / n)
-    half = z / (1.0 + z * z / n) * np.sqrt(share * (1.0 - share) / n + (z / (2.0 * n)) ** 2)
-    return np.clip(centre - half, 0.0, share), np.clip(centre + half, share, 1.0)
+    low, high = binomtest(successes, n).proportion_ci(level, method="wilson")
+    return float(low), float(high)
 
 
 def paired_shares(gained: int, lost: int, n: int, level: float) -> Ends:

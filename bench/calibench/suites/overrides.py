@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from calibench.errors import UsageError
@@ -128,13 +129,14 @@ def _data(data: DataSpec, given: Overrides) -> DataSpec:
         DATASETS.entry_point(given.loader)
         data = DataSpec(loader=given.loader, name=given.dataset, limit=data.limit)
     elif given.dataset is not None:
-        # Another data set: what the suite says of the columns and revision of its own does not carry over.
-        split = data.split if data.loader == "huggingface" else None
+        # Another data set: what the suite says of the columns and revision of its own does not carry over,
+        # nor do its splits to a file, which has none.
+        whole = data.loader != "huggingface" or Path(given.dataset).expanduser().is_file()
         data = DataSpec(
             name=given.dataset,
-            split=split,
+            split=None if whole else data.split,
             out_of_scope=data.out_of_scope,
-            threshold_split=data.threshold_split,
+            threshold_split=None if whole else data.threshold_split,
             limit=data.limit,
         )
     text = tuple(given.text_columns) or None

@@ -49,7 +49,8 @@ class Local:
         self._progress = progress
         self._threads = threads
         self._fresh = fresh
-        self._processes: list[_Process] = []
+        # All at once: what one imports while another looks at the first pair, nobody waits for.
+        self._processes = [] if fresh else [self._start() for _ in range(workers)]
 
     @property
     def slots(self) -> int:

@@ -6,9 +6,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from calibench.report.writing.numbers import duration
 from calibench.sweep.dry_run import DryCell, DryRun
 from calibench.sweep.plan import Plan
-from calibench.sweep.progress import duration
 
 
 def table(found: Plan) -> RenderableType:

@@ -11,6 +11,7 @@ from typing import Any, Protocol, Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from calibench.report.writing.numbers import duration
 from calibench.sweep.spec import Pair, Sweep
 
 #: Seconds between two plain lines of progress.
@@ -162,16 +163,6 @@ class SweepDisplay:
 
     def _print(self, text: str) -> None:
         self._console.print(text, markup=False, soft_wrap=True)
-
-
-def duration(seconds: float) -> str:
-    """`40 s`, `12 min`, `3.5 h`, `2.1 days`."""
-    if seconds < 99.5:
-        return f"{seconds:.0f} s"
-    if seconds < 5940:
-        return f"{seconds / 60:.0f} min"
-    hours = seconds / 3600
-    return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.1f} days"
 
 
 def _rows(pair: Pair) -> int:

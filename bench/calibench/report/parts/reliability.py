@@ -214,7 +214,9 @@ def _bars(
         bars += own
         tints += [style.colour(entry.family)] * len(own)
         gaps += _boxes(upper, ends, accuracy, confidence)
-        low, high = wilson(accuracy * count, count, LEVEL)
+        low, high = np.transpose(
+            [wilson(round(a * n), int(n), LEVEL) for a, n in zip(accuracy, count, strict=True)]
+        )
         middles = upper.across(ends.mean(axis=1))
         intervals += [
             [(x, a), (x, b)] for x, a, b in zip(middles, upper.up(low), upper.up(high), strict=True)

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
-from itertools import groupby
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from calibench.compare import gate
-from calibench.compare.contrasts import Contrast, contrasts
+from calibench.compare.contrasts import Contrast
 from calibench.compare.gate import FAILED, PASSED, Checked, Outcome
-from calibench.compare.runs import Match, Matching, grouped
-from calibench.compare.speeds import latency, throughput
+from calibench.compare.matched_rows import MatchedRow
+from calibench.compare.runs import Matching
 from calibench.compare.verdicts import UNDECIDED
 from calibench.report.writing.check_words import SIGNS, counted, judged, limited, seen
 from calibench.report.writing.numbers import fraction, signed, significant, span
-from calibench.types import Interval, Metric
+from calibench.types import Interval
 
 _STYLES = {"better": "green", "worse": "bold red", UNDECIDED: "dim"}
 #: What is undecided is not wrong, and does not look so.
@@ -26,38 +24,26 @@ _OUTCOMES: Mapping[Outcome, str] = {PASSED: "green", FAILED: "bold red", gate.UN
 _HEADS = ("metric", "base", "new", "difference", "adjusted", "p", "verdict")
 
 
-def comparison(matching: Matching, metrics: Sequence[Metric], *, timing: bool = True) -> RenderableType:
-    """One table per matched cell: every metric with its paired difference, then speed.
-
-    Args:
-        timing: whether to compare speed.
-    """
+def comparison(matching: Matching, rows: Sequence[MatchedRow]) -> RenderableType:
+    """One table per matched cell: every metric with its paired difference, then speed."""
     base, new = matching.base.name, matching.new.name
     parts: list[RenderableType] = [Text(f"{new} against {base}", style="bold")]
-    tables: dict[int, list[Contrast]] = {}
-    verdicts = 0
-    for positions, held in grouped(matching):
-        pairs = [replace(item, method=str(at)) for at, item in zip(positions, held, strict=True)]
-        rows = contrasts(pairs, metrics)
-        verdicts += sum(row.tested is not None for row in rows)
-        for at, group in groupby(rows, key=lambda row: int(row.method)):
-            tables[at] = list(group)
-    for number, pair in enumerate(matching.pairs):
-        parts += [Text(""), Text(pair.label, style="bold"), _table(pair, tables[number], timing=timing)]
+    for row in rows:
+        parts += [Text(""), Text(row.match.label, style="bold"), _table(row)]
     parts += _left_out(matching)
     parts += [Text(f"note: {note}", style="dim") for note in dict.fromkeys(_notes(matching))]
-    parts.append(Text(_explained(verdicts, timing=timing), style="dim"))
+    parts.append(Text(_explained(rows), style="dim"))
     return Group(*parts)
 
 
-def _table(pair: Match, rows: Sequence[Contrast], *, timing: bool) -> RenderableType:
+def _table(found: MatchedRow) -> RenderableType:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for head in _HEADS:
         table.add_column(head, justify="left" if head in ("metric", "verdict") else "right")
-    for row in rows:
+    for row in found.contrasts:
         table.add_row(row.metric.name, *_quality_cells(row))
     reasons = []
-    for name, speed in (("throughput", throughput(pair)), ("latency", latency(pair))) if timing else ():
+    for name, speed in found.speeds.items():
         table.add_row(name, "", "", _ratio(speed.ratio), "", "", _verdict(speed.verdict))
         reasons += [f"{name}: {reason}" for reason in (speed.ratio.reason, speed.reason) if reason]
     return Group(table, *(Text(reason, style="dim") for reason in reasons))
@@ -108,9 +94,10 @@ def _notes(matching: Matching) -> Iterator[str]:
         yield from pair.notes
 
 
-def _explained(verdicts: int, *, timing: bool) -> str:
+def _explained(rows: Sequence[MatchedRow]) -> str:
+    verdicts = sum(one.tested is not None for row in rows for one in row.contrasts)
     text = "Differences are new less base, with 95% intervals over the examples that both saw."
-    if timing:
+    if any(row.speeds for row in rows):
         text += (
             " Throughput and latency are new over base: of the reference in seconds, of the others relative "
             "to it; the intervals hold what two runs of the same thing differ by."

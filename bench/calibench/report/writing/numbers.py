@@ -73,3 +73,13 @@ def interval(estimate: dict[str, Any], value: Format = fraction, end: Format = b
     if estimate.get("low") is None or estimate.get("high") is None:
         return text
     return f"{text} [{end(estimate['low'])}, {end(estimate['high'])}]"
+
+
+def duration(seconds: float) -> str:
+    """`40 s`, `12 min`, `3.5 h`, `2.1 days`."""
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    if seconds < 5940:
+        return f"{seconds / 60:.0f} min"
+    hours = seconds / 3600
+    return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.1f} days"

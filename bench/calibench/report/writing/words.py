@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from pathlib import PurePath
 from typing import Any
 
 from calibench.report.sections import Entry, Section
 from calibench.report.writing.numbers import fraction, significant
 from calibench.store.records import Record, dig
+from calibench.suites.loader import load_suite, suite_names
 
 #: More labels than this are counted instead of listed.
 _LABELS = 8
@@ -34,13 +36,28 @@ def join(parts: Sequence[str]) -> str:
     return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
 
 
+def subject(record: Record) -> str:
+    """What was run: a suite, or the data where they are not those that a suite of ours is about."""
+    suite, data = str(record["suite"]), record.get("data") or {}
+    if suite not in suite_names() or data.get("source") not in ("folder", "hub", "plugin"):
+        return suite
+    own, name = load_suite(suite).data, str(data["name"])
+    if data["source"] == "plugin":
+        return suite if own.loader == data.get("loader") else name
+    # The suite's own data may come from a folder, of which records keep the last part of the path.
+    theirs = {suite, own.config, PurePath(own.name or suite).name}
+    return suite if PurePath(name).name in theirs else name
+
+
 def title(section: Section) -> str:
     """What tells the section from the others of a report."""
     first = section.entries[0].record
     data, model = section.common("data").get("name"), section.common("model").get("name")
-    parts = [f"{code(data)} with {code(model)}"] if data and model else []
+    what = subject(first)
+    with_model = f"with {code(model)}" if data == what else f"{code(data)} with {code(model)}"
+    parts = [with_model] if data and model else []
     parts += [f"seed {first.get('seed')}", *section.telling]
-    return f"{code(first['suite'])}: {', '.join(parts)}"
+    return f"{code(what)}: {', '.join(parts)}"
 
 
 def heading(section: Section) -> str:
