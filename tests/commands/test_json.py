@@ -47,7 +47,18 @@ def test_records_and_the_machine() -> None:
 
 def test_a_run_and_what_it_would_do(tmp_path: Path) -> None:
     """The records of a run, or its plan; progress and sentences go elsewhere."""
-    words = ["run", "-m", "frequentist", "-m", "temperature", "-L", "40", "--fast", "-o", str(tmp_path / "run")]
+    words = [
+        "run",
+        "-m",
+        "frequentist",
+        "-m",
+        "temperature",
+        "-L",
+        "40",
+        "--fast",
+        "-o",
+        str(tmp_path / "run"),
+    ]
     plan = said(*words, "--dry-run")
     assert [cell["label"] for cell in plan["cells"]] == ["frequentist", "temperature"]
     assert plan["examples"] == 40

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from calibench.commands.base import Command, in_json, option, print_json, show_on_terminal
+from calibench.commands.completion import registered
 
 #: What `compare` shows unless told otherwise.
 COMPARED = ("accuracy", "nll", "brier", "ece_debiased", "ece")
@@ -15,7 +16,13 @@ COMPARED_CONFIDENCES = ("accuracy", "brier_confidence", "ece_debiased", "ece")
 @click.command(cls=Command)
 @click.argument("base", metavar="BASE[::ROW]")
 @click.argument("new", metavar="NEW[::ROW]...", nargs=-1, required=True)
-@option("--metric", "metrics", multiple=True, help=f"Repeatable.  [default: {', '.join(COMPARED)}]")
+@option(
+    "--metric",
+    "metrics",
+    multiple=True,
+    shell_complete=registered("METRICS"),
+    help=f"Repeatable.  [default: {', '.join(COMPARED)}]",
+)
 @option("--quality-only", is_flag=True, help="Leave timings out; batch plans may then differ.")
 @in_json
 def compare(

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from calibench.commands.base import Command, in_json, option, quietly, show_on_terminal
+from calibench.commands.completion import registered
 from calibench.errors import UsageError
 
 
@@ -16,6 +17,7 @@ from calibench.errors import UsageError
     "--metric",
     "metrics",
     multiple=True,
+    shell_complete=registered("METRICS"),
     help="Rank by it, the first one foremost; repeatable.  [default: nll, ece_debiased, brier, accuracy]",
 )
 @option("--reference", help="Compare with this method.  [default: that of the records]")

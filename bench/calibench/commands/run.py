@@ -21,6 +21,7 @@ from calibench.commands.base import (
     run_found,
     show_on_terminal,
 )
+from calibench.commands.completion import registered, suites
 
 #: What help shows together.
 _GROUPS = {
@@ -64,9 +65,14 @@ _GROUPS = {
 
 
 @click.command(cls=Command, groups=_GROUPS)
-@click.argument("suite", default="embedded")
+@click.argument("suite", default="embedded", shell_complete=suites)
 @option(
-    "-m", "--method", "methods", multiple=True, help="Run this method instead of the suite's; repeatable."
+    "-m",
+    "--method",
+    "methods",
+    multiple=True,
+    shell_complete=registered("METHODS"),
+    help="Run this method instead of the suite's; repeatable.",
 )
 @option(
     "-a", "--method-arg", "method_args", multiple=True, help="METHOD.key=value, or key=value for one method."
@@ -75,9 +81,15 @@ _GROUPS = {
     "--runtime",
     "runtimes",
     multiple=True,
+    shell_complete=registered("RUNTIMES"),
     help="What runs the model: torch, compile, bfloat16, onnxruntime, onnxruntime-int8; repeatable.",
 )
-@option("--posthoc", multiple=True, help="Add a row with this post-hoc step to every method; repeatable.")
+@option(
+    "--posthoc",
+    multiple=True,
+    shell_complete=registered("POSTHOC"),
+    help="Add a row with this post-hoc step to every method; repeatable.",
+)
 @option("--conformal", multiple=True, help="Make prediction sets of every row: lac, aps or raps; repeatable.")
 @option("--conformal-level", type=float, help="How often they are to hold the label.  [default: 0.9]")
 @option("--class-conditional", is_flag=True, help="Hold that level within every class.")
@@ -89,7 +101,11 @@ _GROUPS = {
 @option("--shift-strengths", help="How far, above 0 and up to 1: 0.1,0.3.  [default: the suite's]")
 @option("--also", multiple=True, help="Evaluate on this data set too, a hub id or local folder; repeatable.")
 @option("--passes", type=click.IntRange(min=1), help="Forward passes of every stochastic method.")
-@option("--loader", help="Data set loader, instead of the suite's: see calibench ls datasets.")
+@option(
+    "--loader",
+    shell_complete=registered("DATASETS"),
+    help="Data set loader, instead of the suite's: see calibench ls datasets.",
+)
 @option("--dataset", help="Hub id or local folder, instead of the suite's data set.")
 @option("--dataset-config", help="Configuration of the data set.")
 @option("--dataset-revision", help="Revision of the data set on the hub.")

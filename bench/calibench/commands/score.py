@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from calibench.commands.base import Command, finish, in_json, into_folder, option, overwriting, quietly
+from calibench.commands.completion import registered
 
 
 @click.command(cls=Command)
@@ -27,7 +28,14 @@ from calibench.commands.base import Command, finish, in_json, into_folder, optio
 @option("--format", "file_format", help="csv, tsv, jsonl, parquet, arrow or npz.  [default: by its suffix]")
 @option("--delimiter", help="Between the cells of a csv or tsv file.  [default: by its suffix]")
 @option("--quoting", type=click.Choice(["double", "none"]), help="Of csv (default: double) and tsv (none).")
-@option("--from", "reader", default="file", show_default=True, help="What wrote it: see ls readers.")
+@option(
+    "--from",
+    "reader",
+    default="file",
+    show_default=True,
+    shell_complete=registered("READERS"),
+    help="What wrote it: see ls readers.",
+)
 @option(
     "--normalise",
     type=click.Choice(["none", "characters", "bytes"]),
@@ -36,8 +44,19 @@ from calibench.commands.base import Command, finish, in_json, into_folder, optio
     help="Of lm-eval, what log-likelihoods of choices are divided by.",
 )
 @option("--reference", help="Compare with this method.  [default: the first]")
-@option("--metric", "metrics", multiple=True, help="Compute this metric; repeatable.  [default: all]")
-@option("--posthoc", multiple=True, help="Add a row with this post-hoc step to every file; repeatable.")
+@option(
+    "--metric",
+    "metrics",
+    multiple=True,
+    shell_complete=registered("METRICS"),
+    help="Compute this metric; repeatable.  [default: all]",
+)
+@option(
+    "--posthoc",
+    multiple=True,
+    shell_complete=registered("POSTHOC"),
+    help="Add a row with this post-hoc step to every file; repeatable.",
+)
 @option("--conformal", multiple=True, help="Make prediction sets of every row: lac, aps or raps; repeatable.")
 @option(
     "--conformal-level", type=float, default=0.9, show_default=True, help="How often they hold the label."
