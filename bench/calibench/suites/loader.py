@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from importlib.resources import files
 from pathlib import Path
-from types import UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar
 
 from calibench.errors import UsageError, unknown
 from calibench.suites.spec import LONGEST_TIMEOUT, MethodSpec, Suite, YardstickSpec
+
+T = TypeVar("T")
 
 
 def suite_names() -> list[str]:
@@ -69,7 +71,7 @@ def _table(value: Any) -> Any:
 
 def suite_of(table: Mapping[str, Any], name: str) -> Suite:
     """Make a suite of a table; `name` is its name where the table gives none."""
-    suite: Suite = build(Suite, {"name": name} | dict(table), f"the suite {name!r}")
+    suite = build(Suite, {"name": name} | dict(table), f"the suite {name!r}")
     if not suite.method:
         raise UsageError(f"The suite {name!r} names no method; add a [[method]] table with a name.")
     for label, value, least in _numbers(suite):
@@ -121,7 +123,7 @@ def _check_yardstick(spec: YardstickSpec, where: str) -> None:
             raise UsageError(f"yardstick.{label} is {value} in {where}; expected {least} or more.")
 
 
-def build(kind: type, table: Mapping[str, Any], where: str) -> Any:
+def build(kind: type[T], table: Mapping[str, Any], where: str) -> T:
     """A dataclass from a TOML table, every key and value checked against its fields.
 
     Args:
@@ -130,46 +132,66 @@ def build(kind: type, table: Mapping[str, Any], where: str) -> Any:
     Raises:
         UsageError: a key that is no field, or a value of another type.
     """
-    hints = get_type_hints(kind)
-    known = [item.name for item in fields(kind)]
-    values: dict[str, Any] = {}
+    import msgspec
+
+    try:
+        found = msgspec.convert(table, kind)
+    except msgspec.ValidationError as error:
+        raise UsageError(_sentence(str(error), table, where)) from error
+    _refuse_unknown(found, table, where)
+    return found
+
+
+#: What msgspec says of a value of another type, and of one that is missing.
+_OTHER_TYPE = re.compile(r"Expected `([^`]+)`, got `[^`]+` - at `\$\.?(.*)`")
+_MISSING = re.compile(r"Object missing required field `([^`]+)`(?: - at `\$\.?(.*)`)?")
+_NOUNS = {
+    "int": "a whole number",
+    "float": "a number",
+    "str": "a string",
+    "bool": "true or false",
+    "array": "a list",
+    "object": "a table",
+}
+
+
+def _sentence(said: str, table: Mapping[str, Any], where: str) -> str:
+    """What is wrong, in words of a suite file."""
+    if missing := _MISSING.fullmatch(said):
+        return f"{_place(missing[2] or '', where)} has no {missing[1]}; give it one."
+    other = _OTHER_TYPE.fullmatch(said)
+    if other is None:
+        return f"{where} cannot be read: {said}."
+    value: Any = table
+    for key in _keys(other[2]):
+        value = value[int(key) if isinstance(value, list) else key]
+    noun = _NOUNS.get(other[1].removesuffix(" | null"), other[1])
+    return f"{_place(other[2], where)} is {value!r}; expected {noun}."
+
+
+def _keys(path: str) -> list[str]:
+    """`method[0].params` as its parts."""
+    return [key for key in re.split(r"[.\[\]]+", path) if key]
+
+
+def _place(path: str, where: str) -> str:
+    """`timing.runs` as "runs in timing in the suite 'x'"; which of a list it is, its value says."""
+    return " in ".join([*(key for key in reversed(_keys(path)) if not key.isdigit()), where])
+
+
+def _refuse_unknown(found: Any, table: Any, where: str) -> None:
+    """Refuse a key that is no field: of dataclasses msgspec passes over them."""
+    if isinstance(found, tuple):
+        for item, own in zip(found, table, strict=True):
+            _refuse_unknown(item, own, where)
+    if not is_dataclass(found):
+        return
+    known = [item.name for item in fields(found)]
     for key, value in table.items():
-        if kind is MethodSpec and key not in known:
+        if key not in known and isinstance(found, MethodSpec):
             raise UsageError(
                 f"Unknown key {key!r} in {where}; a method's parameters go under [method.params]."
             )
         if key not in known:
             raise unknown(f"Unknown key {key!r} in {where}", key, known)
-        values[key] = _value(hints[key], value, f"{key} in {where}")
-    if kind is YardstickSpec:
-        values.setdefault("method", "")
-    missing = [item for item in ("name",) if item in known and item not in values and kind is MethodSpec]
-    if missing:
-        raise UsageError(f"A [[method]] table in {where} has no name; give it a registered method's name.")
-    return kind(**values)
-
-
-def _value(hint: Any, value: Any, where: str) -> Any:
-    origin, arguments = get_origin(hint), get_args(hint)
-    if isinstance(hint, type) and hasattr(hint, "__dataclass_fields__"):
-        if isinstance(value, Mapping):
-            return build(hint, value, where)
-        raise UsageError(f"{where} is {value!r}; expected a table.")
-    if origin is tuple:
-        if not isinstance(value, list):
-            raise UsageError(f"{where} is {value!r}; expected a list.")
-        return tuple(_value(arguments[0], item, where) for item in value)
-    if origin is UnionType:
-        return _value(arguments[0], value, where)
-    if origin is not None:
-        if isinstance(value, Mapping):
-            return dict(value)
-        raise UsageError(f"{where} is {value!r}; expected a table.")
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
-        return value
-    raise UsageError(f"{where} is {value!r}; expected {_NOUNS.get(hint, hint)}.")
-
-
-_NOUNS = {int: "a whole number", float: "a number", str: "a string", bool: "true or false"}
+        _refuse_unknown(getattr(found, key), value, f"{key} in {where}")

@@ -182,7 +182,7 @@ def parse_sweep(text: str, name: str) -> Sweep:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"The sweep {name!r} is not valid TOML: {error}.") from error
-    said: SweepFile = build(SweepFile, {"name": name} | table, f"the sweep {name!r}")
+    said = build(SweepFile, {"name": name} | table, f"the sweep {name!r}")
     for axis in ("model", "data", "method"):
         if not getattr(said, axis):
             raise UsageError(f"The sweep {name!r} has no {axis}; add a [[{axis}]] table with a name.")
