@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from calibench.measure import memory
+from calibench.measure import fork_server
 
 
 def test_modules_of_packages_are_imported_for_all_children(
@@ -19,7 +19,7 @@ def test_modules_of_packages_are_imported_for_all_children(
     (tmp_path / "own.py").write_text("")
     monkeypatch.syspath_prepend(tmp_path)
     importlib.import_module("own")
-    found = memory._installed()
+    found = fork_server.installed()
     assert {"numpy", "torch", "torch.nn.functional"} <= set(found)
     assert not {"own", "__main__", "json", "test_memory"} & set(found)
 
@@ -28,8 +28,8 @@ def test_the_process_is_ready_to_be_forked() -> None:
     """What cannot be imported is left out; what was is out of the collector's sight, and no thread."""
     program = (
         "import gc, sys, threading\n"
-        "from calibench.measure.memory import _import\n"
-        "_import(['no.such_module', 'calibench.models.loading', 'transformers.modeling_utils'])\n"
+        "from calibench.measure.fork_server import import_all\n"
+        "import_all(['no.such_module', 'calibench.models.loading', 'transformers.modeling_utils'])\n"
         "print('transformers.modeling_utils' in sys.modules, gc.isenabled())\n"
         "print(gc.get_freeze_count() > 100_000, threading.active_count())"
     )

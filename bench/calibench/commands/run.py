@@ -182,13 +182,15 @@ def run(
             show_on_terminal(dry_table(looked))
         return
 
-    from calibench.report import write_report
-    from calibench.report.parts.against import closing
+    from calibench.measure.fork_server import ahead
     from calibench.report.terminal.progress import Display
-    from calibench.report.terminal.records import terminal_table
-    from calibench.run import run as run_suite
 
-    with Display(quiet=quiet, verbose=verbose) as display:
+    with Display(quiet=quiet, verbose=verbose) as display, ahead(chosen.timing.memory):
+        from calibench.report import write_report
+        from calibench.report.parts.against import closing
+        from calibench.report.terminal.records import terminal_table
+        from calibench.run import run as run_suite
+
         try:
             records = run_suite(
                 chosen,

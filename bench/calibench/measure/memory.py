@@ -1,9 +1,6 @@
 """Peak memory of one method, above the loaded model, in a process of its own.
 
-A process's high-water mark never falls, so methods that share one process would hide behind the largest. Run
-as a module, this file reads tasks from standard input and forks once for each, after it has imported what the
-measuring process has. It computes nothing itself, so that no operation's thread is there when it forks. It
-answers on a descriptor of its own, whose number it is given: a method may print.
+A process's high-water mark never falls, so methods that share one process would hide behind the largest.
 
 On a host what counts is what is resident. Weights that are stored in the dtype they run in stay mapped to
 their file, and of those only the pages that were used: of an embedding the rows of the batch's words.
@@ -15,11 +12,8 @@ import contextlib
 import ctypes
 import dataclasses
 import gc
-import importlib
 import json
-import os
 import resource
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +24,7 @@ import numpy as np
 import psutil
 
 from calibench.containment import contained
+from calibench.measure.fork_server import answered
 from calibench.measure.running import failure_of
 from calibench.types import LabelledPlan, Text
 
@@ -37,10 +32,6 @@ if TYPE_CHECKING:
     import torch
 
     from calibench.models.checkpoint import Checkpoint
-
-
-#: Folders that hold installed packages.
-_PACKAGES = {"site-packages", "dist-packages"}
 
 
 @dataclass(frozen=True)
@@ -118,79 +109,34 @@ def measure(tasks: Sequence[MemoryTask]) -> Iterator[Peak]:
     if not tasks:
         return
     kind = _kind(tasks[0])
-    reader, writer = os.pipe()
-    server = subprocess.Popen(
-        [sys.executable, "-m", "calibench.measure.memory", str(writer)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        pass_fds=(writer,),
-        text=True,
-    )
-    os.close(writer)
-    assert server.stdin is not None
-    with server, os.fdopen(reader, encoding="utf-8") as answers:
-        try:
-            asked = {"modules": _installed(), "tasks": [dataclasses.asdict(task) for task in tasks]}
-            server.stdin.write(json.dumps(asked))
-            server.stdin.close()
-            for _ in tasks:
-                line = answers.readline()
-                if line:
-                    yield Peak(**json.loads(line))
-                else:
-                    yield Peak(None, kind, "the measuring process ended early")
-        finally:
-            server.kill()
+    for line in answered(__name__, [dataclasses.asdict(task) for task in tasks]):
+        if line is None:
+            yield Peak(None, kind, "the measuring process ended early")
+        else:
+            yield Peak(**json.loads(line))
+
+
+def answer(given: dict[str, Any]) -> str:
+    """In the process of a task, made of its fields: its peak, or why there is none, as JSON."""
+    train = given.pop("train")
+    task = MemoryTask(**given, train=train and TrainData(**train))
+    try:
+        peak = _peak(task)
+    except BaseException as error:  # the figure is one column; its failure must not cost the row
+        failure = failure_of(error)
+        peak = Peak(None, _kind(task), f"{failure['type']}: {failure['message']}")
+    return json.dumps(dataclasses.asdict(peak))
+
+
+def killed(given: Mapping[str, Any]) -> str:
+    """The same of a task whose process gave no answer."""
+    kind = "cuda_allocator" if str(given["checkpoint"]["device"]).startswith("cuda") else "rss"
+    peak = Peak(None, kind, "the process was killed, most likely for lack of memory")
+    return json.dumps(dataclasses.asdict(peak))
 
 
 def _kind(task: MemoryTask) -> str:
     return "cuda_allocator" if str(task.checkpoint["device"]).startswith("cuda") else "rss"
-
-
-def _installed() -> list[str]:
-    """Modules of installed packages that this process has imported: a user's own may do more than define."""
-    files = {name: getattr(module, "__file__", None) for name, module in sys.modules.items()}
-    return [name for name, file in files.items() if file and _PACKAGES & set(Path(file).parts)]
-
-
-def _import(modules: Sequence[str]) -> None:
-    """Import what can be, once, for all children, which then touch none of it to look for garbage."""
-    gc.disable()
-    for name in modules:
-        with contextlib.suppress(Exception):  # whoever needs it is told when it is imported there
-            importlib.import_module(name)
-    gc.enable()
-    gc.freeze()
-
-
-def _serve(answers: int) -> None:
-    """Fork a child for each task on standard input; write its peak, or why there is none, as JSON."""
-    asked = json.load(sys.stdin)
-    _import(["calibench.models.loading", *asked["modules"]])
-    for given in asked["tasks"]:
-        train = given.pop("train")
-        task = MemoryTask(**given, train=train and TrainData(**train))
-        reader, writer = os.pipe()
-        child = os.fork()
-        if child == 0:
-            os.close(reader)
-            os.close(answers)
-            try:
-                peak = _peak(task)
-            except BaseException as error:  # the figure is one column; its failure must not cost the row
-                failure = failure_of(error)
-                peak = Peak(None, _kind(task), f"{failure['type']}: {failure['message']}")
-            os.write(writer, json.dumps(dataclasses.asdict(peak)).encode())
-            os._exit(0)
-        os.close(writer)
-        with os.fdopen(reader) as pipe:
-            answer = pipe.read()
-        os.waitpid(child, 0)
-        if not answer:
-            killed = Peak(None, _kind(task), "the process was killed, most likely for lack of memory")
-            answer = json.dumps(dataclasses.asdict(killed))
-        os.write(answers, f"{answer}\n".encode())
 
 
 def _peak(task: MemoryTask) -> Peak:
@@ -310,7 +256,3 @@ def _high_water_mark() -> int:
         pass
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
-
-
-if __name__ == "__main__":
-    _serve(int(sys.argv[1]))
