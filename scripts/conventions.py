@@ -727,7 +727,7 @@ logits are finite.
         lines.append(f"| {row.name} | {package} | {theirs} | {mine} | [why](#{row.key}) |")
     for row in ROWS:
         found = record[row.key]
-        lines += ["", f"### {row.key}", "", f"{row.name}: `{row.call}`, {row.package} {found['version']}."]
+        lines += ["", f"## {row.key}", "", f"{row.name}: `{row.call}`, {row.package} {found['version']}."]
         said = [f"calibench says: `{found['ours']}`"] if isinstance(found["ours"], str) else []
         said += [f"It says: `{found['theirs']}`"] if isinstance(found["theirs"], str) else []
         for text in (f"{row.why} {row.how}", *said):

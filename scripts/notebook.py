@@ -1,4 +1,4 @@
-"""Run docs/library.ipynb from top to bottom and keep its output; needs nbclient, nbformat and ipykernel.
+"""Run docs/notebook.ipynb from top to bottom and keep its output; needs nbclient, nbformat and ipykernel.
 
     python scripts/notebook.py
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import nbclient
 import nbformat
 
-NOTEBOOK = Path(__file__).resolve().parents[1] / "docs" / "library.ipynb"
+NOTEBOOK = Path(__file__).resolve().parents[1] / "docs" / "notebook.ipynb"
 
 
 def main() -> None:

@@ -8,41 +8,28 @@ import shlex
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import scored_files
 from calibench.errors import Undecided
-from calibench.report.sections import sections
-from calibench.report.writing.numbers import bound, fraction, interval, memory, significant
-from calibench.store.records import Record, load_records
+from calibench.store.records import load_records
+from documents import ROOT, commands, faults, grids
 from stub_hub import suite_hub
 from tiny_models import tiny_model, tiny_tokenizer
 
-ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 #: Proven by other means: tests/repo/test_wheel.py installs, and .ci/run runs tox.
 SETUP = ("pip ", "tox", "git ", "cd ", "python -m venv")
 
 
-def commands() -> list[str]:
-    """The lines of the README's shell blocks, with `$ ` taken off and output left out."""
-    found: list[str] = []
-    for block in re.findall(r"```(?:sh|console)\n(.*?)```", README, re.DOTALL):
-        lines = [line for line in block.splitlines() if line.strip() and not line.startswith("#")]
-        prompted = [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
-        found += prompted or lines
-    return [part.strip() for line in found for part in line.split("&&")]
-
-
-CALIBENCH = [command for command in commands() if command.startswith("calibench ")]
+CALIBENCH = [command for command in commands(README) if command.startswith("calibench ")]
 
 
 def test_the_readme_has_no_other_commands() -> None:
     """What is neither set-up nor calibench would go untested."""
-    others = [command for command in commands() if not command.startswith(("calibench ", *SETUP))]
+    others = [command for command in commands(README) if not command.startswith(("calibench ", *SETUP))]
     assert others == []
     assert len(CALIBENCH) >= 5
 
@@ -110,31 +97,9 @@ def test_the_first_table_is_the_committed_records() -> None:
         assert any(all(number in line for number in shown) for line in lines), (record["cell"], shown)
 
 
-#: How each column of the README's tables reads a record.
-COLUMNS: dict[str, Callable[[Record], str]] = {
-    "T": lambda r: f"{r['passes_used']['mean']:.3g}",
-    "accuracy": lambda r: fraction(r["metrics"]["accuracy"]["value"]),
-    "ECE": lambda r: interval(r["metrics"]["ece"], fraction, bound),
-    "NLL": lambda r: fraction(r["metrics"]["nll"]["value"]),
-    "cost": lambda r: f"{significant(r['cost_ratio']['value'])}x",
-    "p50 ms": lambda r: significant(r["timing"]["latency_ms"]["p50"]["value"]),
-    "memory": lambda r: memory(r["memory"]["peak_bytes"]),
-    "fit": lambda r: f"{significant(r['fit']['seconds'])} s" if r["fit"] else "-",
-    "AUROC out of scope": lambda r: interval(r["metrics"]["oos_auroc"], fraction, bound),
-    "FPR95": lambda r: fraction(r["metrics"]["oos_fpr95"]["value"], 3),
-}
-
-
-@pytest.mark.parametrize("folder", ["sst2", "clinc-oos"])
-def test_the_tables_are_the_committed_records(folder: str) -> None:
-    """Every row of the README's table of a suite is a record under results/, to the last digit."""
-    table = re.search(rf"<!-- results/{folder} -->\n(.*?)\n\n", README, re.DOTALL)
-    assert table is not None
-    head, _, *rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in table[1].splitlines()]
-    assert len(rows) >= 5
-    (section,) = sections(load_records(ROOT / "results" / folder))
-    records = {entry.label: entry.record for entry in section.entries}
-    for label, *cells in rows:
-        record = records[label.strip("`")]
-        for column, cell in zip(head[1:], cells, strict=True):
-            assert cell == COLUMNS[column](record), (label, column)
+def test_the_tables_are_the_committed_records() -> None:
+    """Every row of the README's tables of suites is a record under results/, to the last digit."""
+    named = {grid.source: len(grid.rows) for grid in grids(README) if grid.source}
+    assert set(named) == {"results/sst2", "results/clinc-oos"}
+    assert min(named.values()) >= 5
+    assert faults(README) == []

@@ -1,4 +1,4 @@
-"""docs/library.md and docs/library.ipynb: their code runs and gives the output that stands below it."""
+"""docs/library.md and docs/notebook.ipynb: their code runs and gives the output that stands below it."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_the_tests_of_the_page_pass_where_calibench_is_installed(tmp_path: Path)
 def test_the_notebook_gives_the_output_that_it_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What cells print, and the tables that their last lines show; figures are there and not compared."""
     monkeypatch.chdir(tmp_path)
-    cells = json.loads((DOCS / "library.ipynb").read_text(encoding="utf-8"))["cells"]
+    cells = json.loads((DOCS / "notebook.ipynb").read_text(encoding="utf-8"))["cells"]
     names: dict[str, Any] = {}
     shown = []
     for cell in cells:
