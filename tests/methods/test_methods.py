@@ -13,6 +13,7 @@ import pytest
 import torch
 from scipy import stats
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from calibench.errors import CalibenchError, RefusedError, UsageError
 from calibench.method import parameters
@@ -136,6 +137,50 @@ def test_on_a_gpu(name: str) -> None:
     assert torch.equal(state, torch.cuda.get_rng_state(device))
     if method.coverage is None and not method.draws_once and method.passes == 1:
         np.testing.assert_allclose(predictive.probs, alone.probs, rtol=0, atol=1e-4)
+
+
+#: What gives the host a value that a device has to compute first; on a CPU it costs nothing, and is seen.
+WAITS = {
+    torch.ops.aten.is_nonzero.default,
+    torch.ops.aten._local_scalar_dense.default,
+    torch.ops.aten.nonzero.default,
+    torch.ops.aten.masked_select.default,
+    torch.ops.aten.equal.default,
+}
+
+
+class Waits(TorchDispatchMode):
+    """Counts them."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += func in WAITS
+        return func(*args, **(kwargs or {}))
+
+
+def waits(method: Any, plan: Plan) -> int:
+    """How often the host waits in a prediction that is not the first."""
+    method.predict(plan, seed=3)
+    with Waits() as mode:
+        method.predict(plan, seed=3)
+    return mode.count
+
+
+@pytest.mark.parametrize("architecture", ["distilbert", "bert", "roberta"])
+def test_a_loop_over_passes_never_waits_for_the_device_itself(architecture: str) -> None:
+    """The model asks once in each forward pass whether its mask is all ones; nothing is asked beside that.
+
+    Duplicated passes share a forward pass, and with it what it asks.
+    """
+    checkpoint = tiny_checkpoint(architecture)
+    plan = plan_of(checkpoint, [*sentences(9)])
+    batches = len(plan.batches)
+    assert waits(Frequentist(checkpoint), plan) == batches
+    for passes in (1, 2, 20):
+        assert waits(McDropout(checkpoint, passes=passes), plan) == passes * batches
+    few, many = (waits(McDropoutBatch(checkpoint, passes=passes), plan) for passes in (2, 20))
+    assert few == many <= 3 * batches
 
 
 @EVERY
