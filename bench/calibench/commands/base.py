@@ -147,11 +147,33 @@ def finish(records: list[dict[str, Any]], folder: Path, *, quiet: bool) -> None:
     refuse_failed(records, report, "rows")
 
 
-def refuse_failed(records: list[dict[str, Any]], report: Path, noun: str) -> None:
-    """End with exit code 1 where a record is of a failure; they are `noun` in the message."""
+def sent(folder: Path, sinks: Mapping[str, Any], *, quiet: bool) -> list[str]:
+    """Send a run folder to sinks, say where it is in each, and return a sentence for each that failed."""
+    from calibench.flows.logging import log
+
+    failures = []
+    for item in log(folder, sinks):
+        if item.failure is not None:
+            failures.append(item.failure)
+        elif not quiet:
+            click.echo(f"Logged to {item.sink}: {item.where}")
+    return failures
+
+
+def refuse_failed(
+    records: list[dict[str, Any]], report: Path, noun: str, also: Sequence[str] = ()
+) -> None:
+    """End with exit code 1 where a record is of a failure; they are `noun` in the message.
+
+    Args:
+        also: sentences about what else failed.
+    """
     from calibench.store.naming import label
 
     failed = [record for record in records if record["status"] == "error"]
+    sentences = list(also)
     if failed:
         names = ", ".join(label(record, records) for record in failed)
-        raise click.ClickException(f"{len(failed)} of {len(records)} {noun} failed ({names}); see {report}.")
+        sentences.insert(0, f"{len(failed)} of {len(records)} {noun} failed ({names}); see {report}.")
+    if sentences:
+        raise click.ClickException(" ".join(sentences))

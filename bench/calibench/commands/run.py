@@ -15,6 +15,7 @@ from calibench.commands.base import (
     overwriting,
     quietly,
     refuse_failed,
+    sent,
     show_on_terminal,
 )
 
@@ -125,6 +126,7 @@ _GROUPS = {
 @option("--self-check", is_flag=True, help="Race the reference against itself too, and say what could show.")
 @into_folder
 @overwriting("Cells with a record in the run folder: measure again, refuse, or keep.")
+@option("--log", "sinks", multiple=True, help="Send it to this tool too: see calibench ls sinks; repeatable.")
 @option("--dry-run", is_flag=True, help="Say what would run and about how long; measure nothing.")
 @quietly
 @option("-v", "--verbose", is_flag=True, help="Print each step on a line of its own.")
@@ -133,6 +135,7 @@ def run(
     output: Path | None,
     device: str,
     self_check: bool,
+    sinks: tuple[str, ...],
     dry_run: bool,
     overwrite_strategy: Any,
     quiet: bool,
@@ -148,6 +151,7 @@ def run(
     require("run", "calibench run")
     chosen = override(load_suite(suite), Overrides(**given))
     folder = output or dated_folder(chosen.name)
+    found = _sinks(sinks)
 
     if dry_run:
         from calibench.sweep.dry_run import dry_run as look
@@ -182,4 +186,13 @@ def run(
         if self_check:
             display.print(closing(records, folder))
         click.echo(f"Report: {report}")
-    refuse_failed(records, report, "cells")
+    refuse_failed(records, report, "cells", sent(folder, found, quiet=quiet) if found else ())
+
+
+def _sinks(names: tuple[str, ...]) -> dict[str, Any]:
+    """What runs are sent to, which takes no import where nobody asks for it."""
+    if not names:
+        return {}
+    from calibench.flows.logging import sinks
+
+    return sinks(names)

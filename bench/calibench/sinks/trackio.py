@@ -1,0 +1,28 @@
+"""Trackio: a run per row, in a group of the folder's name; the report is an artifact."""
+
+from __future__ import annotations
+
+import re
+
+from calibench.sinks.logged import LoggedRun, project
+
+
+def log(run: LoggedRun) -> str:
+    """Log to the project of TRACKIO_PROJECT, in TRACKIO_DIR or where Trackio's other variables say.
+
+    Rows are runs of their own because the dashboard compares runs.
+    """
+    import trackio
+
+    where = project("TRACKIO_PROJECT")
+    for number, row in enumerate(run.rows):
+        config = dict(row.config) | ({} if row.failure is None else {"failure": row.failure})
+        trackio.init(project=where, name=row.name, group=run.name, config=config)
+        trackio.log({**row.values, **row.ends})
+        if number == 0:
+            report = trackio.Artifact(re.sub(r"[^\w.-]", "-", run.name), type="report")
+            for file in run.files:
+                report.add_file(str(file), name=file.relative_to(run.folder).as_posix())
+            trackio.log_artifact(report)
+        trackio.finish()
+    return f"project {where!r}, group {run.name!r}"
