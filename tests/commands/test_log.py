@@ -21,7 +21,7 @@ def calibench(*arguments: str) -> Result:
     return CliRunner().invoke(main, list(arguments))
 
 
-def fails(run: LoggedRun) -> str:
+def fails(_: LoggedRun) -> str:
     raise ConnectionError("no such host")
 
 
@@ -74,10 +74,10 @@ def test_a_run_with_a_failed_cell_and_a_failed_sink_says_both(
     """Neither hides the other, and failed rows are sent too."""
     seen: list[LoggedRun] = []
     register(monkeypatch, registry=SINKS, fails=fails, keeps=lambda run: str(seen.append(run)))
-    broken = ["-m", "deep-ensemble", "-a", f"deep-ensemble.members={tmp_path / 'none'}"]
+    broken = ["-m", "mc-dropout-batch", "-a", "mc-dropout-batch.memory_budget_mb=-1"]
     done = calibench(*SMALL, *broken, "--log", "fails", "--log", "keeps", "-o", str(tmp_path / "out"))
     assert done.exit_code == 1
-    assert "1 of 2 cells failed (deep-ensemble" in done.stderr
+    assert "1 of 2 cells failed (mc-dropout-batch)" in done.stderr
     assert "The sink 'fails' failed" in done.stderr
     assert [row.failure is None for row in seen[0].rows] == [True, False]
 
@@ -86,10 +86,10 @@ def test_a_sink_that_is_not_there_is_refused_before_anything_is_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the line that installs it, and nothing written."""
-    monkeypatch.setattr("calibench.registry._is_installed", lambda package: package != "mlflow")
+    monkeypatch.setattr("calibench.registry._is_installed", lambda package: package != "mlflow-skinny")
     done = calibench(*SMALL, "--log", "mlflow", "-o", str(tmp_path / "out"))
     assert done.exit_code == 2
-    assert "The sink 'mlflow' needs mlflow: pip install 'calibench[mlflow]'." in done.stderr
+    assert "The sink 'mlflow' needs mlflow-skinny: pip install 'calibench[mlflow]'." in done.stderr
     assert not (tmp_path / "out").exists()
 
 
@@ -97,4 +97,9 @@ def test_sinks_are_listed() -> None:
     """With what they are and, where that is absent, what installs them."""
     done = calibench("ls", "sinks")
     assert done.exit_code == 0
-    assert [line.split()[0] for line in done.output.splitlines()] == ["mlflow", "tensorboard", "trackio", "wandb"]
+    assert [line.split()[0] for line in done.output.splitlines()] == [
+        "mlflow",
+        "tensorboard",
+        "trackio",
+        "wandb",
+    ]

@@ -71,7 +71,7 @@ def test_rows_of_several_sections_have_names_of_their_own(tmp_path: Path) -> Non
 def raises(error: BaseException) -> Any:
     """A sink that does."""
 
-    def sink(run: LoggedRun) -> str:
+    def sink(_: LoggedRun) -> str:
         raise error
 
     return sink
@@ -83,7 +83,7 @@ def raises(error: BaseException) -> Any:
         (raises(ConnectionError("no such host:\nexample.invalid.")), "(ConnectionError: no such host: exam"),
         (raises(SystemExit(0)), "raised SystemExit(0), which ends a process"),
         (raises(KeyError("//me:secret@host/db")), "(KeyError: '//host/db')"),
-        ("no function", "(TypeError: 'str' object is not callable)"),
+        ("no function", "(TypeError: "),
     ],
     ids=["raises", "exits", "tells", "is none"],
 )
@@ -103,7 +103,7 @@ def test_a_sink_that_fails_stops_no_other(tmp_path: Path, bad: Any, said: str) -
 def test_what_a_sink_prints_is_not_output(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Tools greet and advertise; a command's output is for programs too."""
 
-    def sink(run: LoggedRun) -> str:
+    def sink(_: LoggedRun) -> str:
         print("Buy our hosting!")
         return "there"
 
@@ -126,17 +126,18 @@ def test_a_sink_is_looked_for_before_it_is_needed(monkeypatch: pytest.MonkeyPatc
     assert sinks(["sound", "sound"]) == {"sound": len}
     with pytest.raises(UsageError, match=r"Unknown sink 'mlfow'; did you mean 'mlflow'\?"):
         sinks(["sound", "mlfow"])
-    with pytest.raises(CalibenchError, match="The sink 'broken' from halves 1.0 failed to import"):
+    with pytest.raises(CalibenchError, match=r"The sink 'broken' from halves 1\.0 failed to import"):
         sinks(["broken"])
 
 
 @pytest.mark.parametrize("name", ["mlflow", "tensorboard", "trackio", "wandb"])
 def test_a_missing_package_is_said_with_what_installs_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of each of ours, wherever it is not installed; its own package is not imported to find out."""
-    monkeypatch.setattr("calibench.registry._is_installed", lambda package: package != name)
-    with pytest.raises(UsageError, match=rf"^The sink '{name}' needs {name}: pip install 'calibench\[{name}\]'\.$"):
+    monkeypatch.setattr("calibench.registry._is_installed", lambda _: False)
+    said = rf"^The sink '{name}' needs [\w -]*\b{name}\b[\w -]*: pip install 'calibench\[{name}\]'\.$"
+    with pytest.raises(UsageError, match=said):
         sinks([name])
-    monkeypatch.setattr("calibench.registry._is_installed", lambda package: True)
+    monkeypatch.setattr("calibench.registry._is_installed", lambda _: True)
     before = set(sys.modules)
     assert callable(sinks([name])[name])
     assert name not in set(sys.modules) - before

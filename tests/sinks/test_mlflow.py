@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,3 +54,19 @@ def test_each_row_is_a_run_with_its_numbers(run: LoggedRun, monkeypatch: pytest.
     }
     (figure,) = client.list_artifacts(parent.info.run_id, "figures")
     assert figure.path == "figures/front.svg"
+
+
+def test_a_number_that_mlflow_refuses_leaves_no_run_open(
+    run: LoggedRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A third party's metric may have a name that is none there: the sink fails, and so do both runs."""
+    from calibench.sinks.mlflow import log
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///store.db")
+    first, *_ = run.rows
+    odd = replace(run, rows=(replace(first, values={"f(1)": 0.5}),))
+    with pytest.raises(mlflow.MlflowException, match=r"Names may only contain"):
+        log(odd)
+    assert mlflow.active_run() is None
+    parent, rows, _ = read("sqlite:///store.db", "calibench")
+    assert [one.info.status for one in (parent, *rows)] == ["FAILED", "FAILED"]

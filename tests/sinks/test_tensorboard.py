@@ -13,7 +13,9 @@ import report_example as example
 from calibench.flows.logging import logged
 from calibench.sinks.logged import LoggedRow
 
-pytest.importorskip("tensorboard", reason="tensorboard is not installed: pip install 'calibench[tensorboard]'")
+pytest.importorskip(
+    "tensorboard", reason="tensorboard is not installed: pip install 'calibench[tensorboard]'"
+)
 
 
 def read(folder: Path) -> Any:
@@ -29,13 +31,12 @@ def session(found: Any) -> tuple[dict[str, Any], int]:
     """The hyperparameters of a row, and how it ended, as the HParams dashboard reads them."""
     from tensorboard.plugins.hparams import metadata
 
-    kinds = {
-        tag: metadata.parse_session_start_plugin_data(content) if "start" in tag else content
-        for tag, content in found.PluginTagToContent("hparams").items()
-    }
-    start = kinds["_hparams_/session_start_info"].hparams
-    end = metadata.parse_session_end_plugin_data(kinds["_hparams_/session_end_info"])
-    return {name: getattr(value, value.WhichOneof("kind")) for name, value in start.items()}, end.status
+    content = found.PluginTagToContent("hparams")
+    start = metadata.parse_session_start_info_plugin_data(content[metadata.SESSION_START_INFO_TAG])
+    end = metadata.parse_session_end_info_plugin_data(content[metadata.SESSION_END_INFO_TAG])
+    return {
+        name: getattr(value, value.WhichOneof("kind")) for name, value in start.hparams.items()
+    }, end.status
 
 
 def scalars(found: Any) -> dict[str, list[float]]:
@@ -49,18 +50,18 @@ def as_stored(row: LoggedRow) -> dict[str, list[float]]:
 
 def test_each_row_is_a_run_with_its_numbers(tmp_path: Path) -> None:
     """Also what it is compared by, and that it failed."""
-    from calibench.sinks.tensorboard import log
     from tensorboard.plugins.hparams.api_pb2 import STATUS_FAILURE, STATUS_SUCCESS
+
+    from calibench.sinks.tensorboard import log
 
     run = logged_runs.make(tmp_path / "first")
     assert log(run) == f"tensorboard --logdir {tmp_path / 'first' / 'tensorboard'}"
     for row in run.rows:
         found = read(tmp_path / "first" / "tensorboard" / row.name)
         assert scalars(found) == as_stored(row)
-        assert session(found) == (
-            {name: float(v) if isinstance(v, int) and not isinstance(v, bool) else v for name, v in row.config.items()},
-            STATUS_SUCCESS if row.failure is None else STATUS_FAILURE,
-        )
+        config, status = session(found)
+        assert config == row.config
+        assert status == (STATUS_SUCCESS if row.failure is None else STATUS_FAILURE)
 
 
 def test_a_row_that_is_logged_again_replaces_itself(tmp_path: Path) -> None:
@@ -82,5 +83,7 @@ def test_rows_of_sections_and_odd_names_lie_apart(tmp_path: Path) -> None:
     example.build(tmp_path, example.METHODS[:2], seeds=(0, 1), n=40)
     run = logged(tmp_path)
     log(run)
-    folders = {path.parent.relative_to(tmp_path / "tensorboard").as_posix() for path in tmp_path.rglob("events*")}
+    folders = {
+        path.parent.relative_to(tmp_path / "tensorboard").as_posix() for path in tmp_path.rglob("events*")
+    }
     assert folders == {row.name for row in run.rows}

@@ -160,9 +160,7 @@ def sent(folder: Path, sinks: Mapping[str, Any], *, quiet: bool) -> list[str]:
     return failures
 
 
-def refuse_failed(
-    records: list[dict[str, Any]], report: Path, noun: str, also: Sequence[str] = ()
-) -> None:
+def refuse_failed(records: list[dict[str, Any]], report: Path, noun: str, also: Sequence[str] = ()) -> None:
     """End with exit code 1 where a record is of a failure; they are `noun` in the message.
 
     Args:

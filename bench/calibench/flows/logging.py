@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ def log(folder: Path, chosen: Mapping[str, Sink]) -> Iterator[Sent]:
     run = logged(folder)
     for name, sink in chosen.items():
         try:
-            where = contained(f"The sink {name!r}", lambda sink=sink: sink(run))
+            where = contained(f"The sink {name!r}", partial(sink, run))
         except Exception as error:
             yield Sent(name, None, _failure(name, error, run.folder))
         else:
@@ -75,7 +76,7 @@ def _failure(name: str, error: Exception, folder: Path) -> str:
 
 
 def _without_passwords(text: str) -> str:
-    """Addresses without who logs in there: a tool's address may hold a password, and logs are read by many."""
+    """Addresses without who logs in there: some hold a password, and output is read by many."""
     return _WHO.sub("//", text)
 
 
@@ -112,7 +113,9 @@ def _row(name: str, entry: Entry) -> LoggedRow:
     )
 
 
-def _config(record: Record, estimates: Mapping[str, Mapping[str, Any]]) -> dict[str, str | int | float | bool]:
+def _config(
+    record: Record, estimates: Mapping[str, Mapping[str, Any]]
+) -> dict[str, str | int | float | bool]:
     """What identifies a row, and why numbers are absent that are."""
     config = {name: plain(dig(record, *path)) for name, path in IDENTITY.items()}
     absent = {name: found.get("reason") for name, found in estimates.items() if found.get("value") is None}

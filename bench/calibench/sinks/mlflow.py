@@ -26,9 +26,10 @@ def log(run: LoggedRun) -> str:
 def _log(row: LoggedRow) -> None:
     import mlflow
 
-    mlflow.start_run(run_name=row.name, nested=True)
-    mlflow.log_params(dict(row.config))
-    mlflow.log_metrics({**row.values, **row.ends})
+    with mlflow.start_run(run_name=row.name, nested=True) as made:
+        mlflow.log_params(dict(row.config))
+        mlflow.log_metrics({**row.values, **row.ends})
+        if row.failure is not None:
+            mlflow.set_tag("failure", row.failure)
     if row.failure is not None:
-        mlflow.set_tag("failure", row.failure)
-    mlflow.end_run("FINISHED" if row.failure is None else "FAILED")
+        mlflow.MlflowClient().set_terminated(made.info.run_id, "FAILED")

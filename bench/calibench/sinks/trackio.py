@@ -6,6 +6,9 @@ import re
 
 from calibench.sinks.logged import LoggedRun, project
 
+#: What the machine does while numbers are copied says nothing of the run.
+_NO_MACHINE = {"auto_log_cpu": False, "auto_log_gpu": False}
+
 
 def log(run: LoggedRun) -> str:
     """Log to the project of TRACKIO_PROJECT, in TRACKIO_DIR or where Trackio's other variables say.
@@ -17,7 +20,7 @@ def log(run: LoggedRun) -> str:
     where = project("TRACKIO_PROJECT")
     for number, row in enumerate(run.rows):
         config = dict(row.config) | ({} if row.failure is None else {"failure": row.failure})
-        trackio.init(project=where, name=row.name, group=run.name, config=config)
+        trackio.init(project=where, name=row.name, group=run.name, config=config, **_NO_MACHINE)
         trackio.log({**row.values, **row.ends})
         if number == 0:
             report = trackio.Artifact(re.sub(r"[^\w.-]", "-", run.name), type="report")

@@ -40,7 +40,7 @@ def build(folder: Path, change: Callable[[Record], Any] = from_hub, **about: Any
 
 
 def test_a_card_says_what_was_measured_and_what_to_use(tmp_path: Path) -> None:
-    """In some forty lines: data, model, each row's main numbers with intervals, three lines of advice, a command."""
+    """In some forty lines: data and model, each row's main numbers, three lines of advice, a command."""
     records = build(tmp_path)
     text = write_model_card(tmp_path).read_text(encoding="utf-8")
     assert len(text.splitlines()) <= 42
@@ -49,7 +49,11 @@ def test_a_card_says_what_was_measured_and_what_to_use(tmp_path: Path) -> None:
         (line,) = [line for line in text.splitlines() if line.startswith(f"| {record['method']['name']} ")]
         for name in ("accuracy", "ece", "nll", "brier"):
             assert interval(record["metrics"][name]) in line.replace("\u00a0", " ")
-    assert [line[:9] for line in text.splitlines() if line.startswith("- **")] == ["- **Use:*", "- **It bu", "- **Undec"]
+    assert [line[:9] for line in text.splitlines() if line.startswith("- **")] == [
+        "- **Use:*",
+        "- **It bu",
+        "- **Undec",
+    ]
     assert re.search(r"^calibench run sst2 .*-m frequentist -m mc-dropout ", text, re.MULTILINE)
 
 
@@ -140,7 +144,7 @@ def without_accuracy(record: Record) -> None:
 @pytest.mark.parametrize(
     ("change", "about", "said"),
     [
-        (lambda record: None, {}, "'sst2' did not come from there"),
+        (lambda _: None, {}, "'sst2' did not come from there"),
         (of_a_subset, {}, "run without --limit"),
         (without_accuracy, {}, "the reference has none"),
         (from_hub, {"seeds": (0, 1)}, "several of one"),

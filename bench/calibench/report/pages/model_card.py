@@ -45,7 +45,7 @@ def write_model_card(folder: Path) -> Path:
 
 
 def write_eval_results(folder: Path) -> Path:
-    """Write `eval-results.yaml`: the accuracy of the reference, for `.eval_results/` in the model's repository.
+    """Write `eval-results.yaml`: the reference's accuracy, for `.eval_results/` in a model's repository.
 
     The hub shows such results of data sets that are benchmarks there, a number for each task; the task is the
     configuration of the data set, or `default`.
@@ -55,8 +55,8 @@ def write_eval_results(folder: Path) -> Path:
             results of one task.
     """
     _, found = _of_one_model(folder)
+    import yaml
     from huggingface_hub import eval_result_entries_to_yaml
-    from huggingface_hub.utils import yaml_dump
 
     entries = [_result(section) for section in found]
     tasks = {(entry.dataset_id, entry.task_id) for entry in entries}
@@ -65,7 +65,7 @@ def write_eval_results(folder: Path) -> Path:
             "The hub has one result for each task of a benchmark, and these records hold several of one; "
             "export a run folder with one split, seed and precision."
         )
-    text = yaml_dump(eval_result_entries_to_yaml(entries))
+    text = yaml.safe_dump(eval_result_entries_to_yaml(entries), sort_keys=False, allow_unicode=True)
     return _write(records_file(folder).parent / EVAL_RESULTS, text)
 
 

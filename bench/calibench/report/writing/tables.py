@@ -345,7 +345,7 @@ def quality(section: Section) -> Table:
 
 
 def main(section: Section, entries: Iterable[Entry]) -> Table:
-    """The numbers that a model card has room for: accuracy, ECE, NLL, Brier and what it costs, where known."""
+    """What a model card has room for: accuracy, ECE, NLL, Brier and, where known, the cost."""
     known = COST[:1] if section.timed else PRICE[1:] if section.priced else ()
     named = [column for column in QUALITY if column.title.rstrip(" ↑↓") in _MAIN]
     return build("Main metrics", entries, [*named, *known])
