@@ -46,7 +46,7 @@ def test_a_number_that_could_not_be_had_says_why(tmp_path: Path) -> None:
 def test_a_failed_row_has_its_reason_and_no_numbers(tmp_path: Path) -> None:
     """What a plan or a run asked for is there all the same."""
     *_, row = logged_runs.make(tmp_path).rows
-    assert row.failure == "dropout p is 0 everywhere | nothing to draw"
+    assert row.failure == row.config["failure"] == "dropout p is 0 everywhere | nothing to draw"
     assert logged_runs.numbers(row) == {}
     assert row.config["method"] == "no-dropout"
 

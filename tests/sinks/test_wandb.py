@@ -69,7 +69,6 @@ def test_each_row_is_a_run_with_its_numbers(tmp_path: Path, monkeypatch: pytest.
         assert (one["run"].project, one["run"].run_group) == ("mine", "first")
         config = items(one["run"].config.update)
         assert {name: config[name] for name in row.config} == row.config
-        assert config.get("failure") == row.failure
         history = items(one["history"].item) if "history" in one else {}
         assert {name: value for name, value in history.items() if name[0] != "_"} == logged_runs.numbers(row)
         assert one["exit"].exit_code == (row.failure is not None)

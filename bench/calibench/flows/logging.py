@@ -17,7 +17,7 @@ from calibench.registry import SINKS
 from calibench.report.pages.exports import IDENTITY, estimates_of, plain
 from calibench.report.sections import Entry, sections
 from calibench.sinks.logged import LoggedRow, LoggedRun, Sink
-from calibench.store.records import Record, dig, load_records, records_file
+from calibench.store.records import dig, load_records, records_file
 
 #: What of a run folder tells of the whole of it; predictions are as many as there are examples.
 _FILES = ("*.jsonl", "*.md", "*.html", "*.csv", "*.json", "*.yaml", "figures/*")
@@ -108,16 +108,15 @@ def _row(name: str, entry: Entry) -> LoggedRow:
         created=datetime.fromisoformat(entry.record["created"]),
         values={metric: float(found["value"]) for metric, found in known.items()},
         ends=ends,
-        config=_config(entry.record, estimates),
+        config=_config(entry, estimates),
         failure=entry.failure,
     )
 
 
-def _config(
-    record: Record, estimates: Mapping[str, Mapping[str, Any]]
-) -> dict[str, str | int | float | bool]:
-    """What identifies a row, and why numbers are absent that are."""
-    config = {name: plain(dig(record, *path)) for name, path in IDENTITY.items()}
+def _config(entry: Entry, estimates: Mapping[str, Mapping[str, Any]]) -> dict[str, str | int | float | bool]:
+    """What identifies a row, and why numbers are absent that are, or all of them."""
+    config = {name: plain(dig(entry.record, *path)) for name, path in IDENTITY.items()}
+    config["failure"] = entry.failure
     absent = {name: found.get("reason") for name, found in estimates.items() if found.get("value") is None}
     config |= {"absent": json.dumps(absent, ensure_ascii=False)} if absent else {}
     return {name: value for name, value in config.items() if value is not None}

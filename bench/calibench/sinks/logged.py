@@ -21,7 +21,7 @@ class LoggedRow:
         created: when its record was made.
         values: every metric and cost that has a value, as `report --format csv` calls them.
         ends: of those with a 95% interval, its ends as `NAME_low` and `NAME_high`.
-        config: what identifies the row, by column of that file; nothing that is absent.
+        config: what identifies the row, by column of that file; why numbers are `absent`, or its `failure`.
         failure: what went wrong, or None; a row that failed has no values.
     """
 

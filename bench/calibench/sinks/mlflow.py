@@ -29,7 +29,5 @@ def _log(row: LoggedRow) -> None:
     with mlflow.start_run(run_name=row.name, nested=True) as made:
         mlflow.log_params(dict(row.config))
         mlflow.log_metrics({**row.values, **row.ends})
-        if row.failure is not None:
-            mlflow.set_tag("failure", row.failure)
     if row.failure is not None:
         mlflow.MlflowClient().set_terminated(made.info.run_id, "FAILED")

@@ -19,8 +19,7 @@ def log(run: LoggedRun) -> str:
 
     where = project("TRACKIO_PROJECT")
     for number, row in enumerate(run.rows):
-        config = dict(row.config) | ({} if row.failure is None else {"failure": row.failure})
-        trackio.init(project=where, name=row.name, group=run.name, config=config, **_NO_MACHINE)
+        trackio.init(project=where, name=row.name, group=run.name, config=dict(row.config), **_NO_MACHINE)
         trackio.log({**row.values, **row.ends})
         if number == 0:
             report = trackio.Artifact(re.sub(r"[^\w.-]", "-", run.name), type="report")

@@ -16,8 +16,9 @@ def log(run: LoggedRun) -> str:
 
     where = project("WANDB_PROJECT")
     for number, row in enumerate(run.rows):
-        config = dict(row.config) | ({} if row.failure is None else {"failure": row.failure})
-        made = wandb.init(project=where, name=row.name, group=run.name, config=config, reinit="create_new")
+        made = wandb.init(
+            project=where, name=row.name, group=run.name, config=dict(row.config), reinit="create_new"
+        )
         made.log({**row.values, **row.ends})
         if number == 0:
             report = wandb.Artifact(re.sub(r"[^\w.-]", "-", run.name), type="report")

@@ -12,7 +12,6 @@ import yaml
 from huggingface_hub import ModelCard, parse_eval_result_entries
 from huggingface_hub.repocard_data import model_index_to_eval_results
 
-import many_methods
 import report_example as example
 from calibench.errors import UsageError
 from calibench.report import write_eval_results, write_model_card
@@ -77,14 +76,16 @@ def test_its_metadata_are_the_model_as_it_is(tmp_path: Path) -> None:
 
 
 def test_of_many_rows_those_that_decide_are_shown(tmp_path: Path) -> None:
-    """The reference and what is recommended among them; the card says how many are left out."""
-    records = many_methods.build(tmp_path)
+    """The reference, and what is recommended though it comes last; the card says how many are left out."""
+    others = tuple(example.Spec(f"other-{number}", 1.9, 30.0) for number in range(9))
+    last = example.Spec("last", 1.0, 1.0, passes=1, like="frequentist")
+    example.build(tmp_path, (example.METHODS[0], *others, last))
     text = write_model_card(tmp_path).read_text(encoding="utf-8")
-    rows = [line for line in text.splitlines() if line.startswith("| ") and not line.startswith("| Method")]
-    assert len(rows) == 8 < len(records)
-    assert rows[0].startswith("| frequentist ")
-    assert " more rows are in the report." in text
-    assert len(text.splitlines()) < 60
+    rows = re.findall(r"^\| ([\w-]+) ", text, re.MULTILINE)[1:]
+    assert rows == ["frequentist", *(spec.name for spec in others[:6]), "last"]
+    assert "- **Use:** `last`." in text
+    assert " 3 more rows are in the report." in text
+    assert len(text.splitlines()) < 50
 
 
 def test_a_card_of_several_suites_has_a_part_for_each(tmp_path: Path) -> None:
