@@ -78,7 +78,7 @@ def test_its_metadata_are_the_model_as_it_is(tmp_path: Path) -> None:
 def test_of_many_rows_those_that_decide_are_shown(tmp_path: Path) -> None:
     """The reference, and what is recommended though it comes last; the card says how many are left out."""
     others = tuple(example.Spec(f"other-{number}", 1.9, 30.0) for number in range(9))
-    last = example.Spec("last", 1.0, 1.0, passes=1, like="frequentist")
+    last = example.Spec("last", 1.0, 1.0, passes=1, noise=0.1)
     example.build(tmp_path, (example.METHODS[0], *others, last))
     text = write_model_card(tmp_path).read_text(encoding="utf-8")
     rows = re.findall(r"^\| ([\w-]+) ", text, re.MULTILINE)[1:]
