@@ -20,6 +20,8 @@ THIRD_PARTY_WARNINGS = (
     "ignore:getName:DeprecationWarning",
     # peft 0.21 asks transformers 5.23 for a property that is called otherwise now.
     "ignore:`is_gradient_checkpointing` is deprecated:FutureWarning",
+    # mlflow 3.17 loads relations by a strategy that sqlalchemy 2.1 deprecates.
+    "ignore:The ``noload`` loader strategy:DeprecationWarning",
 )
 
 # A first call imports and compiles: time is no property of an example. The same examples on every machine.

@@ -13,6 +13,7 @@ from calibench.commands.check import check
 from calibench.commands.compare import compare
 from calibench.commands.env import env
 from calibench.commands.leaderboard import leaderboard
+from calibench.commands.log import log
 from calibench.commands.ls import ls
 from calibench.commands.new_plugin import new_plugin
 from calibench.commands.report import report
@@ -44,7 +45,7 @@ def _collect_seldom() -> None:
     atexit.register(gc.freeze)
 
 
-for _command in (run, sweep, score, ls, show, report, compare, check, leaderboard, new_plugin, env):
+for _command in (run, sweep, score, ls, show, report, log, compare, check, leaderboard, new_plugin, env):
     main.add_command(_command)
 
 

@@ -22,7 +22,7 @@ FLOORS = {
         {"measure", "compare"},
         {"suites"},
         {"method", "runtimes"},
-        {"models", "readers"},
+        {"models", "readers", "sinks"},
         {"data", "metrics", "posthoc", "store"},
         {"stats", "hashing", "registry"},
         {"types", "seeds", "containment", "callables"},

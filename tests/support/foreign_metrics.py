@@ -1,4 +1,4 @@
-"""Metrics as a third party would register them."""
+"""Metrics and sinks as a third party would register them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from calibench.registry import METRICS
+from calibench.registry import METRICS, Registry
 
 
 class _Point(EntryPoint):
@@ -29,11 +29,13 @@ class Registers:
     version: str
 
 
-def register(monkeypatch: pytest.MonkeyPatch, *, version: str = "1.0", **metrics: Any) -> None:
+def register(
+    monkeypatch: pytest.MonkeyPatch, *, version: str = "1.0", registry: Registry = METRICS, **things: Any
+) -> None:
     """Let a package called halves register these, by name; what is an exception is raised by the import."""
-    points = {name: list(points) for name, points in METRICS._found.items()}
-    for name, found in metrics.items():
-        point = _Point(name, "halves:metric", METRICS.group)
+    points = {name: list(points) for name, points in registry._found.items()}
+    for name, found in things.items():
+        point = _Point(name, "halves:thing", registry.group)
         vars(point).update(dist=Registers(name="halves", version=version), found=found)
         points[name] = [point]
-    monkeypatch.setitem(vars(METRICS), "_found", points)
+    monkeypatch.setitem(vars(registry), "_found", points)

@@ -8,11 +8,14 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from calibench.errors import CalibenchError
+
+if TYPE_CHECKING:
+    from calibench.flows.logging import Sent
 
 Decorator = Callable[[Any], Any]
 
@@ -163,11 +166,29 @@ def run_found(records: Sequence[Mapping[str, Any]], folder: Path, report: Path) 
     return {"folder": str(folder), "report": str(report), "records": list(records)}
 
 
-def refuse_failed(records: list[dict[str, Any]], report: Path, noun: str) -> None:
-    """End with exit code 1 where a record is of a failure; they are `noun` in the message."""
+def told(sent: Iterable[Sent], *, quiet: bool) -> list[str]:
+    """Say where a run folder is in each sink; the sentences of those that failed."""
+    failures = []
+    for item in sent:
+        if item.failure is not None:
+            failures.append(item.failure)
+        elif not quiet:
+            click.echo(f"Logged to {item.sink}: {item.where}")
+    return failures
+
+
+def refuse_failed(records: list[dict[str, Any]], report: Path, noun: str, also: Sequence[str] = ()) -> None:
+    """End with exit code 1 where a record is of a failure; they are `noun` in the message.
+
+    Args:
+        also: sentences about what else failed.
+    """
     from calibench.store.naming import label
 
     failed = [record for record in records if record["status"] == "error"]
+    sentences = list(also)
     if failed:
         names = ", ".join(label(record, records) for record in failed)
-        raise click.ClickException(f"{len(failed)} of {len(records)} {noun} failed ({names}); see {report}.")
+        sentences.insert(0, f"{len(failed)} of {len(records)} {noun} failed ({names}); see {report}.")
+    if sentences:
+        raise click.ClickException(" ".join(sentences))

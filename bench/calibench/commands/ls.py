@@ -12,7 +12,7 @@ from calibench.errors import UsageError
 if TYPE_CHECKING:
     from calibench.registry import Registry
 
-_KINDS = ["methods", "metrics", "datasets", "posthoc", "runtimes", "readers", "suites"]
+_KINDS = ["methods", "metrics", "datasets", "posthoc", "runtimes", "readers", "sinks", "suites"]
 
 
 @click.command(cls=Command)
@@ -20,7 +20,7 @@ _KINDS = ["methods", "metrics", "datasets", "posthoc", "runtimes", "readers", "s
 @in_json
 def ls(what: str, as_json: bool) -> None:
     """List what is registered: methods, metrics, data set loaders, post-hoc steps, runtimes and so on."""
-    from calibench.registry import DATASETS, METHODS, METRICS, POSTHOC, READERS, RUNTIMES
+    from calibench.registry import DATASETS, METHODS, METRICS, POSTHOC, READERS, RUNTIMES, SINKS
 
     # Each takes what it lists and no more: numpy takes longer to import than a listing without it.
     if what == "suites":
@@ -38,6 +38,7 @@ def ls(what: str, as_json: bool) -> None:
             "posthoc": POSTHOC,
             "runtimes": RUNTIMES,
             "readers": READERS,
+            "sinks": SINKS,
         }
         registry = found[what]
         rows = [(name, _with_needs(registry, name)) for name in registry.names()]

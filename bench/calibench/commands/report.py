@@ -15,7 +15,7 @@ from calibench.errors import UsageError
 @option(
     "--format",
     "formats",
-    type=click.Choice(["markdown", "html", "model-card", "csv", "json"]),
+    type=click.Choice(["markdown", "html", "model-card", "eval-results", "csv", "json"]),
     multiple=True,
     help="What to write beside the records; repeatable.  [default: markdown]",
 )

@@ -20,6 +20,7 @@ from calibench.commands.base import (
     refuse_failed,
     run_found,
     show_on_terminal,
+    told,
 )
 from calibench.commands.completion import registered, suites
 
@@ -145,6 +146,13 @@ _GROUPS = {
 @option("--self-check", is_flag=True, help="Race the reference against itself too, and say what could show.")
 @into_folder
 @overwriting("Cells with a record in the run folder: measure again, refuse, or keep.")
+@option(
+    "--log",
+    "sinks",
+    multiple=True,
+    shell_complete=registered("SINKS"),
+    help="Send it to this tool too: see calibench ls sinks; repeatable.",
+)
 @option("--dry-run", is_flag=True, help="Say what would run and about how long; measure nothing.")
 @in_json
 @quietly
@@ -154,6 +162,7 @@ def run(
     output: Path | None,
     device: str,
     self_check: bool,
+    sinks: tuple[str, ...],
     dry_run: bool,
     overwrite_strategy: Any,
     as_json: bool,
@@ -170,6 +179,7 @@ def run(
     require("run", "calibench run")
     chosen = override(load_suite(suite), Overrides(**given))
     folder = output or dated_folder(Path(given["dataset"] or chosen.name).stem)
+    found = _sinks(sinks)
 
     if dry_run:
         from calibench.sweep.dry_run import dry_run as look
@@ -212,4 +222,22 @@ def run(
         if self_check:
             display.print(closing(records, folder))
         click.echo(f"Report: {report}")
-    refuse_failed(records, report, "cells")
+    refuse_failed(records, report, "cells", _logged(folder, found, quiet=quiet or as_json))
+
+
+def _logged(folder: Path, chosen: dict[str, Any], *, quiet: bool) -> list[str]:
+    """Send the run to its sinks; the sentences of those that failed."""
+    if not chosen:
+        return []
+    from calibench.flows.logging import log
+
+    return told(log(folder, chosen), quiet=quiet)
+
+
+def _sinks(names: tuple[str, ...]) -> dict[str, Any]:
+    """What runs are sent to, which takes no import where nobody asks for it."""
+    if not names:
+        return {}
+    from calibench.flows.logging import sinks
+
+    return sinks(names)

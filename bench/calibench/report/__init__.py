@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-__all__ = ["write", "write_csv", "write_html", "write_json", "write_model_card", "write_report"]
+__all__ = [
+    "write",
+    "write_csv",
+    "write_eval_results",
+    "write_html",
+    "write_json",
+    "write_model_card",
+    "write_report",
+]
 
 
 def write(
@@ -15,7 +23,7 @@ def write(
 
     Args:
         folder: a run folder, or a records file; all lie beside the records.
-        formats: some of "markdown", "html", "model-card", "csv" and "json".
+        formats: some of "markdown", "html", "model-card", "eval-results", "csv" and "json".
         include_text, dataset: as those of `write_html`.
 
     Yields:
@@ -25,7 +33,12 @@ def write(
         UsageError: no records there, records this version does not read, or sentences that cannot be found.
     """
     # Drawing libraries take half a second to import, which those who only print a table should not wait for.
-    exports = {"model-card": write_model_card, "csv": write_csv, "json": write_json}
+    exports = {
+        "model-card": write_model_card,
+        "eval-results": write_eval_results,
+        "csv": write_csv,
+        "json": write_json,
+    }
     report = None
     for name in formats:
         if name in exports:
@@ -77,7 +90,14 @@ def write_json(folder: Path) -> Path:
 
 
 def write_model_card(folder: Path) -> Path:
-    """Write `model-card.md`, evaluation metadata; see `calibench.report.pages.exports.write_model_card`."""
-    from calibench.report.pages.exports import write_model_card as write
+    """Write `model-card.md`, a page for a model's repository; see `calibench.report.pages.model_card`."""
+    from calibench.report.pages.model_card import write_model_card as write
+
+    return write(folder)
+
+
+def write_eval_results(folder: Path) -> Path:
+    """Write `eval-results.yaml`, for a benchmark of the hub; see `calibench.report.pages.model_card`."""
+    from calibench.report.pages.model_card import write_eval_results as write
 
     return write(folder)

@@ -11,13 +11,10 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from huggingface_hub import ModelCard
-from huggingface_hub.repocard_data import model_index_to_eval_results
 
 import report_example as example
 from calibench import cli
-from calibench.errors import UsageError
-from calibench.report import write_csv, write_json, write_model_card
+from calibench.report import write_csv, write_json
 from calibench.store.records import Record, load_records, write_records
 
 
@@ -97,54 +94,6 @@ def test_json_is_one_flat_object_per_cell(folder: Path, records: list[Record]) -
         assert not any(isinstance(item, dict) for item in cell.values())
     assert cells[0]["data.labels"] == example.LABELS
     assert "timing.blocks" not in cells[0]
-
-
-def test_model_card_is_read_by_its_own_parser(folder: Path, records: list[Record]) -> None:
-    """The hub's parser finds each measured metric with method, interval and data, and no failed cell."""
-    card = ModelCard.load(write_model_card(folder))
-    name, results = model_index_to_eval_results(card.data.to_dict()["model-index"])
-    assert name == "sst2-minilm"
-    measured = [record for record in records if record["status"] == "ok"]
-    assert len(results) == sum(len(record["metrics"]) for record in measured)
-    found = {(result.metric_args["method"], result.metric_type): result for result in results}
-    for record in measured:
-        label, metrics = record["method"]["name"], record["metrics"]
-        for ours, theirs in (("accuracy", "accuracy"), ("brier", "brier_score"), ("ece", "ece")):
-            result = found[label, theirs]
-            assert result.metric_value == metrics[ours]["value"]
-            assert result.metric_args["interval_95"] == [metrics[ours]["low"], metrics[ours]["high"]]
-            assert result.metric_args["passes"] == record["passes"]
-    assert {(r.task_type, r.dataset_type, r.dataset_split) for r in results} == {
-        ("text-classification", "sst2", "validation")
-    }
-    assert not any("no-dropout" in result.metric_name for result in results)
-
-
-def test_model_card_names_revision_and_config(tmp_path: Path) -> None:
-    """Data from the hub are identified by configuration and revision."""
-    made = example.build(tmp_path, example.METHODS[:1])
-    made[0]["data"] |= {"name": "nyu-mll/glue", "config": "sst2", "revision": "a" * 40, "source": "hub"}
-    write_records(tmp_path, made)
-    card = ModelCard.load(write_model_card(tmp_path))
-    _, (result, *_) = model_index_to_eval_results(card.data.to_dict()["model-index"])
-    assert (result.dataset_type, result.dataset_config, result.dataset_revision) == (
-        "nyu-mll/glue",
-        "sst2",
-        "a" * 40,
-    )
-
-
-@pytest.mark.parametrize("models", [("a", "b"), ()])
-def test_a_model_card_is_about_one_model(tmp_path: Path, models: tuple[str, ...]) -> None:
-    """Results of two models, or of none, are refused."""
-    made = [
-        record
-        for model in models
-        for record in example.build(tmp_path, example.METHODS[:1], model=model, n=40)
-    ]
-    write_records(tmp_path, made or example.build(tmp_path, (example.FAILED,)))
-    with pytest.raises(UsageError, match=f"hold results of {len(models)}"):
-        write_model_card(tmp_path)
 
 
 # --- the command -------------------------------------------------------------------------------------------

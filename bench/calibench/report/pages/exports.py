@@ -1,4 +1,4 @@
-"""A run folder -> tables for other programs, and evaluation metadata for a model card."""
+"""A run folder -> tables for other programs."""
 
 from __future__ import annotations
 
@@ -9,19 +9,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from calibench.errors import UsageError
-from calibench.registry import require
 from calibench.report.parts.against import against
-from calibench.report.sections import Entry, Section, is_copy, sections
+from calibench.report.sections import Entry, Section, sections
 from calibench.report.stored import records_of
 from calibench.store.files import write_whole
 from calibench.store.records import Record, dig, records_file
 
 CSV = "report.csv"
 JSON = "report.json"
-MODEL_CARD = "model-card.md"
 #: What tells a cell from the others, by column name.
-_IDENTITY: dict[str, tuple[str, ...]] = {
+IDENTITY: dict[str, tuple[str, ...]] = {
     "suite": ("suite",),
     "cell": ("cell",),
     "status": ("status",),
@@ -62,8 +59,6 @@ _COSTS: dict[str, tuple[str, ...]] = {
     "latency_p50_ms": ("timing", "latency_ms", "p50"),
     "latency_p95_ms": ("timing", "latency_ms", "p95"),
 }
-#: Metric types as the Hugging Face hub knows them; others go by their own names.
-_TYPES = {"brier": "brier_score"}
 #: What a spreadsheet would run as a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -75,7 +70,7 @@ def write_csv(folder: Path) -> Path:
     the reference with its verdict where predictions are stored, error. Numbers are written so that they read
     back exactly; what could not be had is empty. Words that begin like a formula have an apostrophe before.
     """
-    columns = ["label", *_IDENTITY, "metric", *_ESTIMATE, *_DIFFERENCE, "error"]
+    columns = ["label", *IDENTITY, "metric", *_ESTIMATE, *_DIFFERENCE, "error"]
     target = records_file(folder).parent
     differences = {
         key: found
@@ -88,7 +83,7 @@ def write_csv(folder: Path) -> Path:
     for entry in _entries(folder):
         common = {
             "label": entry.label,
-            **{name: _plain(dig(entry.record, *path)) for name, path in _IDENTITY.items()},
+            **{name: plain(dig(entry.record, *path)) for name, path in IDENTITY.items()},
         }
         if entry.failure is not None:
             writer.writerow(as_text(common | {"error": entry.failure}))
@@ -133,7 +128,7 @@ def as_text(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else value
 
 
@@ -153,76 +148,6 @@ def _flat(value: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
             yield from _flat(item, f"{path}{key}.")
         elif not isinstance(item, list) or all(isinstance(part, str) for part in item):
             yield f"{path}{key}", item
-
-
-def write_model_card(folder: Path) -> Path:
-    """Write `model-card.md`: the Hugging Face model index with every method's metrics, as a metadata block.
-
-    Methods that add a score to the plain softmax have the metrics of that score alone.
-
-    Paste it into the model's README.md. Valid by `huggingface_hub.ModelCard` and its
-    `model_index_to_eval_results`. The method, its passes and the interval are in each metric's arguments.
-
-    Raises:
-        UsageError: the records are of several models, or no cell was measured.
-    """
-    require("run", "A model card")
-    from huggingface_hub import EvalResult, ModelCardData
-
-    found = [section for section in sections(records_of(folder)) if section.measured]
-    if any(section.from_files for section in found):
-        raise UsageError(
-            "A model card is about one model, and these predictions were scored from a file that names none; "
-            "write csv or json."
-        )
-    names = list(dict.fromkeys(str(section.common("model").get("name")) for section in found))
-    if len(names) != 1:
-        raise UsageError(
-            f"A model card is about one model, and these records hold results of {len(names)}"
-            f"{': ' + ', '.join(names) if names else ''}; export a run folder with one."
-        )
-    results = [
-        EvalResult(**_dataset(section), **metric)
-        for section in found
-        for entry in section.measured
-        for metric in _card_metrics(entry)
-    ]
-    card = ModelCardData(model_name=names[0], eval_results=results)
-    return _write(folder, MODEL_CARD, f"---\n{card.to_yaml()}\n---\n")
-
-
-def _dataset(section: Section) -> dict[str, Any]:
-    data = section.common("data")
-    args = {key: data[key] for key in ("n", "sha256", "limit") if data.get(key) is not None}
-    return {
-        "task_type": "text-classification",
-        "task_name": "Text Classification",
-        "dataset_type": str(data.get("name")),
-        "dataset_name": str(data.get("name")),
-        "dataset_config": data.get("config"),
-        "dataset_split": data.get("split"),
-        "dataset_revision": data.get("revision"),
-        "dataset_args": args,
-    }
-
-
-def _card_metrics(entry: Entry) -> Iterator[dict[str, Any]]:
-    record = entry.record
-    common = {"method": entry.label, "passes": record.get("passes"), "seed": record.get("seed")}
-    for name, estimate in (record.get("metrics") or {}).items():
-        # Of a method that adds a score alone only rankings are its own, and those name their score.
-        copied = is_copy(record) and (estimate.get("definition") or {}).get("score") != entry.score
-        if estimate.get("value") is None or copied:
-            continue
-        args: dict[str, Any] = common | {"definition": estimate.get("definition") or None}
-        if estimate.get("low") is not None and estimate.get("high") is not None:
-            args["interval_95"] = [estimate["low"], estimate["high"]]
-        yield {
-            "metric_type": _TYPES.get(name, name),
-            "metric_value": estimate["value"],
-            "metric_name": f"{name} ({entry.label})",
-            "metric_args": args,
-        }
 
 
 def _entries(folder: Path) -> Sequence[Entry]:

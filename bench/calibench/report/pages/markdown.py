@@ -116,7 +116,7 @@ def _environment(records: Sequence[Record]) -> str:
     return tabulate(rows, headers=["What", "Value"], tablefmt="pipe", disable_numparse=True)
 
 
-def _fenced(commands: str) -> str:
+def fenced(commands: str) -> str:
     """Commands as a block of code, which no name in them can end."""
     fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", commands)), default=0))
     return f"{fence}sh\n{commands}\n{fence}"
@@ -124,6 +124,6 @@ def _fenced(commands: str) -> str:
 
 def _reproduce(found: Sequence[Section], records: Sequence[Record]) -> list[str]:
     commands = [reproduce.install(records), *(reproduce.command(section) for section in found)]
-    lines = [_fenced("\n".join(dict.fromkeys(commands)))]
+    lines = [fenced("\n".join(dict.fromkeys(commands)))]
     facts = dict.fromkeys(fact for section in found for fact in reproduce.provenance(section))
     return [*lines, "\n".join(f"- {fact}" for fact in facts)]

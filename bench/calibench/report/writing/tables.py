@@ -334,12 +334,21 @@ _TITLES = {
 #: Metrics with a section of their own start like this.
 _ELSEWHERE = ("oos_", *(kind.name for kind in KINDS))
 _SHOWN = ("accuracy", "ece", "ece_noise_floor", "ece_debiased", "nll", "brier", "posterior_error", "ece_true")
+#: The headings of what a model card shows.
+_MAIN = ("Accuracy", "ECE", "NLL", "Brier")
 
 
 def quality(section: Section) -> Table:
     """How right and how well calibrated each method is."""
     known = any(dig(entry.record, "metrics", "posterior_error") for entry in section.measured)
     return build("Quality", section.entries, QUALITY + (TRUTH if known else ()))
+
+
+def main(section: Section, entries: Iterable[Entry]) -> Table:
+    """What a model card has room for: accuracy, ECE, NLL, Brier and, where known, the cost."""
+    known = COST[:1] if section.timed else PRICE[1:] if section.priced else ()
+    named = [column for column in QUALITY if column.title.rstrip(" ↑↓") in _MAIN]
+    return build("Main metrics", entries, [*named, *known])
 
 
 def further(section: Section) -> Table | None:

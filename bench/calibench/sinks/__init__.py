@@ -1,0 +1,1 @@
+"""Where a run goes besides its folder: stores of experiment trackers, one module per tool."""
