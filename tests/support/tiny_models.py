@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,8 @@ WORDS = (
 )
 # fmt: on
 MAX_LENGTH = 40
+#: Where the contract tests run; `scripts/gpu_acceptance.py` says another.
+DEVICE = torch.device(os.environ.get("CALIBENCH_TEST_DEVICE", "cpu"))
 
 # BERT's names for things; the tables below say what differs.
 COMMON = {
@@ -128,21 +131,21 @@ def tiny_checkpoint(
 
 
 def wrap(module: torch.nn.Module, tokenizer: Any, classes: int) -> Checkpoint:
-    """A `Checkpoint` on the CPU around a module and a tokenizer."""
+    """A `Checkpoint` on `DEVICE` around a module and a tokenizer."""
     labels = tuple(f"class {k}" for k in range(classes))
     config = getattr(module, "config", None)
     if config is not None:
         config.id2label = dict(enumerate(labels))
         config.label2id = {label: k for k, label in enumerate(labels)}
     return Checkpoint(
-        module=module,
+        module=module.to(DEVICE),
         tokenizer=tokenizer,
         labels=labels,
         name=f"tiny-{type(module).__name__}",
         revision=None,
         sha256=weights_sha256(module.state_dict()),
         source="folder",
-        device=torch.device("cpu"),
+        device=DEVICE,
         dtype=torch.float32,
         attention=getattr(config, "_attn_implementation", "eager"),
         load_s=0.0,
