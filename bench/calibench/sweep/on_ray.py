@@ -247,7 +247,9 @@ class OnRay:
             if other is slot or other.job is None:
                 self._end(other)
         if job.number in self._alone:
-            message = "out of memory: its node had too little for it, with nothing else of the sweep there too"
+            message = (
+                "out of memory: its node had too little for it, also with nothing else of the sweep there"
+            )
             return Answer(job.number, Failure({"type": "OutOfMemory", "message": message}))
         if slot.node not in self._alone.values():
             self._progress.say(
