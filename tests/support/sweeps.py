@@ -163,8 +163,19 @@ class Slow(_Softmax):
     def predict(self, plan, *, seed):
         import time
 
-        time.sleep(0.3)
+        time.sleep(float(os.environ.get("SLOW_S", "0.3")))
         return super().predict(plan, seed=seed)
+
+
+class Hungry(_Softmax):
+    def predict(self, plan, *, seed):
+        import time
+
+        taken = []
+        while len(taken) < 80:  # 8 GB, where nobody puts an end to it
+            taken.append(np.ones(12_500_000))
+            time.sleep(0.02)
+        raise MemoryError("nobody ended it")
 '''
 
 
@@ -173,7 +184,7 @@ def write_lethal(folder: Path) -> Path:
     about = folder / "lethal-1.dist-info"
     about.mkdir(parents=True)
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: lethal\nVersion: 1\n")
-    names = ("exits", "killed", "interrupts", "slow")
+    names = ("exits", "killed", "interrupts", "slow", "hungry")
     points = "".join(f"{name} = lethal:{name.capitalize()}\n" for name in names)
     (about / "entry_points.txt").write_text(f"[calibench.methods]\n{points}")
     (folder / "lethal.py").write_text(LETHAL)

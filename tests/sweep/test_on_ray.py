@@ -27,8 +27,16 @@ ip link set lo up
 export RAY_USAGE_STATS_ENABLED=0 HOME=$PWD RAY_ADDRESS=127.0.0.1:6399
 ray() { "$PYTHON" -m ray.scripts.scripts "$@" > ray.log 2>&1 || { cat ray.log; exit 1; }; }
 sweep() { "$PYTHON" -m calibench sweep "$@" --quality-only --on ray; }
-RAY_ADDRESS= ray start --head --port=6399 --num-cpus=1 --include-dashboard=false --temp-dir=$TEMPORARY
+start_head() {
+    RAY_ADDRESS= ray start --head --port=6399 --num-cpus="$1" --include-dashboard=false --temp-dir=$TEMPORARY
+}
+start_node() { ray start --address=127.0.0.1:6399 --num-cpus="$1"; }
+measured() { until ls $1/*/journal/*.npz; do sleep 0.05; done > /dev/null 2>&1; }
 """
+#: A head and a node of one core each.
+TWO = "start_head 1\nstart_node 1\n"
+#: What nothing happens to, in `here`.
+UNDISTURBED = 'SLOW_S=0 "$PYTHON" -m calibench sweep undisturbed.toml --quality-only --workers 1 -o here\n'
 
 
 def can_be_apart() -> bool:
@@ -55,7 +63,7 @@ def temporary() -> Path:
 
 
 def on_cluster(script: str, folder: Path, temporary: Path) -> subprocess.CompletedProcess[str]:
-    """Run a script where a head of one core has been started."""
+    """Run a script in namespaces of its own."""
     return subprocess.run(
         [*APART, "bash", "-c", START + script],
         cwd=folder,
@@ -67,7 +75,7 @@ def on_cluster(script: str, folder: Path, temporary: Path) -> subprocess.Complet
         },
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=480,
     )
 
 
@@ -88,8 +96,9 @@ def test_two_nodes_give_what_one_machine_gives(tmp_path: Path, temporary: Path) 
     (other / "METADATA").write_text("Metadata-Version: 2.1\nName: tokenizers\nVersion: 0.0.1\n")
     done = on_cluster(
         """
-ray start --address=127.0.0.1:6399 --num-cpus=1
-PYTHONPATH=$PWD/other:$PYTHONPATH ray start --address=127.0.0.1:6399 --num-cpus=1
+start_head 1
+start_node 1
+PYTHONPATH=$PWD/other:$PYTHONPATH start_node 1
 sweep s.toml -o there
 """,
         tmp_path,
@@ -125,10 +134,10 @@ def test_a_lost_node_costs_nothing(tmp_path: Path, temporary: Path) -> None:
     """What it was at is done again on the other; no part is there twice."""
     (tmp_path / "s.toml").write_text(text_of("frequentist", "slow"))
     done = on_cluster(
-        """
-ray start --address=127.0.0.1:6399 --num-cpus=1
+        TWO
+        + """
 SECOND=$(pgrep -n -f raylet/raylet)
-( until ls there/*/journal/*.npz; do sleep 0.05; done; kill -9 $SECOND ) > /dev/null 2>&1 &
+( measured there; kill -9 $SECOND ) &
 sweep s.toml -o there
 """,
         tmp_path,
@@ -161,8 +170,8 @@ def test_ctrl_c_loses_nothing(tmp_path: Path, temporary: Path) -> None:
     (tmp_path / "s.toml").write_text(text_of("frequentist", "slow"))
     (tmp_path / "interrupted.py").write_text(INTERRUPTED)
     done = on_cluster(
-        """
-ray start --address=127.0.0.1:6399 --num-cpus=1
+        TWO
+        + """
 "$PYTHON" interrupted.py
 ls there/*/journal/*.npz > kept
 sweep s.toml -o there
@@ -183,8 +192,8 @@ def test_timing_cells_have_a_node_to_themselves(tmp_path: Path, temporary: Path)
     second = '[[data]]\nid = "other"\nloader = "embedded"\nsplit = "validation"\nlimit = 24\n'
     (tmp_path / "s.toml").write_text(text_of("frequentist", "mc-dropout", more=second))
     done = on_cluster(
-        """
-ray start --address=127.0.0.1:6399 --num-cpus=1
+        TWO
+        + """
 "$PYTHON" -m calibench sweep s.toml -o there --on ray
 """,
         tmp_path,
@@ -195,6 +204,152 @@ ray start --address=127.0.0.1:6399 --num-cpus=1
         records = load_records(tmp_path / "there" / f"embedded--{data}")
         assert [record["method"]["name"] for record in records] == ["frequentist", "mc-dropout"]
         assert all(record["cost_ratio"]["value"] > 0 for record in records)
+
+
+def write(folder: Path, *methods: str, lethal: str | None = None, more: str = "") -> None:
+    """A sweep of many parts as `s.toml`, and without the lethal method as `undisturbed.toml`."""
+    named = (methods, methods) if lethal is None else ((lethal, *methods), methods)
+    for file, those in zip(("s.toml", "undisturbed.toml"), named, strict=True):
+        (folder / file).write_text(text_of(*those, more=more).replace("blocks = 2", "blocks = 12"))
+
+
+def same(folder: Path, *pairs: str) -> None:
+    """The sound records in `there` are those of `here`, to which nothing has happened."""
+    for pair in pairs or ("embedded--corpus",):
+        there, here = (load_records(folder / name / pair) for name in ("there", "here"))
+        there = [record for record in there if record["status"] == "ok"]
+        assert [record["method"] for record in there] == [record["method"] for record in here]
+        for one, other in zip(there, here, strict=True):
+            assert one["metrics"] == other["metrics"]
+            assert one["predictions_sha256"] == other["predictions_sha256"]
+
+
+def ended(done: subprocess.CompletedProcess[str], said: Path) -> str:
+    """The one sentence with which the first command ended with exit code 1; the second went through."""
+    assert done.returncode == 0, done.stdout + done.stderr + said.read_text()
+    assert "exit code 1" in done.stdout
+    *before, last = said.read_text().splitlines()
+    assert not [line for line in before if not line.startswith("The node ") and " cells" not in line]
+    return last
+
+
+#: Kills the head once something is measured; $1 is what happens then.
+HEAD_LOST = """
+export RAY_gcs_rpc_server_reconnect_timeout_s=5 SLOW_S=2
+start_head 1
+start_node 1
+HEAD="$(pgrep -x gcs_server) $(pgrep -o -x raylet)"
+( measured there; kill -9 $HEAD; %s ) &
+code=0; sweep s.toml -o there 2> said || code=$?
+echo "exit code $code"
+ls there/*/journal/*.npz > kept
+wait
+ray stop --force
+export SLOW_S=0
+start_head 1
+start_node 1
+sweep s.toml -o there
+"""
+
+
+@pytest.mark.parametrize("then", ["true", "start_head 1"], ids=["gone", "restarted"])
+def test_a_lost_head_ends_the_sweep_and_costs_nothing(tmp_path: Path, temporary: Path, then: str) -> None:
+    """In one sentence, gone for good or started anew; the same command goes on on the next cluster."""
+    write(tmp_path, "frequentist", "slow")
+    done = on_cluster(HEAD_LOST % then + UNDISTURBED, tmp_path, temporary)
+    assert ended(done, tmp_path / "said").startswith("Error: The Ray cluster was lost")
+    assert (tmp_path / "kept").read_text().strip()
+    same(tmp_path)
+
+
+def test_what_memory_runs_out_under_costs_its_cell(tmp_path: Path, temporary: Path) -> None:
+    """Ray ends all actors of the node; those are begun again, and the cell that takes it all is named."""
+    write(tmp_path, "frequentist", "slow", "mc-dropout", lethal="hungry")
+    done = on_cluster(
+        """
+start_head 0
+export RAY_memory_usage_threshold=$("$PYTHON" -c '
+from ray._private import utils
+print((utils.get_used_memory() + 4e9) / utils.get_system_memory())')
+start_node 2
+sweep s.toml -o there || echo "exit code $?"
+"""
+        + UNDISTURBED,
+        tmp_path,
+        temporary,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "exit code 1" in done.stdout
+    assert done.stderr.count("embedded--corpus: hungry: out of memory: ") == 2  # then, and in the list
+    assert "1 failed:" in done.stderr
+    same(tmp_path)
+
+
+FULL = """
+mkdir there
+mount -t tmpfs -o size=8m tmpfs there
+( measured there; cat /dev/zero > there/full ) 2> /dev/null &
+code=0; sweep s.toml -o there 2> said || code=$?
+echo "exit code $code"
+rm there/full
+cp -r there stopped
+sweep s.toml -o there
+cp -r there filled
+umount there
+mv filled/* there
+"""
+
+
+def test_a_full_disk_ends_the_sweep_and_costs_nothing(tmp_path: Path, temporary: Path) -> None:
+    """In one sentence; what was written is whole, and with room again the same command goes on."""
+    write(tmp_path, "frequentist", "slow")
+    done = on_cluster(TWO + FULL + UNDISTURBED, tmp_path, temporary)
+    assert "No space left on device" in ended(done, tmp_path / "said")
+    assert list((tmp_path / "stopped").glob("*/journal/*.npz"))
+    same(tmp_path)
+
+
+#: An S3 server that refuses to write while there is a file that says so.
+REFUSING = """
+import os
+from moto.server import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import run_simple
+
+served = DomainDispatcherApplication(create_backend_app)
+REFUSED = b"<Error><Code>AccessDenied</Code><Message>no writing here</Message></Error>"
+
+def refusing(environ, start_response):
+    if os.path.exists("refuse") and environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
+        start_response("403 Forbidden", [("Content-Type", "application/xml")])
+        return [REFUSED]
+    return served(environ, start_response)
+
+run_simple("127.0.0.1", 5555, refusing, threaded=True)
+"""
+REFUSED = """
+export AWS_ENDPOINT_URL=http://127.0.0.1:5555 AWS_ACCESS_KEY_ID=nobody AWS_SECRET_ACCESS_KEY=nothing
+export AWS_DEFAULT_REGION=us-east-1 CALIBENCH_CACHE=$PWD/cache
+"$PYTHON" refusing.py > server.log 2>&1 &
+s3() { "$PYTHON" -c "import fsspec; fsspec.filesystem('s3').$1"; }
+until s3 "mkdir('sweeps')" 2> /dev/null; do sleep 0.2; done
+( measured "cache/sweeps/*"; touch refuse ) &
+code=0; sweep s.toml -o s3://sweeps/small 2> said || code=$?
+echo "exit code $code"
+rm refuse
+sweep s.toml -o s3://sweeps/small
+s3 "get('sweeps/small', 'there', recursive=True)"
+"""
+
+
+def test_a_bucket_that_refuses_ends_the_sweep_and_costs_nothing(tmp_path: Path, temporary: Path) -> None:
+    """In one sentence, while the second pair is measured; once it takes what is sent, all is there."""
+    pytest.importorskip("moto", reason='no S3 server: pip install s3fs "moto[server]"')
+    second = '[[data]]\nid = "other"\nloader = "embedded"\nsplit = "validation"\nlimit = 24\n'
+    write(tmp_path, "frequentist", "slow", more=second)
+    (tmp_path / "refusing.py").write_text(REFUSING)
+    done = on_cluster(TWO + REFUSED + UNDISTURBED, tmp_path, temporary)
+    assert ended(done, tmp_path / "said").startswith("Error: Could not read or write s3://sweeps/small")
+    same(tmp_path, "embedded--corpus", "embedded--other")
 
 
 def test_nobody_at_the_address_is_said(tmp_path: Path) -> None:

@@ -114,10 +114,12 @@ def _local(progress: Progress, *, workers: int, alone: bool, fresh: bool) -> Exe
 def _on_ray(on: str, progress: Progress, *, cpus: int, gpus: int, alone: bool, fresh: bool) -> Executor:
     if on != "ray" and not on.startswith("ray://"):
         raise UsageError(f"--on {on!r} is not known; choose local, ray or ray://HOST:PORT.")
-    from calibench.sweep.on_ray import OnRay
+    from calibench.sweep.apart import Apart
+    from calibench.sweep.on_ray import GONE, OnRay
 
-    address = None if on == "ray" else on
-    return OnRay(address, progress, exclusive=alone, cpus=cpus, gpus=gpus, fresh=fresh)
+    address, ended = None if on == "ray" else on, GONE.format("Ray ended the process that used it")
+    given = {"address": address, "exclusive": alone, "cpus": cpus, "gpus": gpus, "fresh": fresh}
+    return Apart(OnRay, progress, ended, **given)
 
 
 def _show(found: Plan, *, as_json: bool) -> None:

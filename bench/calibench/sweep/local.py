@@ -11,7 +11,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe, wait
 
@@ -100,18 +100,10 @@ class Local:
         return said
 
     def _start(self) -> _Process:
-        ours, theirs = Pipe()
         given = {} if self._threads is None else dict.fromkeys(_THREADS, str(self._threads))
-        command = [sys.executable, "-m", "calibench.sweep.process", str(theirs.fileno()), str(os.getpid())]
-        popen = subprocess.Popen(
-            [*command, str(self._threads or 0)],
-            stdin=subprocess.DEVNULL,
-            pass_fds=(theirs.fileno(),),
-            start_new_session=True,
-            env=os.environ | given | {"TOKENIZERS_PARALLELISM": "false"},
+        return _Process(
+            *started("process", self._threads or 0, env=given | {"TOKENIZERS_PARALLELISM": "false"})
         )
-        theirs.close()
-        return _Process(popen, ours)
 
     def _ended(self, process: _Process) -> str:
         """How a process ended that has not answered."""
@@ -137,3 +129,24 @@ class Local:
         """As of an `Executor`."""
         for process in list(self._processes):
             self._end(process)
+
+
+def started(
+    module: str, *arguments: int, env: Mapping[str, str]
+) -> tuple[subprocess.Popen[bytes], Connection]:
+    """Run a module of this package in a session of its own, with a channel between here and there.
+
+    Args:
+        module: whose first two arguments are the channel's descriptor and the process that it belongs to.
+    """
+    ours, theirs = Pipe()
+    command = [sys.executable, "-m", f"calibench.sweep.{module}", str(theirs.fileno()), str(os.getpid())]
+    popen = subprocess.Popen(
+        [*command, *map(str, arguments)],
+        stdin=subprocess.DEVNULL,
+        pass_fds=(theirs.fileno(),),
+        start_new_session=True,
+        env=os.environ | env,
+    )
+    theirs.close()
+    return popen, ours

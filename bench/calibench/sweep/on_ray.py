@@ -12,8 +12,10 @@ import logging
 import os
 import pickle
 import socket
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from calibench.errors import CalibenchError, UsageError
@@ -29,6 +31,10 @@ _PATIENCE_S = 120.0
 _KNOCK_S = 10.0
 #: How often a job is given to another node after the one it was on was lost.
 _TIMES = 3
+#: Seconds without an answer after which one looks whether the cluster is still the same.
+_QUIET_S = 5.0
+#: What a sweep says whose cluster is no more.
+GONE = "The Ray cluster was lost ({}); what is finished is kept: start it and run the same command again."
 
 
 class Seat:
@@ -47,10 +53,11 @@ class Seat:
 
 @dataclass(eq=False)
 class _Slot:
-    """An actor, and what it is at."""
+    """An actor, and what it is at; without one until there is a job where memory ran out."""
 
-    actor: Any
+    make: Callable[[], Any]
     node: str
+    actor: Any = None
     job: Job | None = None
     pair: int | None = None
     reference: Any = None
@@ -89,7 +96,9 @@ class OnRay:
         self._ray: Any = ray
         self._progress = progress
         self._waiting: list[Job] = []
-        self._lost: dict[int, int] = {}
+        self._lost: Counter[int] = Counter()
+        #: By number, jobs under which memory ran out, and the node that each is to have to itself.
+        self._alone: dict[int, str] = {}
         address = address or os.environ.get("RAY_ADDRESS")
         if address is not None:
             _knock(address)
@@ -122,8 +131,8 @@ class OnRay:
             if wrong is not None:
                 self._progress.say(f"The node {node['NodeManagerAddress']} is left out: it {wrong}.")
                 continue
-            seats = [actor.options(**options).remote(os.getcwd(), threads, fresh) for _ in range(count)]
-            slots += [_Slot(seat, node["NodeID"][:8]) for seat in seats]
+            make = partial(actor.options(**options).remote, os.getcwd(), threads, fresh)
+            slots += [_Slot(make, node["NodeID"], make()) for _ in range(count)]
         if not slots:
             raise UsageError(
                 "No node of the Ray cluster has what a slot needs and this machine's versions; look at ray "
@@ -164,59 +173,117 @@ class OnRay:
 
     def submit(self, job: Job) -> None:
         """As of an `Executor`."""
-        idle = [slot for slot in self._slots if slot.job is None]
-        slot = next((slot for slot in idle if slot.pair == job.pair), None) or idle[0]
-        slot.job, slot.pair = job, job.pair
-        slot.reference = slot.actor.do.remote(pickle.dumps(job))
+        self._waiting.append(job)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Give what waits to idle actors; first that which is to have a node to itself."""
+        for job in sorted(self._waiting, key=lambda job: job.number not in self._alone):
+            idle = self._idle(self._alone.get(job.number))
+            slot = next((slot for slot in idle if slot.pair == job.pair), None) or next(iter(idle), None)
+            if slot is None:
+                continue
+            self._waiting.remove(job)
+            slot.actor = slot.actor or slot.make()
+            slot.job, slot.pair = job, job.pair
+            slot.reference = slot.actor.do.remote(pickle.dumps(job))
+
+    def _idle(self, alone: str | None) -> list[_Slot]:
+        """The slots that may take a job, which is to have a node alone or not; that node's are for it."""
+        if alone is None:
+            taken = set(self._alone.values())
+            return [slot for slot in self._slots if slot.job is None and slot.node not in taken]
+        there = self._of(alone)
+        return there if all(slot.job is None for slot in there) else []
+
+    def _of(self, node: str) -> list[_Slot]:
+        return [slot for slot in self._slots if slot.node == node]
 
     def answers(self) -> list[Answer]:
         """As of an `Executor`; a job whose node is lost is done again on another."""
         found: list[Answer] = []
         while not found:
             busy = {slot.reference: slot for slot in self._slots if slot.job is not None}
-            ready, _ = self._ray.wait(list(busy), num_returns=1)
-            for reference in ready:
-                answer = self._answer(busy[reference])
-                found += [] if answer is None else [answer]
+            try:
+                ready, _ = self._ray.wait(list(busy), num_returns=1, timeout=_QUIET_S)
+                if not ready:
+                    self._look_for_nodes()
+                found = [answer for item in ready if (answer := self._answer(busy[item])) is not None]
+            except ConnectionError as error:
+                raise CalibenchError(GONE.format(type(error).__name__)) from error
         return found
+
+    def _look_for_nodes(self) -> None:
+        """Stop where the address belongs to another cluster: nobody answers for the one that was there.
+
+        Raises:
+            CalibenchError: none of the nodes is known there.
+        """
+        if not {slot.node for slot in self._slots} & {node["NodeID"] for node in self._ray.nodes()}:
+            raise CalibenchError(GONE.format("its head was started anew"))
 
     def _answer(self, slot: _Slot) -> Answer | None:
         assert slot.job is not None
         job = slot.job
         try:
-            answer: Answer = pickle.loads(self._ray.get(slot.reference))
+            answer: Answer | None = pickle.loads(self._ray.get(slot.reference))
+        except self._ray.exceptions.OutOfMemoryError:
+            answer = self._starved(slot, job)
         except self._ray.exceptions.RayError as error:
-            return self._moved(slot, job, error)
+            answer = self._moved(slot, job, error)
         slot.job = slot.reference = None
-        if self._waiting:
-            self.submit(self._waiting.pop())
+        if answer is not None:
+            self._alone.pop(job.number, None)
+        self._begin()
         return answer
+
+    def _starved(self, slot: _Slot, job: Job) -> Answer | None:
+        """Have a job done again with the node to itself: which one took the memory, Ray does not say.
+
+        It ends actors until their own memory would be enough, the latest first, and what a method takes is
+        in processes of ours: idle ones are ended too.
+        """
+        for other in self._of(slot.node):
+            if other is slot or other.job is None:
+                self._end(other)
+        if job.number in self._alone:
+            message = (
+                "out of memory: its node had too little for it, also with nothing else of the sweep there"
+            )
+            return Answer(job.number, Failure({"type": "OutOfMemory", "message": message}))
+        if slot.node not in self._alone.values():
+            self._progress.say(
+                f"The node {slot.node[:8]} ran out of memory; what it was at is done again, one at a time."
+            )
+        self._alone[job.number] = slot.node
+        self._waiting.append(job)
+        return None
 
     def _moved(self, slot: _Slot, job: Job, error: Exception) -> Answer | None:
         """Give the job of a lost actor to another, where there is one."""
         self._slots.remove(slot)
-        self._lost[job.number] = self._lost.get(job.number, 0) + 1
+        self._lost[job.number] += 1
         if not self._slots:
-            raise CalibenchError(
-                f"Every node of the Ray cluster was lost ({type(error).__name__}); what is finished is kept: "
-                "start the cluster and run the same command again."
-            )
+            raise CalibenchError(GONE.format(f"every node of it, {type(error).__name__}"))
         if self._lost[job.number] >= _TIMES:
             message = f"the node that ran it was lost, {_TIMES} times ({type(error).__name__})"
             return Answer(job.number, Failure({"type": "NodeLost", "message": message}))
-        self._progress.say(f"The node {slot.node} was lost; what it was at is done again on another.")
-        idle = [other for other in self._slots if other.job is None]
-        if idle:
-            self.submit(job)
-        else:
-            self._waiting.append(job)
+        self._progress.say(f"The node {slot.node[:8]} was lost; what it was at is done again on another.")
+        nodes = {other.node for other in self._slots}
+        self._alone = {number: node for number, node in self._alone.items() if node in nodes}
+        self._waiting.append(job)
         return None
 
     def close(self) -> None:
         """As of an `Executor`."""
         for slot in self._slots:
-            self._ray.kill(slot.actor)
+            self._end(slot)
         self._ray.shutdown()
+
+    def _end(self, slot: _Slot) -> None:
+        if slot.actor is not None:
+            self._ray.kill(slot.actor)
+        slot.actor = slot.pair = None
 
 
 def _knock(address: str) -> None:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
 import threading
-import time
 from multiprocessing.connection import Connection
 from typing import Any
 
-#: Seconds between two looks at whether the sweep is still there.
-_LOOK = 0.5
+#: Milliseconds between two looks at whether the sweep is still there.
+_LOOK_MS = 500
 
 
-class _Telling:
+class Telling:
     """A progress that tells the sweep."""
 
     def __init__(self, channel: Connection) -> None:
@@ -38,7 +38,7 @@ class _Telling:
 
 def main(descriptor: int, parent: int, threads: int) -> None:
     """Do jobs until the sweep hangs up."""
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    threading.Thread(target=end_with, args=(parent, descriptor), daemon=True).start()
     os.dup2(2, 1)
     channel = Connection(descriptor)
     from calibench.sweep.worker import Worker, answered
@@ -47,7 +47,7 @@ def main(descriptor: int, parent: int, threads: int) -> None:
         import torch
 
         torch.set_num_threads(threads)
-    worker = Worker(_Telling(channel))
+    worker = Worker(Telling(channel))
     while True:
         try:
             job = channel.recv()
@@ -56,10 +56,15 @@ def main(descriptor: int, parent: int, threads: int) -> None:
         channel.send(answered(worker, job))
 
 
-def _end_with(parent: int) -> None:
-    """End this process, and those that it started, once the sweep is gone."""
-    while os.getppid() == parent:
-        time.sleep(_LOOK)
+def end_with(parent: int, descriptor: int) -> None:
+    """End this process, and those that it started, once the sweep is gone.
+
+    What it held of memory is wanted by others: where a channel tells of its end, that is at once.
+    """
+    hangs_up = select.poll()
+    hangs_up.register(descriptor, 0)
+    while os.getppid() == parent and not hangs_up.poll(_LOOK_MS):
+        pass
     os.killpg(0, signal.SIGKILL)
 
 
