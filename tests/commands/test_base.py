@@ -78,6 +78,11 @@ def test_a_score_a_report_and_a_comparison(tmp_path: Path) -> None:
     (record,) = said(*words)["records"]
     assert record["data"]["n"] == 60
     assert said("report", str(tmp_path / "run"), "--format", "csv") == [str(tmp_path / "run" / "report.csv")]
+    printed = CliRunner().invoke(main, ["report", str(tmp_path / "run"), "--format", "csv", "-o", "-"]).stdout
+    assert printed == (tmp_path / "run" / "report.csv").read_text(encoding="utf-8")
+    refused = CliRunner().invoke(main, ["report", str(tmp_path / "run"), "--html", "-o", "-"])
+    assert refused.exit_code == 2
+    assert "give one --format of csv, json, model-card, eval-results." in refused.stderr
     (compared,) = said("compare", str(tmp_path / "run"), str(tmp_path / "run"))
     (row,) = compared["rows"]
     metrics = {one["metric"]: one for one in row["metrics"]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -96,6 +97,19 @@ def test_another_data_set_drops_what_belongs_to_the_suites_own() -> None:
     )
     assert data.split == "validation"
     assert override(load_suite("embedded"), Overrides(dataset="somewhere")).data.loader == "huggingface"
+
+
+def test_a_file_has_none_of_the_suites_splits(tmp_path: Path) -> None:
+    """A folder may have them, and is asked for them; a file is all of one split."""
+    file = tmp_path / "own.csv"
+    file.write_text("text,label\na film,0\n")
+    clinc = load_suite("clinc-oos")
+    assert (clinc.data.split, clinc.data.threshold_split) == ("test", "validation")
+    own = override(clinc, Overrides(dataset=str(file))).data
+    assert (own.split, own.threshold_split) == (None, None)
+    folder = override(clinc, Overrides(dataset=str(tmp_path))).data
+    assert (folder.split, folder.threshold_split) == ("test", "validation")
+    assert override(clinc, Overrides(dataset=str(file), split="train")).data.split == "train"
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,12 @@ from calibench.errors import UsageError
 )
 @option("--html", is_flag=True, help="Write report.html too, one page that needs nothing else.")
 @option("--include-text", is_flag=True, help="Show sentences on the page; mind the licence of the data.")
+@option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    help="Where one form that is a text goes; - prints it.",
+)
 @option("--dataset", help="Folder or hub id of the sentences, where the data came from a folder.")
 @in_json
 def report(
@@ -28,6 +34,7 @@ def report(
     formats: tuple[str, ...],
     html: bool,
     include_text: bool,
+    output: str | None,
     dataset: str | None,
     as_json: bool,
 ) -> None:
@@ -38,6 +45,9 @@ def report(
     if include_text and "html" not in chosen:
         raise UsageError("--include-text is about the page, which was not asked for; add --html.")
     folder = records.parent if records.is_file() else records
+    if output is not None:
+        _one(folder, list(chosen), output)
+        return
     paths = []
     for path in reports.write(folder, chosen, include_text=include_text, dataset=dataset):
         paths.append(str(path))
@@ -45,3 +55,21 @@ def report(
             click.echo(f"Report: {path}")
     if as_json:
         print_json(paths)
+
+
+def _one(folder: Path, forms: list[str], output: str) -> None:
+    """Write one form to a file of any name, or print it."""
+    from calibench.report import TEXTS, text_of
+    from calibench.store.files import write_whole
+
+    if len(forms) != 1 or forms[0] not in TEXTS:
+        raise UsageError(
+            f"--output is for one form that is a text, and there is {', '.join(forms)}; give one --format of "
+            f"{', '.join(TEXTS)}."
+        )
+    text = text_of(folder, forms[0])
+    if output == "-":
+        click.echo(text, nl=False)
+    else:
+        write_whole(Path(output), text.encode())
+        click.echo(f"Report: {output}")

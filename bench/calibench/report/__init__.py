@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from importlib import import_module
 from pathlib import Path
 
 __all__ = [
+    "TEXTS",
+    "text_of",
     "write",
     "write_csv",
     "write_eval_results",
@@ -33,16 +36,10 @@ def write(
         UsageError: no records there, records this version does not read, or sentences that cannot be found.
     """
     # Drawing libraries take half a second to import, which those who only print a table should not wait for.
-    exports = {
-        "model-card": write_model_card,
-        "eval-results": write_eval_results,
-        "csv": write_csv,
-        "json": write_json,
-    }
     report = None
     for name in formats:
-        if name in exports:
-            yield exports[name](folder)
+        if name in TEXTS:
+            yield _written(folder, name)
             continue
         from calibench.report import content
         from calibench.report.pages import html, markdown
@@ -76,28 +73,49 @@ def write_html(folder: Path, include_text: bool = False, dataset: str | None = N
 
 
 def write_csv(folder: Path) -> Path:
-    """Write `report.csv`, one row per cell and metric; see `calibench.report.pages.exports.write_csv`."""
-    from calibench.report.pages.exports import write_csv as write
-
-    return write(folder)
+    """Write `report.csv`, one row per cell and metric; see `calibench.report.pages.exports.csv_text`."""
+    return _written(folder, "csv")
 
 
 def write_json(folder: Path) -> Path:
-    """Write `report.json`, one flat object per cell; see `calibench.report.pages.exports.write_json`."""
-    from calibench.report.pages.exports import write_json as write
-
-    return write(folder)
+    """Write `report.json`, one flat object per cell; see `calibench.report.pages.exports.json_text`."""
+    return _written(folder, "json")
 
 
 def write_model_card(folder: Path) -> Path:
     """Write `model-card.md`, a page for a model's repository; see `calibench.report.pages.model_card`."""
-    from calibench.report.pages.model_card import write_model_card as write
-
-    return write(folder)
+    return _written(folder, "model-card")
 
 
 def write_eval_results(folder: Path) -> Path:
     """Write `eval-results.yaml`, for a benchmark of the hub; see `calibench.report.pages.model_card`."""
-    from calibench.report.pages.model_card import write_eval_results as write
+    return _written(folder, "eval-results")
 
-    return write(folder)
+
+#: Forms that are one text and need nothing beside: its file, the module that makes it and the function.
+TEXTS = {
+    "csv": ("report.csv", "exports", "csv_text"),
+    "json": ("report.json", "exports", "json_text"),
+    "model-card": ("model-card.md", "model_card", "model_card_text"),
+    "eval-results": ("eval-results.yaml", "model_card", "eval_results_text"),
+}
+
+
+def text_of(folder: Path, form: str) -> str:
+    """One of `TEXTS`, unwritten.
+
+    Raises:
+        UsageError: as of `write`.
+    """
+    _, module, function = TEXTS[form]
+    found: str = getattr(import_module(f"calibench.report.pages.{module}"), function)(folder)
+    return found
+
+
+def _written(folder: Path, form: str) -> Path:
+    from calibench.store.files import write_whole
+    from calibench.store.records import records_file
+
+    path = records_file(folder).parent / TEXTS[form][0]
+    write_whole(path, text_of(folder, form).encode())
+    return path

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from calibench.report.writing.words import _stalls
+from calibench.report.writing.words import _stalls, subject
 
 
 @pytest.mark.parametrize(
@@ -22,3 +22,26 @@ def test_stalls_are_said_where_there_are_any(marked: int, repeated: int, left: i
     record = {"timing": {"stalls": {"marked": marked, "repeated": repeated, "left": left}}}
     found = _stalls(record)
     assert (found == []) if says is None else (says in found[0])
+
+
+@pytest.mark.parametrize(
+    ("suite", "data", "found"),
+    [
+        ("embedded", {"source": "embedded", "name": "calibench-sentiment"}, "embedded"),
+        ("embedded", {"source": "folder", "name": "own.csv"}, "own.csv"),
+        ("embedded", {"source": "hub", "name": "who/reviews"}, "who/reviews"),
+        ("sst2", {"source": "hub", "name": "nyu-mll/glue"}, "sst2"),
+        ("sst2", {"source": "folder", "name": "sst2"}, "sst2"),
+        ("sst2", {"source": "folder", "name": "own.csv"}, "own.csv"),
+        ("clinc-oos", {"source": "folder", "name": "clinc_oos"}, "clinc-oos"),
+        ("mine", {"source": "folder", "name": "own.csv"}, "mine"),
+        ("embedded", {"source": "plugin", "name": "rotten", "loader": "rotten-loader"}, "rotten"),
+        ("scored", {"source": "file", "name": "preds.csv"}, "scored"),
+        ("embedded", None, "embedded"),
+    ],
+)
+def test_a_report_is_called_by_its_data_where_they_are_not_the_suites(
+    suite: str, data: dict[str, str] | None, found: str
+) -> None:
+    """A suite's own data from a folder are its own; a suite of the user's has its name."""
+    assert subject({"suite": suite, "data": data}) == found

@@ -12,11 +12,8 @@ from typing import Any
 from calibench.report.parts.against import against
 from calibench.report.sections import Entry, Section, sections
 from calibench.report.stored import records_of
-from calibench.store.files import write_whole
 from calibench.store.records import Record, dig, records_file
 
-CSV = "report.csv"
-JSON = "report.json"
 #: What tells a cell from the others, by column name.
 IDENTITY: dict[str, tuple[str, ...]] = {
     "suite": ("suite",),
@@ -63,8 +60,8 @@ _COSTS: dict[str, tuple[str, ...]] = {
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
-def write_csv(folder: Path) -> Path:
-    """Write `report.csv`: one row per cell and metric, costs among them; a failed cell has one row.
+def csv_text(folder: Path) -> str:
+    """`report.csv`: one row per cell and metric, costs among them; a failed cell has one row.
 
     Columns: the cell's label and what identifies it, metric, value, low, high, reason, the difference from
     the reference with its verdict where predictions are stored, error. Numbers are written so that they read
@@ -91,7 +88,7 @@ def write_csv(folder: Path) -> Path:
         for name, estimate in estimates_of(entry.record):
             own = {"metric": name} | {key: estimate.get(key) for key in _ESTIMATE}
             writer.writerow(as_text(common | own | differences.get((entry.record["cell"], name), {})))
-    return _write(folder, CSV, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def _differences(section: Section, folder: Path) -> Iterator[tuple[tuple[str, str], dict[str, Any]]]:
@@ -132,14 +129,14 @@ def plain(value: Any) -> Any:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else value
 
 
-def write_json(folder: Path) -> Path:
-    """Write `report.json`: a list with one flat object per cell, to be read as a table.
+def json_text(folder: Path) -> str:
+    """`report.json`: a list with one flat object per cell, to be read as a table.
 
     Keys are the paths of the record's fields joined by dots, such as `metrics.ece.value`. Lists of numbers
     and objects, such as timing blocks, stay in the records.
     """
     cells = [{"label": entry.label, **dict(_flat(entry.record))} for entry in _entries(folder)]
-    return _write(folder, JSON, json.dumps(cells, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
+    return json.dumps(cells, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
 
 
 def _flat(value: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
@@ -152,9 +149,3 @@ def _flat(value: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
 
 def _entries(folder: Path) -> Sequence[Entry]:
     return [entry for section in sections(records_of(folder)) for entry in section.entries]
-
-
-def _write(folder: Path, name: str, text: str) -> Path:
-    path = records_file(folder).parent / name
-    write_whole(path, text.encode())
-    return path

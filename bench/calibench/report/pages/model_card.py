@@ -14,19 +14,16 @@ from calibench.report.sections import Entry, Section, sections
 from calibench.report.stored import loaded_once, records_of
 from calibench.report.writing import reproduce, tables, words
 from calibench.report.writing.numbers import interval
-from calibench.store.files import write_whole
 from calibench.store.records import dig, records_file
 
-MODEL_CARD = "model-card.md"
-EVAL_RESULTS = "eval-results.yaml"
 #: Rows of a table, at most.
 _ROWS = 8
 #: What the metadata have of the model as it is, by the hub's name.
 _INDEXED = {"accuracy": "accuracy", "ece": "ece", "nll": "nll", "brier": "brier_score"}
 
 
-def write_model_card(folder: Path) -> Path:
-    """Write `model-card.md`: what was measured, the main metrics, what to use, and how to measure it again.
+def model_card_text(folder: Path) -> str:
+    """`model-card.md`: what was measured, the main metrics, what to use, and how to measure it again.
 
     Its metadata are a model index with the metrics of the reference, the model as it is; valid by
     `huggingface_hub.ModelCard`. All other numbers are in the report, `report.csv` and `report.json`.
@@ -41,17 +38,17 @@ def write_model_card(folder: Path) -> Path:
         for section in found:
             lines += _section(section.once(), target, several=len(found) > 1)
     lines += ["### How to reproduce", _commands(found)]
-    return _write(target / MODEL_CARD, "\n\n".join(lines) + "\n")
+    return "\n\n".join(lines) + "\n"
 
 
-def write_eval_results(folder: Path) -> Path:
-    """Write `eval-results.yaml`: the reference's accuracy, for `.eval_results/` in a model's repository.
+def eval_results_text(folder: Path) -> str:
+    """`eval-results.yaml`: the reference's accuracy, for `.eval_results/` in a model's repository.
 
     The hub shows such results of data sets that are benchmarks there, a number for each task; the task is the
     configuration of the data set, or `default`.
 
     Raises:
-        UsageError: as of `write_model_card`; or data that are not on the hub or not a whole split, or two
+        UsageError: as of `model_card_text`; or data that are not on the hub or not a whole split, or two
             results of one task.
     """
     _, found = _of_one_model(folder)
@@ -65,8 +62,7 @@ def write_eval_results(folder: Path) -> Path:
             "The hub has one result for each task of a benchmark, and these records hold several of one; "
             "export a run folder with one split, seed and precision."
         )
-    text = yaml.safe_dump(eval_result_entries_to_yaml(entries), sort_keys=False, allow_unicode=True)
-    return _write(records_file(folder).parent / EVAL_RESULTS, text)
+    return str(yaml.safe_dump(eval_result_entries_to_yaml(entries), sort_keys=False, allow_unicode=True))
 
 
 def _of_one_model(folder: Path) -> tuple[str, list[Section]]:
@@ -184,8 +180,3 @@ def _result(section: Section) -> Any:
         date=reference.record.get("created"),
         notes=f"split {data.get('split')}: accuracy {interval(accuracy)}{calibration}",
     )
-
-
-def _write(path: Path, text: str) -> Path:
-    write_whole(path, text.encode())
-    return path

@@ -54,8 +54,8 @@ def title(section: Section) -> str:
     first = section.entries[0].record
     data, model = section.common("data").get("name"), section.common("model").get("name")
     what = subject(first)
-    with_model = f"with {code(model)}" if data == what else f"{code(data)} with {code(model)}"
-    parts = [with_model] if data and model else []
+    named = "" if what != first["suite"] else f"{code(data)} "
+    parts = [f"{named}with {code(model)}"] if data and model else []
     parts += [f"seed {first.get('seed')}", *section.telling]
     return f"{code(what)}: {', '.join(parts)}"
 
