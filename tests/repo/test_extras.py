@@ -63,9 +63,12 @@ def test_the_base_scores_and_says_what_running_needs(wheel: Path, tmp_path: Path
     assert "pip install 'calibench[run]'" in said(calibench, "run", cwd=tmp_path, code=2)
 
 
-@pytest.mark.skipif(
+ANEW = pytest.mark.skipif(
     not os.environ.get("CALIBENCH_EXTRAS_FULL"), reason="installs torch anew: set CALIBENCH_EXTRAS_FULL=1"
 )
+
+
+@ANEW
 def test_run_runs_without_baal_and_leaves_its_rows_out(wheel: Path, tmp_path: Path) -> None:
     """They are named with what installs them; asked for by name, they are refused."""
     scripts = installed(tmp_path / "env", f"{wheel}[run]")
@@ -75,3 +78,42 @@ def test_run_runs_without_baal_and_leaves_its_rows_out(wheel: Path, tmp_path: Pa
     assert "mc-dropout-batch" in found
     refused = said(scripts / "calibench", *RUN, "-m", "mc-dropout-baal", cwd=tmp_path, code=2)
     assert "The method 'mc-dropout-baal' needs baal: pip install 'calibench[baal]'." in refused
+
+
+#: By extra, what it adds: a command, and what that prints.
+PROMISES = {
+    "baal": ((*RUN, "-m", "mc-dropout-baal", "-m", "hf-pipeline-baal"), "hf-pipeline-baal"),
+    "peers": ((*RUN, "-m", "baal-trainer"), "baal-trainer"),
+    "onnx": ((*RUN, "-m", "frequentist", "--runtime", "onnxruntime"), "frequentist @"),
+    "mlflow": ((*RUN, "-m", "frequentist", "--log", "mlflow"), "Logged to mlflow"),
+    "tensorboard": ((*RUN, "-m", "frequentist", "--log", "tensorboard"), "Logged to tensorboard"),
+    "wandb": ((*RUN, "-m", "frequentist", "--log", "wandb"), "Logged to wandb"),
+    "trackio": ((*RUN, "-m", "frequentist", "--log", "trackio"), "Logged to trackio"),
+    "ray": (("sweep", "sweep.toml", "--quality-only", "--on", "ray"), "1 cells measured or there"),
+}
+SWEEP = """
+[[model]]
+name = "embedded"
+[[data]]
+loader = "embedded"
+limit = 30
+[[method]]
+name = "frequentist"
+"""
+#: Extras that bring no library to run a model with: they stand beside `run`.
+BESIDE = {"mlflow", "tensorboard", "wandb", "trackio"}
+
+
+@ANEW
+@pytest.mark.parametrize("extra", PROMISES)
+def test_each_extra_alone_runs_what_it_promises(
+    extra: str, wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of another extra is installed with it, but for `run` where a model is run."""
+    scripts = installed(tmp_path / "env", f"{wheel}[{extra}{',run' if extra in BESIDE else ''}]")
+    (tmp_path / "sweep.toml").write_text(SWEEP, encoding="utf-8")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    command, promised = PROMISES[extra]
+    assert promised in said(scripts / "calibench", *command, cwd=tmp_path)
