@@ -18,6 +18,8 @@ THIRD_PARTY_WARNINGS = (
     "ignore:`structlog.threadlocal` is deprecated:DeprecationWarning",
     # baal's log processor names the thread by a method deprecated since Python 3.10.
     "ignore:getName:DeprecationWarning",
+    # structlog 22.3, of baal, dates what it logs by a method deprecated since Python 3.12.
+    "ignore:datetime.datetime.utcnow:DeprecationWarning",
     # peft 0.21 asks transformers 5.23 for a property that is called otherwise now.
     "ignore:`is_gradient_checkpointing` is deprecated:FutureWarning",
     # mlflow 3.17 loads relations by a strategy that sqlalchemy 2.1 deprecates.
