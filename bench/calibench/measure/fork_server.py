@@ -91,7 +91,8 @@ def installed() -> list[str]:
     """Modules of installed packages that this process has imported: a user's own may do more than define."""
     files = {name: getattr(module, "__file__", None) for name, module in sys.modules.items()}
     found = [name for name, file in files.items() if file and _PACKAGES & set(Path(file).parts)]
-    return [name for name in found if name != "__main__"]  # what `python -m` runs is a module of a package too
+    # What `python -m` runs may be a module of a package too.
+    return [name for name in found if name != "__main__"]
 
 
 def import_all(modules: Sequence[str]) -> None:
