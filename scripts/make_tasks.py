@@ -4,7 +4,8 @@ The texts come from `calibench.data.generated`. A well calibrated model sees 12,
 badly calibrated one a few thousand of them for many, and learns by heart labels that are not the likeliest.
 The checkpoints are what `results/sweep/sweep.toml` names; they are not committed.
 
-    python scripts/make_tasks.py tasks        three minutes on one core
+    python scripts/make_tasks.py tasks             three minutes on one core
+    python scripts/make_tasks.py tasks --other     each task by the recipe that it does not have above
 """
 
 from __future__ import annotations
@@ -96,10 +97,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--other", action="store_true", help="well what is badly trained, and badly the rest")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     assert TRAINED.keys() == TASKS.keys()
-    for task, how in TRAINED.items():
+    for task, usual in TRAINED.items():
+        how = ("badly" if usual == "well" else "well") if given.other else usual
         folder = given.folder / f"{task}-{how}"
         if not (folder / "config.json").is_file():
             print(f"{folder.name}: {train(task, RECIPES[how], folder)}", file=sys.stderr, flush=True)
