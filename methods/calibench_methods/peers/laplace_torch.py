@@ -1,6 +1,7 @@
 """laplace-torch's own loop: its Laplace approximation of the last layer, fitted on training texts.
 
-    probit:  p(y | x) = softmax(f_y / sqrt(1 + pi/8 S_yy)),  mc: the mean softmax of 100 draws from N(f(x), S(x))
+    probit:  p(y | x) = softmax(f_y / sqrt(1 + pi/8 S_yy))
+    mc:      p(y | x) = mean over 100 draws f ~ N(f(x), S(x)) of softmax(f)
 
 with S(x) = J(x) (H + delta I)^-1 J(x)^T the covariance of the logits, as in `laplace-last`. Daxberger et al.,
 "Laplace Redux: Effortless Bayesian Deep Learning" (NeurIPS 2021); driven as its documentation does, in one
@@ -37,14 +38,14 @@ MOST_FULL = 4096
 class LaplaceTorch(Peer):
     """`Laplace(model, "classification", "last_layer", structure)`, fitted and asked in batches of dicts.
 
-    It makes the derivative of every logit by every weight of the last layer, [B, C, C D]: 35 MB a text for 150
-    classes and 384 features, in float32. Padding is to the longest text of a batch.
+    It makes the derivative of every logit by every weight of the last layer, [B, C, C D]: 35 MB a text for
+    150 classes and 384 features, in float32. Padding is to the longest text of a batch.
 
     Args:
         checkpoint: the model; laplace-torch gets a twin of it.
         structure: "kron" (its default), "full" or "diag".
-        prior: "default" for a prior precision of 1, or "marglik" for what its `optimize_prior_precision` takes
-            for the one of most evidence, with the steps that it takes by default.
+        prior: "default" for a prior precision of 1, or "marglik" for what its `optimize_prior_precision`
+            takes for the one of most evidence, with the steps that it takes by default.
         link_approx: "probit" (its default) or "mc".
         batch_size: of the data loaders, at least 1.
         order: "dataset", or "sorted" by the length of the texts.
@@ -172,7 +173,9 @@ def _load_laplace() -> Callable[..., Any]:
             warnings.simplefilter("ignore", DeprecationWarning)
             from laplace import Laplace
     except ModuleNotFoundError as error:
-        raise RefusedError(f"{error.name} is not installed, which laplace-torch needs; run: {line}") from error
+        raise RefusedError(
+            f"{error.name} is not installed, which laplace-torch needs; run: {line}"
+        ) from error
     except (ImportError, RuntimeError) as error:
         raise RefusedError(
             f"laplace-torch cannot be imported ({error}); in a new environment, run: {line}"
