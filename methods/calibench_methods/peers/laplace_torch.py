@@ -99,10 +99,11 @@ class LaplaceTorch(Peer):
 
     def fit(self, train: LabelledPlan) -> None:
         loader = self._loader(train.plan, np.arange(len(train.plan)), "labels", train.labels)
-        self._laplace.fit(loader)
-        if self._tuned:
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", message="By default `link_approx`")  # whatever one says
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of torch.jit.script, below it
+            warnings.filterwarnings("ignore", message="By default `link_approx`")  # whatever one says
+            self._laplace.fit(loader)
+            if self._tuned:
                 self._laplace.optimize_prior_precision(pred_type="glm", method="marglik")
         self._fitted = True
 
