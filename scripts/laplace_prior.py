@@ -465,7 +465,7 @@ def main() -> None:
         "confidence",
         "determined",
         "delta",
-        "M / |theta*|^2",
+        "M / norm²",
         "S_yy",
         "common",
     )

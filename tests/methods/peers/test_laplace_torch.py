@@ -1,4 +1,4 @@
-"""laplace-torch beside `laplace-last`: two implementations of one posterior, each driven as it is meant to be."""
+"""laplace-torch beside `laplace-last`: two implementations of one posterior, each driven its own way."""
 
 from __future__ import annotations
 
