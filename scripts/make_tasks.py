@@ -1,10 +1,11 @@
-"""Train a small DistilBERT for each generated task, well or badly calibrated -> FOLDER/TASK-well, -badly.
+"""Train a small DistilBERT for each generated task, well or badly calibrated -> FOLDER/TASK-well, -badly, ...
 
 The texts come from `calibench.data.generated`. A well calibrated model sees 12,000 texts for few epochs; a
 badly calibrated one a few thousand of them for many, and learns by heart labels that are not the likeliest.
 The checkpoints are what `results/sweep/sweep.toml` names; they are not committed.
 
-    python scripts/make_tasks.py tasks        three minutes on one core
+    python scripts/make_tasks.py tasks                       three minutes on one core
+    python scripts/make_tasks.py tasks --recipe between      every task by one recipe
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Recipe:
     epochs: int
 
 
-RECIPES = {"well": Recipe(12_000, 4), "badly": Recipe(3_000, 24)}
+RECIPES = {"well": Recipe(12_000, 4), "badly": Recipe(3_000, 24), "between": Recipe(6_000, 10)}
 #: What each task's checkpoint is like.
 TRAINED = {
     "2-classes-300": "badly",
@@ -96,10 +97,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--recipe", choices=RECIPES, help="for every task, instead of the one it has above")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     assert TRAINED.keys() == TASKS.keys()
-    for task, how in TRAINED.items():
+    for task, usual in TRAINED.items():
+        how = given.recipe or usual
         folder = given.folder / f"{task}-{how}"
         if not (folder / "config.json").is_file():
             print(f"{folder.name}: {train(task, RECIPES[how], folder)}", file=sys.stderr, flush=True)

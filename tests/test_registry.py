@@ -75,7 +75,7 @@ def test_what_is_lacking_is_said_with_what_installs_it(registry: Registry) -> No
 def test_ours_are_looked_up_in_our_own_extras(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every extra that a method names is one of calibench's, with packages; an absent one is asked for."""
     extras = {extra for name in METHODS.names() for extra in METHODS.entry_point(name).extras}
-    assert {"baal", "peers", "torch_uncertainty"} <= extras
+    assert {"baal", "peers", "torch_uncertainty", "laplace"} <= extras
     require("run", "calibench run")
     monkeypatch.setattr("calibench.registry._is_installed", lambda name: name not in ("torch", "datasets"))
     with pytest.raises(UsageError) as refused:

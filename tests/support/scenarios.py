@@ -33,8 +33,8 @@ P = 0.3
 
 
 def _imports(name: str) -> bool:
-    """Whether the package behind a peer is there, which for torch-uncertainty only trying tells."""
-    if name != "torch-uncertainty":
+    """Whether the package behind a peer is there, which for some only trying tells."""
+    if name not in {"torch-uncertainty", "laplace-torch"}:
         return True
     try:
         METHODS.load(name)(tiny_checkpoint())

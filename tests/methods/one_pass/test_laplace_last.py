@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,14 @@ from calibench_methods.one_pass.laplace_last import (
     STRUCTURES,
     LaplaceLast,
     Posterior,
+    Texts,
     best_precision,
+    confidence,
+    confident_precision,
     effective,
     log_evidence,
+    narrowed,
+    too_unsure,
 )
 from scenarios import disturbance, same
 from tiny_models import plan_of, sentences, tiny_checkpoint
@@ -109,7 +115,9 @@ def fresh_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def posterior(
     structure: str, precision: float = 0.7, phi: FloatArray = PHI, probs: FloatArray = PROBS
 ) -> Posterior:
-    return STRUCTURES[structure](phi, probs, lambda _: precision)
+    found = STRUCTURES[structure](phi, probs)
+    found.settle(precision)
+    return found
 
 
 def covariance(of: Posterior, phi: FloatArray) -> FloatArray:
@@ -216,6 +224,67 @@ def test_evidence_without_maximum_is_an_error(eigenvalue: float, norm: float) ->
         best_precision(np.full(4, eigenvalue), norm)
 
 
+def said(of: Posterior, texts: Texts) -> FloatArray:
+    """The texts' probabilities by "probit"."""
+    probs: FloatArray = softmax(narrowed(texts.logits, of.variances(texts.phi)), axis=1)
+    return probs
+
+
+#: Texts with labels of which a layer that is sure of all gets eleven in twelve right.
+TEXTS = Texts(PHI, 8 * LOGITS, np.where(np.arange(N), LOGITS.argmax(axis=1), 0), np.arange(N))
+
+
+@EVERY
+def test_confidence_stops_at_a_point_below_accuracy(structure: str) -> None:
+    """No smaller delta keeps it, and from one that keeps it nothing is taken."""
+    certain = softmax(TEXTS.logits, axis=1)
+    ours, aim = posterior(structure, 0.02, probs=certain), TEXTS.accuracy - 0.01
+    assert confidence(said(ours, TEXTS)) < aim < confidence(certain)
+    found = confident_precision(ours, TEXTS, 0.02)
+    for factor, sure in ((0.99, False), (1.01, True)):
+        ours.settle(factor * found)
+        assert (confidence(said(ours, TEXTS)) > aim) == sure
+    assert confident_precision(ours, TEXTS, 2 * found) == 2 * found
+
+
+@EVERY
+def test_a_softmax_less_sure_than_right_is_left_as_it_is(structure: str) -> None:
+    """Where no delta makes it sure enough the variances are as good as none."""
+    texts = Texts(PHI, LOGITS, LOGITS.argmax(axis=1), np.arange(N))
+    ours = posterior(structure)
+    ours.settle(confident_precision(ours, texts, 0.7))
+    np.testing.assert_allclose(said(ours, texts), PROBS, rtol=0, atol=1e-7)
+
+
+def test_too_unsure_is_said() -> None:
+    """Of texts of which more are right, and the softmax is surer; not of those which it is too sure of."""
+    plain = softmax(TEXTS.logits, axis=1)
+    assert too_unsure(TEXTS, 0.9 * plain + 0.1 / C) == ()
+    (note,) = too_unsure(TEXTS, 0.7 * plain + 0.3 / C)
+    assert "do not serve them as probabilities" in note
+    assert f"{confidence(plain):.0%}" in note
+    wrong = replace(TEXTS, labels=(TEXTS.labels + 1) % C)
+    assert too_unsure(wrong, 0.7 * plain + 0.3 / C) == ()
+
+
+@pytest.mark.parametrize("predictive", ["probit", "sampled"])
+def test_a_run_says_what_not_to_serve(predictive: str) -> None:
+    """With so wide a prior that nothing is left of what the model knows; by default not."""
+    checkpoint = tiny_checkpoint(classes=3)
+    with torch.no_grad():
+        checkpoint.module.classifier.weight *= 400
+    plan = labelled(checkpoint).plan
+    right = LabelledPlan(plan, Frequentist(checkpoint).predict(plan, seed=0).probs.argmax(axis=1))
+
+    def notes(**params: Any) -> tuple[str, ...]:
+        method = LaplaceLast(checkpoint, predictive=predictive, samples=50, **params)
+        method.fit(right)
+        return method.predict(plan, seed=0).notes
+
+    assert "do not serve them" in notes(prior_precision=1e-6)[0]
+    assert notes() == ()
+
+
 def labelled(checkpoint: Checkpoint, count: int = 30, seed: int = 5) -> LabelledPlan:
     """Training texts with labels that the model does not all get right; a seed makes other texts."""
     labels: IntArray = np.arange(count, dtype=np.int64) % len(checkpoint.labels)
@@ -245,12 +314,13 @@ def test_fit_and_predict_put_the_parts_together(structure: str, biased: bool) ->
     checkpoint = tiny_checkpoint(classes=3)
     if not biased:
         checkpoint.module.classifier.bias = None
-    method, train = fitted(checkpoint, structure=structure), labelled(checkpoint)
+    method, train = fitted(checkpoint, structure=structure, prior="evidence"), labelled(checkpoint)
     encoder = Encoder(checkpoint)
     features, logits = gathered(encoder, train.plan)
     phi = np.hstack([features, np.ones((len(features), 1))]) if biased else features
     norm = sum(float(value.detach().double().square().sum()) for value in encoder.head.linear.parameters())
-    ours = STRUCTURES[structure](phi, softmax(logits, axis=1), lambda e: best_precision(e, norm))
+    ours = STRUCTURES[structure](phi, softmax(logits, axis=1))
+    ours.settle(best_precision(ours.eigenvalues, norm))
     likelihood = log_softmax(logits, axis=1)[np.arange(len(logits)), train.labels].sum()
     assert method.learnt == pytest.approx(
         {
@@ -284,7 +354,7 @@ def test_sampled_agrees_with_the_integral(structure: str) -> None:
     """
     checkpoint = tiny_checkpoint()
     draws = 10_000
-    method = fitted(checkpoint, structure=structure, predictive="sampled", samples=draws)
+    method = fitted(checkpoint, structure=structure, predictive="sampled", samples=draws, prior="evidence")
     plan = plan_of(checkpoint, [*sentences(6)])
     features, logits = gathered(Encoder(checkpoint), plan)
     train_phi, train_logits = gathered(Encoder(checkpoint), labelled(checkpoint).plan)
@@ -367,6 +437,7 @@ def test_not_finite_logits_name_the_row(structure: str, predictive: str) -> None
     [
         ({"structure": "block"}, "structure is 'block': choose kron, full, diag"),
         ({"predictive": "bridge"}, "predictive is 'bridge': choose probit, sampled"),
+        ({"prior": "wide"}, "prior is 'wide': choose confidence, evidence"),
         ({"samples": 0}, "samples is 0, but must be at least 1"),
         ({"prior_precision": -1.0}, "prior_precision is -1, but must be above 0"),
         ({"prior_precision": float("nan")}, "prior_precision is nan, but"),
