@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("--model", help="folder of a checkpoint for clinc-oos")
     parser.add_argument("--dataset", help="folder of its data")
     parser.add_argument("--limit", help="texts of each split in the part about memory; all unless given")
-    parser.add_argument("--rounds", type=int, default=1, help="of old, new, new, old")
+    parser.add_argument("--rounds", type=int, default=1, help="of old, new, new, old; 0: old, new")
     parser.add_argument("--threads", type=int, help="of torch and numpy; as they choose unless given")
     parser.add_argument("--only", choices=PARTS, action="append", help="make this part anew; repeatable")
     asked = parser.parse_args()
@@ -110,7 +110,7 @@ def whole(title: str, asked: argparse.Namespace, arguments: Sequence[str] | None
     if arguments is None:
         yield "Not measured: no model and data were given."
         return
-    old, new = in_turns(asked, arguments, (0, 1, 1, 0) * asked.rounds)
+    old, new = in_turns(asked, arguments, (0, 1, 1, 0) * asked.rounds or (0, 1))
     rows = [["wall s", *both(old, new, lambda run: run.wall)]]
     rows.append(["processor s", *both(old, new, lambda run: run.processor)])
     yield table(rows, ["", asked.old_name, "now", "ratio"])
