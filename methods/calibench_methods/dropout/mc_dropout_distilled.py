@@ -42,7 +42,7 @@ FOLDS = 3
 FEWEST = 30
 #: Fits aim for a gradient below the first, in nats per standard deviation of a parameter, and fail above the
 #: second.
-TOLERANCE, WORST = 1e-6, 1e-3
+TOLERANCE, WORST = 1e-5, 1e-3
 
 
 class McDropoutDistilled(Method):
