@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,8 @@ from calibench_methods.sampling.keyed_dropout import Intercept
 STRATUM, STRATA, ROUNDED_STRATA = 10, 16, 3
 #: Of independent passes, whose error is the one to match.
 MATCHED = 50
+#: Drop probability of all sites but one of the models measured.
+RATE = 0.1
 #: Largest stratum, and most passes of a text.
 LARGEST, MOST = 31, 400
 #: Forward passes that the deterministic pass and its gradient by the masks cost, weights being fixed.
@@ -315,12 +317,12 @@ class Options:
         )
 
 
-def in_strata(spread: Spread, sizes: Sequence[int], rate: float, whole: int) -> Options:
+def in_strata(spread: Spread, sizes: Sequence[int], whole: int) -> Options:
     """Whole strata of each size, and incomplete ones of size `whole` below it."""
     cost, variance = [], []
 
     def add(taken: int, size: int, strata: int) -> None:
-        rho = mask_correlation([rate], size) if size > 1 else 0.0
+        rho = mask_correlation([RATE], size) if size > 1 else 0.0
         factors = (1 + (taken - 1) * rho) * spread.first + (1 + (taken - 1) * rho**2) * spread.second
         cost.append(taken * strata)
         variance.append(factors / (taken * strata))
@@ -406,94 +408,90 @@ def restored(file: Path) -> tuple[Passes, float]:
         return Passes(kept["whole"], cheap, kept["first_order"], *arrays), float(kept["ratio"])
 
 
-def report(found: Passes, ratio: float, depth: int) -> str:
-    """What each lever explains, and the passes that follow, as markdown."""
-    spread = spread_of(found.whole)
-    error, lengths = float(spread.single.mean()) / MATCHED, found.lengths
-    halves = [
-        spread_of(found.whole[start : start + len(found.whole) // 2]) for start in (0, len(found.whole) // 2)
-    ]
-    parts = [
-        f"Matched error {np.sqrt(error):.4f}; of the variance of a pass, "
-        f"{1 - spread.second.sum() / spread.single.sum():.0%} is of first order in the masks."
-    ]
+def table(rows: list[list[str]], *head: str) -> str:
+    found: str = tabulate(rows, head, tablefmt="pipe", disable_numparse=True)
+    return found
 
-    def table(rows: list[list[str]], *head: str) -> None:
-        parts.append(tabulate(rows, head, tablefmt="pipe", disable_numparse=True))
 
-    # What is nested: passes of strata, of the first layers, of the rounded model.
+def shares_of(whole: FloatArray, cheap: FloatArray) -> tuple[float, float]:
+    """`explained` of passes, and of the means of strata."""
+    return explained(whole, cheap), explained(means_of_strata(whole), means_of_strata(cheap))
+
+
+def of_cheap_passes(found: Passes, ratio: float, depth: int) -> str:
     rows = []
-    length = depth - 1 + LAST_LAYER
     for name, values in found.cheap.items():
         kind, _, layers = name.partition(" ")
-        whole = found.whole[: len(values)]
-        shares = [explained(whole, values), explained(means_of_strata(whole), means_of_strata(values))]
-        cost = int(layers) / length if layers else ratio
-        factors = [multilevel(share, cost, prefix=bool(layers)) for share in shares]
-        what = f"first {layers} layers, {kind} head" if layers else f"bfloat16, {len(values)} passes"
+        cost = int(layers) / (depth - 1 + LAST_LAYER) if layers else ratio
+        shares = shares_of(found.whole[: len(values)], values)
+        what = f"first {layers} of {depth} layers, {kind} head" if layers else f"{name}, {len(values)} passes"
+        digits = 2 if layers else 4
+        factors = (multilevel(share, cost, prefix=bool(layers)) for share in shares)
         rows.append(
-            [
-                what,
-                f"{cost:.2f}",
-                *(f"{share:.4f}" if not layers else f"{share:.2f}" for share in shares),
-                *(f"{x:.2f}" for x in factors),
-            ]
+            [what, f"{cost:.2f}", *(f"{x:.{digits}f}" for x in shares), *(f"{x:.2f}" for x in factors)]
         )
-    table(rows, "cheap pass", "cost", "rho², passes", "rho², strata", "cost of passes", "of strata")
+    return table(
+        rows, "cheap pass", "its cost", "rho², passes", "rho², strata", "cost factor, passes", "of strata"
+    )
 
-    # The first-order expansion as a control variate, of passes and of strata.
+
+def of_control_variates(found: Passes) -> str:
     curve, mean = curved(found)
-    straight = found.first_order * (lambda p: p * (1 - p))(1 / (1 + np.exp(-found.log_odds)))
     rows = []
-    for name, values in (("first order", straight), ("logistic function of it", curve)):
-        shares = [
-            explained(found.whole, values),
-            explained(means_of_strata(found.whole), means_of_strata(values)),
-        ]
-        rows.append([name, *(f"{share:.2f}" for share in shares), *(f"{1 - share:.2f}" for share in shares)])
-    table(rows, "control variate", "rho², passes", "rho², strata", "variance left, passes", "of strata")
-    parts.append(
-        f"Root mean square distance of the quadrature from the mean over passes of that function: "
-        f"{np.sqrt(np.square(curve.mean(axis=0) - mean).mean()):.4f}."
-    )
+    for name, values in (("first order", found.first_order), ("its logistic function", curve)):
+        shares = shares_of(found.whole, values)
+        rows.append([name, *(f"{x:.2f}" for x in shares), *(f"{1 - x:.2f}" for x in shares)])
+    off = np.sqrt(np.square(curve.mean(axis=0) - mean).mean())
+    head = ("control variate", "rho², passes", "rho², strata", "variance left, passes", "of strata")
+    return f"{table(rows, *head)}\n\nRoot mean square error of the latter's mean, taken as normal: {off:.4f}."
 
-    # Allocation: every text's spread known.
-    strata_only = [STRATUM]
-    every_size = range(1, LARGEST + 1)
-    rows = []
 
-    def allocated(name: str, options: Any) -> None:
-        inside = least_cost(options(spread), options(spread), lengths, error)
-        judged = [least_cost(options(a), options(b), lengths, error) for a, b in (halves, halves[::-1])]
-        rows.append([name, f"{inside:.2f}", f"{np.mean(judged):.2f}"])
-
-    def residual(of: Spread, values: FloatArray, by_strata: bool) -> FloatArray:
-        share = explained(means_of_strata(found.whole), means_of_strata(values)) if by_strata else None
-        if share is not None:
-            return of.second * (1 - share)
+def with_gradient(found: Passes, spread: Spread) -> Options:
+    """Few independent passes with the better control variate of the two, or strata with the curved one."""
+    curve, _ = curved(found)
+    left = []
+    for values in (found.first_order, curve):
         a, b = (x - x.mean(axis=0) for x in (found.whole, values))
-        rho = (a * b).sum(axis=0) ** 2 / np.maximum((a * a).sum(axis=0) * (b * b).sum(axis=0), 1e-300)
-        return of.single * (1 - rho)
+        together = (a * b).sum(axis=0) ** 2
+        left.append(1 - together / np.maximum((a * a).sum(axis=0) * (b * b).sum(axis=0), 1e-300))
+    taken = np.arange(1, STRATUM)
+    few = Options(taken + float(GRADIENT), np.minimum(*left) * spread.single / taken[:, None])
+    share = explained(means_of_strata(found.whole), means_of_strata(curve))
+    strata = in_strata(replace(spread, second=spread.second * (1 - share)), range(1, LARGEST + 1), 1)
+    return few + replace(strata, cost=strata.cost + GRADIENT)
 
-    def with_gradient(of: Spread) -> Options:
-        taken = np.arange(1, STRATUM)
-        singles = np.minimum(residual(of, straight, False), residual(of, curve, False))
-        some = Options(taken + float(GRADIENT), singles / taken[:, None])
-        whole = in_strata(Spread(of.single, of.first, residual(of, curve, True)), list(every_size), 0.1, 1)
-        return some + Options(whole.cost + GRADIENT, whole.variance)
 
-    allocated(
-        "independent passes, any number",
-        lambda s: in_strata(Spread(s.single, 0 * s.single, s.single), [1], 0.1, 1),
+def of_allocations(found: Passes) -> str:
+    """Passes by tokens with every text's spread known, by the same passes or by others."""
+    every_size = range(1, LARGEST + 1)
+    kinds: dict[str, Callable[[Spread], Options]] = {
+        "independent passes": lambda s: in_strata(Spread(s.single, 0 * s.single, s.single), [1], 1),
+        "strata of 10, and beginnings of one": lambda s: in_strata(s, [STRATUM], STRATUM),
+        "strata of 1 to 31, and beginnings": lambda s: in_strata(s, every_size, STRATUM),
+        "the same, or control variates": lambda s: (
+            in_strata(s, every_size, STRATUM) + with_gradient(found, s)
+        ),
+    }
+    spread, half = spread_of(found.whole), len(found.whole) // 2
+    error = float(spread.single.mean()) / MATCHED
+    halves = [spread_of(found.whole[:half]), spread_of(found.whole[half:])]
+    rows = []
+    for name, options in kinds.items():
+        known = least_cost(options(spread), options(spread), found.lengths, error)
+        other = [least_cost(options(a), options(b), found.lengths, error) for a, b in (halves, halves[::-1])]
+        rows.append([name, f"{known:.2f}", f"{np.mean(other):.2f}"])
+    smooth = smooth_bound(np.sqrt(spread.second), found.lengths, error)
+    rows.append(["passes in any fraction, without first order", f"{smooth:.2f}", ""])
+    first = 1 - spread.second.sum() / spread.single.sum()
+    head = table(rows, "allocation", "spreads of these passes", "of the other half")
+    return (
+        f"{head}\n\nMatched error {np.sqrt(error):.4f}; of a pass's variance {first:.0%} is of first order."
     )
-    allocated("strata of 10 and beginnings of one", lambda s: in_strata(s, strata_only, 0.1, STRATUM))
-    allocated("strata of any size, and beginnings", lambda s: in_strata(s, every_size, 0.1, STRATUM))
-    allocated(
-        "the same, or a control variate", lambda s: in_strata(s, every_size, 0.1, STRATUM) + with_gradient(s)
-    )
-    table(rows, "allocation with spreads known", "same passes", "other passes")
-    smooth = smooth_bound(np.sqrt(spread.second), lengths, error)
-    parts.append(f"Any number of passes and nothing but the second order: {smooth:.2f}.")
+
+
+def report(found: Passes, ratio: float, depth: int) -> str:
+    """What each lever explains, and the passes that follow, as markdown."""
+    parts = (of_cheap_passes(found, ratio, depth), of_control_variates(found), of_allocations(found))
     return "\n\n".join(parts)
 
 
