@@ -58,9 +58,8 @@ class McDropoutDistilled(Method):
     `STRENGTHS` down until it rises. Where none lowers the divergence of the model's own layer, or there are
     fewer than `FEWEST` texts, that layer is kept.
 
-    What no linear layer of these features can say is not learnt, and the mean over passes is one such thing:
-    how far passes spread differs between texts whose features give one logit. Nor is what the texts do not
-    show, such as how unsure passes are of texts that are not like them.
+    What is not linear in the features is not learnt, and how far the passes of a text spread is not. Nor is
+    what the texts do not show, such as how unsure passes are of texts that are unlike them.
 
     It runs on PyTorch alone, for its teacher needs dropout that is live.
 
@@ -199,10 +198,7 @@ def _chosen(phi: FloatArray, own: FloatArray, teacher: FloatArray, rows: IntArra
     """The strength before the one at which the held-out divergence rises; None for the model's own layer."""
     if len(phi) < FEWEST:
         return None
-    # By order of rows, so that the order of the texts in a plan is of no account.
-    place = np.empty(len(rows), dtype=np.int64)
-    place[np.argsort(rows, kind="stable")] = np.random.default_rng(0).permutation(len(rows))
-    held_out = [place % FOLDS == fold for fold in range(FOLDS)]
+    held_out = [folds(rows) == fold for fold in range(FOLDS)]
     fits = [Fit(phi[~out], own[~out], teacher[~out]) for out in held_out]
     best, least = None, float(_divergence(teacher, own).sum())
     changes = [np.zeros((own.shape[1], phi.shape[1]))] * FOLDS
@@ -216,6 +212,13 @@ def _chosen(phi: FloatArray, own: FloatArray, teacher: FloatArray, rows: IntArra
             break
         best, least = strength, total
     return best
+
+
+def folds(rows: IntArray) -> IntArray:
+    """The fold of each text, int64 [N], by its data set row: the order of a plan is of no account."""
+    fold = np.empty(len(rows), dtype=np.int64)
+    fold[np.argsort(rows, kind="stable")] = np.random.default_rng(0).permutation(len(rows)) % FOLDS
+    return fold
 
 
 class Fit:
