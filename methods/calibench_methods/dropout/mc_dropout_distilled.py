@@ -1,15 +1,16 @@
 """MC-Dropout distilled into the last layer: many passes over training texts once, then one per text.
 
     p(y | x) = softmax(W h(x) + b)
-    (W, b) = argmin  1/N sum_n KL(q_n || softmax(W h_n + b)) + s v/2 |(W, b) - (W0, b0)|^2
+    (W, b) = argmin  1/N sum_n KL(q_n || softmax(W h_n + b)) + s v/2 |(W, b) - a (W0, b0)|^2
+    a = argmin  1/N sum_n KL(q_n || softmax(a (W0 h_n + b0)))
     q_n = 1/T sum_t softmax(f(x_n; m_t)),    v = 1/(N P) sum_n |phi_n|^2
 
-with h the features without dropout, phi_n = (h_n, 1) of P numbers, (W0, b0) the model's own last layer, and
-m_t the masks of pass t. The labels of the texts are not used.
+with h the features without dropout, phi_n = (h_n, 1) of P numbers, (W0, b0) the model's own last layer, a
+one over a temperature, and m_t the masks of pass t. The labels of the texts are not used.
 
 Bulò, Porzi and Kontschieder, "Dropout Distillation" (ICML 2016), who fit a whole network to the passes by
 stochastic gradients, from the trained one on. Here the last layer alone is fitted, to the mean of stratified
-passes, so that the loss is strictly convex and its minimum is found.
+passes, so that both losses are convex and their minima are found.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-from scipy.optimize import minimize
+from scipy.optimize import brentq, minimize
 from scipy.special import entr, logsumexp, softmax
 
 from calibench.errors import CalibenchError, UsageError
@@ -38,6 +39,8 @@ STRATUM = 10
 #: Candidates for s, strongest first.
 STRENGTHS = (10.0, 1.0, 0.1, 0.01, 1e-3, 1e-4)
 FOLDS = 3
+#: Bound of a.
+CAP = 20.0
 #: Fewest texts among which a strength is chosen; with fewer, folds agree by luck.
 FEWEST = 30
 #: Fits aim for a gradient below the first, in nats per standard deviation of a parameter, and fail above the
@@ -53,10 +56,10 @@ class McDropoutDistilled(Method):
     (teacher_seed, data set row, site, unit, stratum) no batch plan changes what the teacher says, and the
     seed of `predict` has no effect.
 
-    The penalty pulls towards the model's own layer, from which the fit departs only as far as it pays: s is
-    chosen by three-fold cross-validation of the divergence from the teacher's answers, from the strongest of
-    `STRENGTHS` down until it rises. Where none lowers the divergence of the model's own layer, or there are
-    fewer than `FEWEST` texts, that layer is kept.
+    The penalty pulls towards the model's own layer at the temperature that is nearest to the teacher, from
+    which the fit departs only as far as it pays: s is chosen by three-fold cross-validation of the divergence
+    from the teacher's answers, from the strongest of `STRENGTHS` down until it rises. Where none lowers the
+    divergence, the temperature is all that is learnt; with fewer than `FEWEST` texts nothing is.
 
     What is not linear in the features is not learnt, and how far the passes of a text spread is not. Nor is
     what the texts do not show, such as how unsure passes are of texts that are unlike them.
@@ -116,7 +119,7 @@ class McDropoutDistilled(Method):
 
     @property
     def learnt(self) -> Mapping[str, Any]:
-        """The strength, None where the model's own layer was kept, and mean divergences from the teacher.
+        """Temperature, strength (None where there is only the temperature), and divergences from the teacher.
 
         Those of the fitted layer and of the model's own are over the texts it was fitted to, in nats; a part
         of both is the noise of the teacher's own passes.
@@ -125,6 +128,7 @@ class McDropoutDistilled(Method):
         if found is None:
             return {}
         return {
+            "temperature": 1 / found.sharpness,
             "strength": found.strength,
             "divergence": found.divergence,
             "divergence_of_own_layer": found.divergence_of_own_layer,
@@ -148,14 +152,16 @@ class McDropoutDistilled(Method):
 
 @dataclass(frozen=True, eq=False)
 class Distilled:
-    """A last layer, as what it adds to the model's own.
+    """A last layer, as what it makes of the model's own.
 
     Attributes:
-        change: float64 [C, P], of weights and, in the last column, bias.
-        strength: s, or None where the model's own layer was kept.
+        sharpness: a, by which the model's own layer is multiplied.
+        change: float64 [C, P], what is added to its weights and, in the last column, its bias.
+        strength: s, or None where nothing is added.
         divergence, divergence_of_own_layer: mean over the texts of the fit, in nats, from the teacher.
     """
 
+    sharpness: float
     change: FloatArray
     strength: float | None
     divergence: float
@@ -168,7 +174,7 @@ class Distilled:
             features: float64 [B, P - 1].
             logits: float64 [B, C], of the model's own layer.
         """
-        found: FloatArray = softmax(logits + _with_one(features) @ self.change.T, axis=1)
+        found: FloatArray = softmax(self.sharpness * logits + _with_one(features) @ self.change.T, axis=1)
         return found
 
 
@@ -186,16 +192,32 @@ def distil(features: Any, logits: Any, teacher: FloatArray, *, strength: float, 
         CalibenchError: the fit did not converge.
     """
     phi, own = _with_one(np.asarray(features, dtype=np.float64)), np.asarray(logits, dtype=np.float64)
-    chosen = strength or _chosen(phi, own, teacher, rows)
+    sharpness = nearest_sharpness(own, teacher) if strength or len(phi) >= FEWEST else 1.0
+    scores = sharpness * own
+    chosen = strength or _chosen(phi, scores, teacher, rows)
     change = np.zeros((own.shape[1], phi.shape[1]))
     if chosen is not None:
-        change = Fit(phi, own, teacher).minimum(chosen)
-    divergences = [float(_divergence(teacher, scores).mean()) for scores in (own + phi @ change.T, own)]
-    return Distilled(change, chosen, *divergences)
+        change = Fit(phi, scores, teacher).minimum(chosen)
+    divergences = (float(_divergence(teacher, x).mean()) for x in (scores + phi @ change.T, own))
+    return Distilled(sharpness, change, chosen, *divergences)
+
+
+def nearest_sharpness(own: FloatArray, teacher: FloatArray) -> float:
+    """The a in 1 / `CAP` to `CAP` for which softmax(a own) is nearest to the teacher, over texts [N, C].
+
+    The loss is convex in a: its derivative changes sign once.
+    """
+
+    def slope(sharpness: float) -> float:
+        return float(((softmax(sharpness * own, axis=1) - teacher) * own).sum()) / len(own)
+
+    if slope(1 / CAP) >= 0:
+        return 1 / CAP
+    return CAP if slope(CAP) <= 0 else float(brentq(slope, 1 / CAP, CAP, xtol=1e-12))
 
 
 def _chosen(phi: FloatArray, own: FloatArray, teacher: FloatArray, rows: IntArray) -> float | None:
-    """The strength before the one at which the held-out divergence rises; None for the model's own layer."""
+    """The strength before the one at which the held-out divergence rises; None for no change."""
     if len(phi) < FEWEST:
         return None
     held_out = [folds(rows) == fold for fold in range(FOLDS)]
@@ -229,7 +251,7 @@ class Fit:
 
     Args:
         phi: float64 [N, P], features with a 1.
-        own: float64 [N, C], logits of the model's own layer.
+        own: float64 [N, C], logits of the layer that is changed.
         teacher: float64 [N, C], distributions.
     """
 

@@ -15,6 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from calibench.errors import RefusedError, UsageError
 from calibench.types import FloatArray, LabelledPlan
 from calibench_methods.dropout.mc_dropout_distilled import (
+    CAP,
     FEWEST,
     STRENGTHS,
     Distilled,
@@ -22,6 +23,7 @@ from calibench_methods.dropout.mc_dropout_distilled import (
     McDropoutDistilled,
     distil,
     folds,
+    nearest_sharpness,
 )
 from calibench_methods.one_pass.frequentist import Frequentist
 from scenarios import enumerable, labelled
@@ -120,18 +122,29 @@ def test_few_texts_do_no_harm(count: int) -> None:
 
 
 def test_own_answers_leave_the_layer_alone() -> None:
-    """A teacher that says what the model says changes no bit of it."""
+    """A teacher that says what the model says changes nothing."""
     phi, own, _ = problem()
     found = distil(phi[:, :-1], own, softmax(own, axis=1), strength=0.0, rows=np.arange(N))
     assert found.strength is None
     assert not found.change.any()
-    assert np.array_equal(found.probs(phi[:, :-1], own), softmax(own, axis=1))
+    np.testing.assert_allclose(found.probs(phi[:, :-1], own), softmax(own, axis=1), rtol=0, atol=1e-9)
+
+
+def test_a_temperature_is_found() -> None:
+    """A teacher that is the model at temperature 2.5 is learnt as such; out of bounds, the bound is."""
+    phi, own, _ = problem()
+    found = distil(phi[:, :-1], own, softmax(own / 2.5, axis=1), strength=0.0, rows=np.arange(N))
+    assert found.sharpness == pytest.approx(1 / 2.5, abs=1e-9)
+    assert found.strength is None
+    assert nearest_sharpness(own, np.full((N, C), 1 / C)) == 1 / CAP
+    assert nearest_sharpness(own, np.eye(C)[own.argmax(axis=1)]) == CAP
 
 
 def test_too_few_texts_leave_the_layer_alone() -> None:
     """With a handful of texts held out ones agree by luck, and the model's own layer stays."""
     phi, own, teacher = problem(FEWEST - 1)
-    assert distil(phi[:, :-1], own, teacher, strength=0.0, rows=np.arange(len(phi))).strength is None
+    found = distil(phi[:, :-1], own, teacher, strength=0.0, rows=np.arange(len(phi)))
+    assert (found.sharpness, found.strength) == (1.0, None)
 
 
 def test_without_dropout_it_is_the_softmax() -> None:
