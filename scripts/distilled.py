@@ -43,7 +43,7 @@ from calibench_methods.one_pass.frequentist import Frequentist
 from calibench_methods.one_pass.moment_propagation import MomentPropagation
 
 #: Unlabelled texts that a head is fitted to, each set inside the next.
-COUNTS = (500, 2000, 10_000)
+COUNTS = {"train": (500, 2000, 10_000), "validation": (500, 2000)}
 #: Share of words with a typing error, and passes of the independent method and of each of two references.
 CONDITIONS = {0.0: (50, 20), 0.1: (20, 10), 0.3: (20, 10)}
 TEACHER_PASSES = 10
@@ -62,10 +62,10 @@ def evaluated(task: str, data: str, labels: tuple[str, ...]) -> Dataset:
     return limit(align(load(data, split="test"), labels, out_of_scope=["oos"]), CLINC_TEXTS, seed=0)
 
 
-def unlabelled(data: str, labels: tuple[str, ...], task: str) -> Dataset:
-    """Texts of the training split in random order; what their labels are is looked at nowhere."""
-    beyond = ["oos"] if task == "clinc" else []
-    return limit(in_scope(align(load(data, split="train"), labels, out_of_scope=beyond)), max(COUNTS), seed=0)
+def unlabelled(data: str, labels: tuple[str, ...], task: str, split: str) -> Dataset:
+    """Texts of a split in random order; what their labels are is looked at nowhere."""
+    dataset = align(load(data, split=split), labels, out_of_scope=["oos"] if task == "clinc" else [])
+    return limit(in_scope(dataset), max(COUNTS[split]), seed=0)
 
 
 def passes_over(checkpoint: Checkpoint, dataset: Dataset, strength: float) -> dict[str, Any]:
@@ -93,7 +93,7 @@ def passes_over(checkpoint: Checkpoint, dataset: Dataset, strength: float) -> di
 
 
 def taught(checkpoint: Checkpoint, dataset: Dataset) -> dict[str, Any]:
-    """Features and logits of the training texts, and the mean of a stratum of passes."""
+    """Features and logits of the texts, and the mean of a stratum of passes."""
     plan = Planner.of(checkpoint).plan(dataset.texts, dataset.rows)
     encoded = train_features(checkpoint, Encoder(checkpoint), LabelledPlan(plan, dataset.labels))
     teacher = McDropoutStratified(checkpoint, passes=TEACHER_PASSES, keep_samples=False)
@@ -114,17 +114,21 @@ def kept(folder: Path | None, name: str, make: Callable[[], dict[str, Any]]) -> 
 
 
 def collected(task: str, model: str, data: str, folder: Path | None) -> tuple[Any, dict[float, Any]]:
+    """What heads are fitted to, by split, and what is predicted, by strength."""
     checkpoint = load_checkpoint(model, device="cpu")
     dataset = evaluated(task, data, checkpoint.labels)
-    texts = unlabelled(data, checkpoint.labels, task)
-    clean = kept(folder, f"{task}-{0.0}", lambda: passes_over(checkpoint, dataset, 0.0))
-    train = kept(folder, f"{task}-train", lambda: taught(checkpoint, texts))
-    rest = {
+    conditions = {
         strength: kept(folder, f"{task}-{strength}", lambda s=strength: passes_over(checkpoint, dataset, s))
         for strength in CONDITIONS
-        if strength
     }
-    return train, {0.0: clean, **rest}
+    # SST-2's validation split is what is predicted.
+    splits = ["train"] if task == "sst2" else list(COUNTS)
+    texts = {split: unlabelled(data, checkpoint.labels, task, split) for split in splits}
+    taught_by = {
+        split: kept(folder, f"{task}-{split}", lambda t=found: taught(checkpoint, t))
+        for split, found in texts.items()
+    }
+    return taught_by, conditions
 
 
 def tempered(train: Mapping[str, Any]) -> float:
@@ -138,15 +142,19 @@ def tempered(train: Mapping[str, Any]) -> float:
     return float(np.exp(minimize_scalar(loss, bounds=(-2, 2), method="bounded").x))
 
 
-def heads(train: Mapping[str, Any]) -> dict[str, Distilled]:
+def name_of(split: str, count: int) -> str:
+    return f"distilled, {count:,} texts of {split}"
+
+
+def heads(texts: Mapping[str, Any], split: str) -> dict[str, Distilled]:
     """A head for each number of texts, by name."""
     found = {}
-    for count in COUNTS:
-        some = {name: values[:count] for name, values in train.items()}
+    for count in COUNTS[split]:
+        some = {name: values[:count] for name, values in texts.items()}
         start = time.process_time()
         head = distil(**some, strength=0.0, rows=np.arange(count))
         seconds = time.process_time() - start
-        found[f"distilled, {count:,} texts"] = head
+        found[name_of(split, count)] = head
         before, after = head.divergence_of_own_layer, head.divergence
         print(
             f"{count}: strength {head.strength}, divergence {before:.4f} -> {after:.4f}, CPU {seconds:.0f} s"
@@ -155,14 +163,14 @@ def heads(train: Mapping[str, Any]) -> dict[str, Distilled]:
 
 
 def predictions(
-    found: Mapping[str, Any], fitted: Mapping[str, Distilled], temperature: float
+    found: Mapping[str, Any], fitted: Mapping[str, Distilled], temperatures: Mapping[str, float]
 ) -> dict[str, FloatArray]:
     """Probabilities [N, C] of everything in the tables, by name; the plain softmax first."""
     features, logits = (found[name].astype(np.float64) for name in ("features", "logits"))
     rows = ["softmax", "mc-dropout-last", "moment-propagation", *(f"{n} passes" for n in (5, 20, 50))]
     return {
         **{name: found[name] for name in rows if name in found},
-        "softmax at the teacher's temperature": softmax(logits / temperature, axis=1),
+        **{f"temperature of {split}": softmax(logits / t, axis=1) for split, t in temperatures.items()},
         **{name: head.probs(features, logits) for name, head in fitted.items()},
         "many passes": (found["first"] + found["second"]) / 2,
     }
@@ -201,16 +209,15 @@ def quality(predicted: Mapping[str, FloatArray], found: Mapping[str, Any]) -> st
     return tabulate(rows, head, tablefmt="pipe", disable_numparse=True)
 
 
-def against(predicted: Mapping[str, FloatArray], found: Mapping[str, Any], reference: str) -> list[str]:
-    """Sentences: the head of most texts against a number of passes."""
-    name = f"distilled, {max(COUNTS):,} texts"
+def against(predicted: Mapping[str, FloatArray], found: Mapping[str, Any], name: str, reference: str) -> str:
+    """A sentence: one head against something else."""
     differences = compare(predicted[reference], {name: predicted[name]}, found["labels"], seed=0)
     parts = [
         f"{d.metric} {d.difference.value:+.4f} [{d.difference.low:+.4f}, {d.difference.high:+.4f}], "
         f"{d.verdict}"
         for d in differences
     ]
-    return [f"Distilled from {max(COUNTS):,} texts less {reference}: {'; '.join(parts)}."]
+    return f"{name} less {reference}: {'; '.join(parts)}."
 
 
 def main() -> None:
@@ -223,15 +230,17 @@ def main() -> None:
     for task in ("sst2", "clinc"):
         if not getattr(options, task):
             continue
-        train, conditions = collected(task, *getattr(options, task), options.folder)
-        fitted, temperature = heads(train), tempered(train)
-        print(f"temperature nearest the teacher {temperature:.3f}")
+        taught_by, conditions = collected(task, *getattr(options, task), options.folder)
+        fitted = {
+            name: head for split, texts in taught_by.items() for name, head in heads(texts, split).items()
+        }
+        temperatures = {split: tempered(texts) for split, texts in taught_by.items()}
         for strength, found in conditions.items():
-            predicted = predictions(found, fitted, temperature)
-            print(
-                f"\n{task}, {len(found['labels'])} texts, typos {strength:g}\n\n{quality(predicted, found)}\n"
-            )
-            print("\n".join(against(predicted, found, "20 passes")))
+            predicted = predictions(found, fitted, temperatures)
+            print(f"\n{task}, {len(found['labels'])} texts, typos {strength:g}\n")
+            print(quality(predicted, found), "\n")
+            for split in taught_by:
+                print(against(predicted, found, name_of(split, max(COUNTS[split])), "20 passes"))
 
 
 if __name__ == "__main__":
