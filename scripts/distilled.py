@@ -157,7 +157,8 @@ def heads(texts: Mapping[str, Any], split: str) -> dict[str, Distilled]:
         found[name_of(split, count)] = head
         before, after = head.divergence_of_own_layer, head.divergence
         print(
-            f"{count}: strength {head.strength}, divergence {before:.4f} -> {after:.4f}, CPU {seconds:.0f} s"
+            f"{split} {count}: temperature {1 / head.sharpness:.3f}, strength {head.strength}, "
+            f"divergence {before:.4f} -> {after:.4f}, CPU {seconds:.0f} s"
         )
     return found
 

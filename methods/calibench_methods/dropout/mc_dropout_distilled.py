@@ -62,7 +62,8 @@ class McDropoutDistilled(Method):
     divergence, the temperature is all that is learnt; with fewer than `FEWEST` texts nothing is.
 
     What is not linear in the features is not learnt, and how far the passes of a text spread is not. Nor is
-    what the texts do not show, such as how unsure passes are of texts that are unlike them.
+    what the texts do not show: those that the model was trained on show passes that agree. On CLINC150, 500
+    texts that it had not seen taught more than 10,000 that it had, and little beyond the temperature.
 
     It runs on PyTorch alone, for its teacher needs dropout that is live.
 
