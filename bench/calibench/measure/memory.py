@@ -108,7 +108,7 @@ def measure(tasks: Sequence[MemoryTask]) -> Iterator[Peak]:
     """Run each task in a process of its own and yield its peak, in order, as it is known."""
     if not tasks:
         return
-    kind = _kind(tasks[0])
+    kind = _kind(tasks[0].checkpoint)
     for line in answered(__name__, [dataclasses.asdict(task) for task in tasks]):
         if line is None:
             yield Peak(None, kind, "the measuring process ended early")
@@ -124,19 +124,18 @@ def answer(given: dict[str, Any]) -> str:
         peak = _peak(task)
     except BaseException as error:  # the figure is one column; its failure must not cost the row
         failure = failure_of(error)
-        peak = Peak(None, _kind(task), f"{failure['type']}: {failure['message']}")
+        peak = Peak(None, _kind(task.checkpoint), f"{failure['type']}: {failure['message']}")
     return json.dumps(dataclasses.asdict(peak))
 
 
 def killed(given: Mapping[str, Any]) -> str:
     """The same of a task whose process gave no answer."""
-    kind = "cuda_allocator" if str(given["checkpoint"]["device"]).startswith("cuda") else "rss"
-    peak = Peak(None, kind, "the process was killed, most likely for lack of memory")
+    peak = Peak(None, _kind(given["checkpoint"]), "the process was killed, most likely for lack of memory")
     return json.dumps(dataclasses.asdict(peak))
 
 
-def _kind(task: MemoryTask) -> str:
-    return "cuda_allocator" if str(task.checkpoint["device"]).startswith("cuda") else "rss"
+def _kind(checkpoint: Mapping[str, Any]) -> str:
+    return "cuda_allocator" if str(checkpoint["device"]).startswith("cuda") else "rss"
 
 
 def _peak(task: MemoryTask) -> Peak:
@@ -179,7 +178,7 @@ def _peak(task: MemoryTask) -> Peak:
     reason = None
     if peak is None:
         reason = "loading the model took more memory than predicting, which hides the peak"
-    return Peak(peak, _kind(task), reason, fit_bytes)
+    return Peak(peak, _kind(task.checkpoint), reason, fit_bytes)
 
 
 def _texts(given: Sequence[Any]) -> list[Text]:
