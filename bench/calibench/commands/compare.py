@@ -57,8 +57,9 @@ def compare(
             found = match(first, other, quality_only=quality_only)
         timed = not all(is_untimed(pair.base) or is_untimed(pair.new) for pair in found.pairs)
         rows = matched_rows(found, chosen, timing=timed and not quality_only)
-        compared.append(as_table(found, rows))
-        if not as_json:
+        if as_json:
+            compared.append(as_table(found, rows))
+        else:
             show_on_terminal(comparison(found, rows))
     if as_json:
         print_json(compared)

@@ -8,12 +8,18 @@ from pathlib import Path
 import click
 
 from calibench.commands.base import Command, in_json, option, print_json, told
+from calibench.commands.completion import registered
 
 
 @click.command(cls=Command)
 @click.argument("records", type=click.Path(path_type=Path))
 @option(
-    "--to", "names", multiple=True, required=True, help="A sink, see calibench ls sinks: mlflow; repeatable."
+    "--to",
+    "names",
+    multiple=True,
+    required=True,
+    shell_complete=registered("SINKS"),
+    help="A sink, see calibench ls sinks: mlflow; repeatable.",
 )
 @in_json
 def log(records: Path, names: tuple[str, ...], as_json: bool) -> None:

@@ -61,16 +61,15 @@ def sweep(
     with contextlib.ExitStack() as stack:
         display = stack.enter_context(SweepDisplay(asked, quiet=quiet))
         output_place = stack.enter_context(place(where))
-        alone = not quality_only
-        fresh = alone and not only_plan
-        if on == "local":
-            if cpus_per_cell or gpus_per_cell:
-                raise UsageError("--cpus-per-cell and --gpus-per-cell are about Ray; add --on ray.")
-            executor = _local(display, workers=count, alone=alone, fresh=fresh)
-        else:
-            executor = _on_ray(
-                on, display, cpus=cpus_per_cell or 1, gpus=gpus_per_cell, alone=alone, fresh=fresh
-            )
+        executor = _executor(
+            on,
+            display,
+            workers=count,
+            cpus=cpus_per_cell,
+            gpus=gpus_per_cell,
+            alone=not quality_only,
+            fresh=not quality_only and not only_plan,
+        )
         stack.callback(executor.close)
         try:
             if only_plan:
@@ -102,6 +101,17 @@ def sweep(
     if display.failures:
         listed = "\n".join(f"  {line}" for line in display.failures)
         raise click.ClickException(f"{len(display.failures)} failed:\n{listed}")
+
+
+def _executor(
+    on: str, progress: Progress, *, workers: int, cpus: int | None, gpus: int, alone: bool, fresh: bool
+) -> Executor:
+    """What does the work where `--on` says."""
+    if on != "local":
+        return _on_ray(on, progress, cpus=cpus or 1, gpus=gpus, alone=alone, fresh=fresh)
+    if cpus or gpus:
+        raise UsageError("--cpus-per-cell and --gpus-per-cell are about Ray; add --on ray.")
+    return _local(progress, workers=workers, alone=alone, fresh=fresh)
 
 
 def _local(progress: Progress, *, workers: int, alone: bool, fresh: bool) -> Executor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -47,6 +48,16 @@ class LoggedRun:
     folder: Path
     rows: tuple[LoggedRow, ...]
     files: tuple[Path, ...]
+
+    @property
+    def named_files(self) -> list[tuple[str, str]]:
+        """Each file's path, and its name below `folder`, with / between its parts."""
+        return [(str(file), file.relative_to(self.folder).as_posix()) for file in self.files]
+
+    @property
+    def artifact(self) -> str:
+        """The run's name in characters that a name of an artifact may have."""
+        return re.sub(r"[^\w.-]", "-", self.name)
 
 
 #: Sends all of a run, and says in a few words where it is then. What it raises is its failure alone.

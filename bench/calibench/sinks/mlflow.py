@@ -17,9 +17,8 @@ def log(run: LoggedRun) -> str:
     with mlflow.start_run(run_name=run.name):
         for row in run.rows:
             _log(row)
-        for file in run.files:
-            below = file.parent.relative_to(run.folder).as_posix()
-            mlflow.log_artifact(str(file), None if below == "." else below)
+        for file, name in run.named_files:
+            mlflow.log_artifact(file, name.rpartition("/")[0] or None)
     return f"experiment {experiment!r} of {mlflow.get_tracking_uri()}"
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 from calibench.sinks.logged import LoggedRun, project
 
 #: What the machine does while numbers are copied says nothing of the run.
@@ -22,9 +20,9 @@ def log(run: LoggedRun) -> str:
         trackio.init(project=where, name=row.name, group=run.name, config=dict(row.config), **_NO_MACHINE)
         trackio.log({**row.values, **row.ends})
         if number == 0:
-            report = trackio.Artifact(re.sub(r"[^\w.-]", "-", run.name), type="report")
-            for file in run.files:
-                report.add_file(str(file), name=file.relative_to(run.folder).as_posix())
+            report = trackio.Artifact(run.artifact, type="report")
+            for file, name in run.named_files:
+                report.add_file(file, name=name)
             trackio.log_artifact(report)
         trackio.finish()
     return f"project {where!r}, group {run.name!r}"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 from calibench.sinks.logged import LoggedRun, project
 
 
@@ -21,9 +19,9 @@ def log(run: LoggedRun) -> str:
         )
         made.log({**row.values, **row.ends})
         if number == 0:
-            report = wandb.Artifact(re.sub(r"[^\w.-]", "-", run.name), type="report")
-            for file in run.files:
-                report.add_file(str(file), name=file.relative_to(run.folder).as_posix())
+            report = wandb.Artifact(run.artifact, type="report")
+            for file, name in run.named_files:
+                report.add_file(file, name=name)
             made.log_artifact(report)
         made.finish(exit_code=0 if row.failure is None else 1)
     return f"project {where!r}, group {run.name!r}"
