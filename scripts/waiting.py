@@ -27,8 +27,13 @@ import psutil
 from tabulate import tabulate
 
 PAGE = Path(__file__).resolve().parents[1] / "results" / "waiting.md"
-#: The parts of the page, in their order.
-PARTS = ("embedded", "clinc", "memory", "prompt")
+#: The parts of the page, in their order, and how their headings begin.
+PARTS = {
+    "embedded": "`calibench run`",
+    "clinc": "`clinc-oos` with",
+    "memory": "Peak memory",
+    "prompt": "Help and listings",
+}
 #: Three methods, of which two can share a pass and one takes several.
 THREE = ("-m", "frequentist", "-m", "energy", "-m", "mc-dropout", "--passes", "5", "--fast")
 #: What is asked at the prompt and the seconds that it may take, and how often it is asked.
@@ -86,7 +91,7 @@ def main() -> None:
         "prompt": lambda: prompt(asked),
     }
     kept = PAGE.read_text(encoding="utf-8").split("\n## ")[1:] if PAGE.exists() else []
-    old = dict(zip(PARTS, kept, strict=False))
+    old = {part: text for text in kept for part, title in PARTS.items() if text.startswith(title)}
     parts = [f"# Waiting\n\n{SETTING}\n"]
     for part in PARTS:
         if not asked.only or part in asked.only:

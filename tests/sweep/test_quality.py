@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import pickle
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -299,6 +301,61 @@ def test_model_and_data_are_loaded_once(monkeypatch: pytest.MonkeyPatch, tmp_pat
     run_sweep(small("mc-dropout", more=more), tmp_path, executor, Listening(), quality_only=True)
     assert sorted(loads) == ["test", "validation"]
     assert sum(isinstance(job.work, Shard) for job in executor.done) == 8
+
+
+def test_an_idle_process_loads_what_another_looks_at(tmp_path: Path) -> None:
+    """It has the pair by the time there is work; what it then says of the pair is not taken twice."""
+
+    class Counting(Listening):
+        def failed(self, pair: Any, row: str, reason: str) -> None:
+            del pair, row
+            self.said.append(reason)
+
+    more = '[[data]]\nid = "other"\nloader = "embedded"\nsplit = "tset"\n'
+    executor, told = InProcess(slots=5), Counting()
+    run_sweep(small("frequentist", more=more), tmp_path, executor, told, quality_only=True)
+    looks = Counter(job.pair for job in executor.done if isinstance(job.work, Look))
+    assert sorted(looks.values()) == [2, 3]
+    assert len(told.said) == 1
+    assert told.rows == ["embedded--corpus: frequentist"]
+    predicted = [part for job in executor.done if isinstance(job.work, Shard) for part in job.work.parts]
+    assert len(predicted) == len(set(predicted))
+
+
+class Importing(pickle.Unpickler):
+    """Notes whose classes an answer is made of."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        self.packages.add(module.partition(".")[0])
+        return super().find_class(module, name)
+
+    packages: set[str]
+
+
+class Reading(InProcess):
+    """An executor whose answers have come over a wire, with what reading them has imported."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.packages: dict[type, set[str]] = {}
+
+    def answers(self) -> list[Answer]:
+        work = type(self._jobs[0].work)
+        unpickler = Importing(io.BytesIO(pickle.dumps(super().answers())))
+        unpickler.packages = self.packages.setdefault(work, set())
+        found: list[Answer] = unpickler.load()
+        return found
+
+
+def test_answers_bring_nothing_but_values(tmp_path: Path) -> None:
+    """Whoever reads one imports calibench and numpy: torch takes a second in the sweep's own process."""
+    executor = Reading()
+    sweep = small("frequentist @ bfloat16", "mc-dropout", head='posthoc = ["temperature"]\n')
+    run_sweep(sweep, tmp_path, executor, Listening(), quality_only=True)
+    assert executor.packages.keys() == {Look, Shard, Join}
+    for packages in executor.packages.values():
+        assert "calibench" in packages
+        assert packages <= {"calibench", "numpy", "builtins", "pathlib"}
 
 
 def test_two_writers_are_refused(tmp_path: Path) -> None:

@@ -32,7 +32,8 @@ def capture() -> dict[str, Any]:
         "gpu": torch.cuda.get_device_name() if cuda else None,
         "cuda": torch.version.cuda if cuda else None,
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "torch": torch.__version__,
+        # Its own type of string would have whoever reads a record from a process's answer import torch.
+        "torch": str(torch.__version__),
         "transformers": _version("transformers"),
     }
     fingerprint = hashlib.sha256(json.dumps(machine, sort_keys=True).encode()).hexdigest()[:12]
@@ -41,7 +42,7 @@ def capture() -> dict[str, Any]:
         machine
         | versions
         | {
-            "torch": torch.__version__,
+            "torch": machine["torch"],
             "python": platform.python_version(),
             "calibench": calibench.__version__,
             "git_revision": _git_revision(),

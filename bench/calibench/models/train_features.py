@@ -101,7 +101,7 @@ def _file(checkpoint: Checkpoint, train: LabelledPlan) -> Path:
         "device": checkpoint.device.type,
         "runtime": checkpoint.runtime,
         "attention": checkpoint.attention,
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
         "threads": torch.get_num_threads(),  # the seconds depend on it
         "texts": plan_sha256(train.plan),
     }

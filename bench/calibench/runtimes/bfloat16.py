@@ -29,6 +29,6 @@ def make(checkpoint: Checkpoint) -> Made:
         made_s=None,
         load_s=load_s,
         bytes=None,
-        versions={"torch": torch.__version__},
+        versions={"torch": str(torch.__version__)},
         threads=torch.get_num_threads(),
     )

@@ -42,6 +42,6 @@ def make(checkpoint: Checkpoint) -> Made:
         made_s=time.perf_counter() - start,
         load_s=0.0,
         bytes=None,
-        versions={"torch": torch.__version__},
+        versions={"torch": str(torch.__version__)},
         threads=torch.get_num_threads(),
     )

@@ -10,9 +10,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import math
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,7 +28,8 @@ from calibench.sweep.progress import Told
 from calibench.sweep.spec import Pair, Sweep
 from calibench.sweep.work import Join, Joined, Look, Looked, LookedCell, Part, Shard, Sharded, Task
 
-#: Pieces into which a pair is cut for each process: enough to share out evenly.
+#: Pieces into which a cell is cut for each process: enough to share out evenly, also where one cell is most
+#: of the work.
 _PIECES = 4
 #: Seconds between two times that a pair's records are written: all of them are, each time.
 _APART_S = 1.0
@@ -60,6 +60,7 @@ class _Open:
     pair: Pair
     folder: Path
     lock: contextlib.ExitStack
+    looked: bool = False
     order: Mapping[str, int] = field(default_factory=dict)
     journal: Journal | None = None
     cells: dict[str, _Cell] = field(default_factory=dict)
@@ -135,7 +136,7 @@ class Quality:
             return ready
         if self._ahead:
             return self._look(*self._ahead.popleft())
-        return self._ready.popleft() if self._ready else None
+        return self._ready.popleft() if self._ready else self._look_along()
 
     def _held_ready(self) -> Job | None:
         """Work on a pair that an idle process has loaded."""
@@ -155,6 +156,13 @@ class Quality:
         self._open[number] = opened = _Open(number, pair, folder, lock)
         return self._job(opened, Look(pair.suite, self._device, tuple(sound_records(folder))))
 
+    def _look_along(self) -> Job | None:
+        """What another process looks at, for one that is idle: it has the pair loaded when there is work."""
+        looks = [job for job in self._under_way.values() if not self._open[job.pair].looked]
+        crowd = Counter(job.pair for job in looks)
+        least = min(looks, key=lambda job: crowd[job.pair], default=None)
+        return least and self._job(self._open[least.pair], least.work)
+
     def _take(self, opened: _Open, work: Task, found: Found | Failure) -> None:
         if isinstance(work, Look):
             self._looked(opened, found)
@@ -166,6 +174,9 @@ class Quality:
             self._joined(opened, opened.cells.pop(work.key), found)
 
     def _looked(self, opened: _Open, found: Found | Failure) -> None:
+        if opened.looked:  # by another process
+            return
+        opened.looked = True
         if isinstance(found, Failure):
             self._told.failed(opened.pair, "", found.error["message"])
             return
@@ -180,7 +191,7 @@ class Quality:
         for cell in missing:
             opened.cells[cell.looked.key] = cell
             _resume(cell, opened.journal)
-            pieces = 1 if cell.looked.whole else math.ceil(_PIECES * self._executor.slots / len(missing))
+            pieces = 1 if cell.looked.whole else _PIECES * self._executor.slots
             for parts in _dealt(sorted(cell.left, key=cell.looked.parts.index), pieces):
                 work = Shard(opened.pair.suite, self._device, cell.looked.key, parts)
                 self._ready.append(self._job(opened, work))
