@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,9 +14,11 @@ import torch
 from torch import nn
 
 from calibench.errors import CalibenchError
+from calibench.models import train_features as module
 from calibench.models.checkpoint import Checkpoint
 from calibench.models.encoder import Encoder
 from calibench.models.sharing import charges
+from calibench.models.train_features import _BATCHES as BATCHES
 from calibench.models.train_features import FOLDER_VARIABLE, TrainFeatures, cache_folder, train_features
 from calibench.types import LabelledPlan
 from scenarios import labelled
@@ -77,21 +81,58 @@ def test_features_are_those_of_the_pass(cache: Path) -> None:
 
 
 def test_what_is_cached_is_charged(cache: Path) -> None:
-    """A second use makes no pass, gives the same bits, and charges the seconds of the first."""
+    """A second use makes no pass, gives the same bits, and is charged what the first took."""
     checkpoint = tiny_checkpoint()
     passes, train = Passes(checkpoint.module), labelled(checkpoint, 25)
+    start = time.perf_counter()
     first, _ = make(checkpoint, train)
+    took = time.perf_counter() - start
     assert passes() == 1 + len(train.plan.batches)
-    with np.load(stored(cache)[0]) as file:
-        content = dict(file)
-    np.savez(stored(cache)[0], **content | {"seconds": 12.5})
     other = LabelledPlan(train.plan, 1 - train.labels)
     second, charged = make(checkpoint, other)
     assert passes() == 1  # the search for the head
-    assert charged == 12.5
+    assert 0 < charged < took
+    assert len(stored(cache)) == 1
     assert np.array_equal(first.features, second.features)
     assert np.array_equal(first.logits, second.logits)
     assert np.array_equal(second.labels, other.labels)
+
+
+def test_what_another_run_has_made_is_timed_anew(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By some batches, for all positions, less the time that took: that other run may have been slow."""
+    clock = [0.0]
+    monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    checkpoint = tiny_checkpoint()
+    texts = list(labelled(checkpoint, 200).plan.texts)
+    train = LabelledPlan(plan_of(checkpoint, texts, token_budget=30), np.zeros(len(texts), dtype=np.int64))
+    batches = train.plan.batches
+    assert len(batches) > 3 * BATCHES
+
+    def later(slowness: float) -> Any:
+        """A batch takes a second for each of its positions."""
+
+        def hook(_: nn.Module, __: Any, inputs: dict[str, torch.Tensor], ___: Any) -> None:
+            clock[0] += slowness * inputs["input_ids"].numel()
+
+        return checkpoint.module.register_forward_hook(hook, with_kwargs=True)
+
+    slow = later(1000.0)
+    make(checkpoint, train)
+    slow.remove()
+    monkeypatch.setattr(module, "_known", {})  # as in another process
+    now, encoder = later(1.0), Encoder(checkpoint)
+    start, passes = clock[0], Passes(checkpoint.module)
+    with charges() as charged:
+        train_features(checkpoint, encoder, train)
+    positions = sum(batch.inputs["input_ids"].numel() for batch in batches)
+    assert passes() == 1 + BATCHES
+    assert clock[0] - start + charged.seconds == pytest.approx(positions)
+    with charges() as again:
+        train_features(checkpoint, encoder, train)
+    now.remove()
+    assert passes() == 0
+    assert again.seconds == pytest.approx(positions)
+    assert len(stored(cache)) == 1
 
 
 def test_another_model_text_or_dtype_is_another_entry(cache: Path) -> None:
