@@ -348,6 +348,36 @@ def test_command_keeps_parameters() -> None:
     assert "-m m --passes 20 -a m.p=0.2 -a m.on=true" in text
 
 
+def test_command_has_all_settings_of_a_method() -> None:
+    """Where a suite has several of one, it says in what they differ, and the command all the rest."""
+    members = ["a", "b", "c"]
+    asked: list[tuple[str, dict[str, Any]]] = [
+        ("frequentist", {"dtype": "same"}),
+        ("mc-dropout", {"passes": 20, "keep_samples": True}),
+        ("mc-dropout", {"passes": 2, "keep_samples": True}),
+        ("mc-dropout-baal", {"passes": 20}),
+        ("deep-ensemble", {"members": members, "size": 2}),
+        ("deep-ensemble", {"members": members, "size": 0}),
+    ]
+    made = [
+        one(
+            cell=f"{number}{step}",
+            method={"name": name, "params": params, "folders": members, "distribution": "", "posthoc": step},
+        )
+        for number, (name, params) in enumerate(asked)
+        for step in (None, "temperature")
+    ]
+    text = reproduce.command(only_section(made))
+    assert " -m frequentist -m mc-dropout -m mc-dropout-baal -m deep-ensemble --posthoc" in text
+    assert " --posthoc temperature -a frequentist.dtype=same -a mc-dropout.keep_samples=true" in text
+    assert (
+        " -a mc-dropout-baal.passes=20 -a deep-ensemble.members=PATH/TO/a,PATH/TO/b,PATH/TO/c " in f"{text} "
+    )
+    assert "mc-dropout.passes" not in text
+    assert "--passes" not in text
+    assert "size" not in text
+
+
 def test_install_pins_what_was_measured() -> None:
     """Third-party methods and library versions are pinned, build tags left out."""
     record = one(method={"name": "m", "params": {}, "distribution": "other 2.0"})

@@ -21,6 +21,15 @@ def test_paths_become_base_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert said == "models and 'such' fail"
 
 
+def test_a_folder_of_the_working_directory_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its name says nothing more than where it lies here, as that of any other folder."""
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path)
+    params = {"members": ["mine", "org/name"], "structure": "kron"}
+    assert without_paths(params) == params
+    assert folders(params) == ["mine"]
+
+
 def test_the_longest_path_is_scrubbed_first() -> None:
     """A folder inside another that is named too goes by its own name, whatever the order."""
     params = {"folder": "/no/such", "members": ["/no/such/one", "/no/such/two"], "count": 3}

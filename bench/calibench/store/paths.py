@@ -19,7 +19,7 @@ def without_paths(params: Mapping[str, Any]) -> dict[str, Any]:
 
 def folders(params: Mapping[str, Any]) -> list[str]:
     """The base names that stand for local paths in `without_paths(params)`."""
-    return sorted({base_name(item) for item in _items(params) if base_name(item) != item})
+    return sorted({base_name(item) for item in _items(params) if _is_path(item)})
 
 
 def scrubbed(message: str, params: Mapping[str, Any]) -> str:
@@ -36,13 +36,16 @@ def dated_folder(name: str) -> Path:
 
 def base_name(value: Any) -> Any:
     """The base name of a local path; anything else as it is."""
+    return os.path.basename(os.path.abspath(os.path.expanduser(value))) if _is_path(value) else value
+
+
+def _is_path(value: Any) -> bool:
+    """Whether it is written as a local path, or is the name of something in the working directory."""
     if not isinstance(value, str) or not value:
-        return value
+        return False
     path = os.path.expanduser(value)
     written_as_path = os.path.isabs(path) or value.startswith(("./", "../")) or value in {".", ".."}
-    if written_as_path or os.path.exists(path):
-        return os.path.basename(os.path.abspath(path))
-    return value
+    return written_as_path or os.path.exists(path)
 
 
 def _items(params: Mapping[str, Any]) -> Iterator[Any]:

@@ -141,22 +141,29 @@ def _sources(section: Section, suite: Suite | None) -> list[str]:
 
 
 def _methods(section: Section) -> list[str]:
-    """The methods with their parameters, where options can say it: one cell per method."""
+    """The methods with their parameters, but for those in which cells of one method differ.
+
+    These are the suite's to say: asked for by name, a method has all the settings that it has there.
+    """
     every = [entry.record["method"] for entry in section.entries]
-    methods = [method for method in every if not method.get("posthoc")]
-    if len({method["name"] for method in methods}) < len(methods):
-        return []
-    options = []
-    for method in methods:
-        options += ["-m", method["name"]]
+    cells: dict[str, list[dict[str, Any]]] = {}
+    for method in every:
+        if not method.get("posthoc"):
+            params = method.get("params") or {}
+            placed = {key: _placed(value, method.get("folders") or ()) for key, value in params.items()}
+            cells.setdefault(method["name"], []).append(placed)
+    options: list[str] = []
+    for name in cells:
+        options += ["-m", name]
     for step in dict.fromkeys(method["posthoc"] for method in every if method.get("posthoc")):
         options += ["--posthoc", step]
     given = [
-        (method["name"], key, _placed(value, method.get("folders") or ()))
-        for method in methods
-        for key, value in (method.get("params") or {}).items()
+        (name, key, value)
+        for name, settings in cells.items()
+        for key, value in settings[0].items()
+        if all(other.get(key) == value for other in settings)
     ]
-    asked = {value for _, key, value in given if key == "passes"}
+    asked = {params["passes"] for settings in cells.values() for params in settings if "passes" in params}
     shared = len(asked) == 1
     if shared:
         options += ["--passes", str(asked.pop())]
