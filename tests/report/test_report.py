@@ -378,6 +378,26 @@ def test_command_has_all_settings_of_a_method() -> None:
     assert "size" not in text
 
 
+@pytest.mark.parametrize(
+    ("split", "unseen", "folds", "words"),
+    [
+        ("train", None, None, ""),
+        ("half", None, None, "--train-split half"),
+        ("held", False, None, "--calibration-split held"),
+        ("held", True, None, "--calibration-split held --unseen"),
+        ("validation", None, 5, ""),
+    ],
+)
+def test_command_says_what_was_fitted_on_what(
+    split: str, unseen: bool | None, folds: int | None, words: str
+) -> None:
+    """A method's own training texts are no calibration split, and cross-fitting names none."""
+    fit = {"seconds": 1.0, "examples": 9, "folds": folds, "split": split, "unseen": unseen, "parameters": {}}
+    text = reproduce.command(only_section([one(fit=fit)]))
+    assert words in text
+    assert len(re.findall("split|unseen", text)) == len(re.findall("split|unseen", words))
+
+
 def test_install_pins_what_was_measured() -> None:
     """Third-party methods and library versions are pinned, build tags left out."""
     record = one(method={"name": "m", "params": {}, "distribution": "other 2.0"})

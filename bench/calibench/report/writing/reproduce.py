@@ -53,11 +53,12 @@ def command(section: Section) -> str:
     suite = str(first["suite"])
     known = suite in suite_names()
     parts = ["calibench", "run", suite if known else f"PATH/TO/{suite}.toml"]
-    parts += _sources(section, load_suite(suite) if known else None)
+    spec = load_suite(suite) if known else None
+    parts += _sources(section, spec)
     parts += _methods(section)
     parts += _conformal(section)
-    parts += _calibration(section)
-    parts += _shift(section, load_suite(suite) if known else None)
+    parts += _calibration(section, spec)
+    parts += _shift(section, spec)
     data, model, plan = (section.common(block) for block in ("data", "model", "plan"))
     for option, value in (
         ("--seed", first.get("seed")),
@@ -192,14 +193,20 @@ def _conformal(section: Section) -> list[str]:
     return [*options, *(["--class-conditional"] if asked[0]["class_conditional"] else [])]
 
 
-def _calibration(section: Section) -> list[str]:
-    """The split that post-hoc steps and sets were fitted on, where they were not cross-fitted."""
+def _calibration(section: Section, suite: Suite | None) -> list[str]:
+    """The splits that post-hoc steps and sets, where they were not cross-fitted, and methods learnt from."""
     fits = [entry.record["fit"] for entry in section.measured if entry.record.get("fit")]
     fits += [sets for entry in section.measured for sets in entry.record.get("conformal") or []]
-    by_split = next((fit for fit in fits if fit.get("split") and fit.get("folds") is None), None)
-    if by_split is None:
-        return []
-    return ["--calibration-split", by_split["split"], *(["--unseen"] if by_split.get("unseen") else [])]
+    whole = [fit for fit in fits if fit.get("split") and fit.get("folds") is None]
+    # Whether the model has seen it is said of a calibration split; what a method learns from, it has.
+    held = next((fit for fit in whole if fit.get("unseen") is not None), None)
+    train = next((fit for fit in whole if fit.get("unseen") is None), None)
+    options: list[str] = []
+    if held is not None:
+        options += ["--calibration-split", held["split"], *(["--unseen"] if held["unseen"] else [])]
+    if train is not None and (suite is None or suite.train.split != train["split"]):
+        options += ["--train-split", train["split"]]
+    return options
 
 
 def _shift(section: Section, suite: Suite | None) -> list[str]:
