@@ -56,7 +56,10 @@ def test_what_does_not_fit_follows_below_beside_the_same_names() -> None:
 @pytest.mark.parametrize("width", [40, 60, 80, 100, 160])
 def test_no_number_of_a_run_is_cut_at_any_width(name: str, width: int) -> None:
     """The intervals and costs that a very wide terminal shows stand there whole, and no line is longer."""
-    rendered = terminal_table(load_records(RESULTS / name), RESULTS / name)
+    records = load_records(RESULTS / name)
+    if not (RESULTS / name / "predictions").exists():  # too large to be committed
+        records = [record | {"predictions": None} for record in records]
+    rendered = terminal_table(records, RESULTS / name)
     lines = shown(rendered, width)
     assert max(map(len, lines)) <= width
     assert not any("…" in line for line in lines)
