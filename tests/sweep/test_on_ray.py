@@ -233,9 +233,10 @@ def ended(done: subprocess.CompletedProcess[str], said: Path) -> str:
     return last
 
 
-#: Kills the head once something is measured; $1 is what happens then.
+#: Kills the head once something is measured; %s is what happens then. Every piece of work takes longer than
+#: the sweep waits before it looks for its nodes: of shorter ones the node that is left would do all the rest.
 HEAD_LOST = """
-export RAY_gcs_rpc_server_reconnect_timeout_s=5 SLOW_S=2
+export RAY_gcs_rpc_server_reconnect_timeout_s=5 SLOW_S=7
 start_head 1
 start_node 1
 HEAD="$(pgrep -x gcs_server) $(pgrep -o -x raylet)"
