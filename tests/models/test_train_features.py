@@ -122,6 +122,8 @@ def test_what_another_run_has_made_is_timed_anew(cache: Path, monkeypatch: pytes
     monkeypatch.setattr(module, "_known", {})  # as in another process
     now, encoder = later(1.0), Encoder(checkpoint)
     start, passes = clock[0], Passes(checkpoint.module)
+    train_features(checkpoint, encoder, train)
+    assert passes() == 0  # nobody counts
     with charges() as charged:
         train_features(checkpoint, encoder, train)
     positions = sum(batch.inputs["input_ids"].numel() for batch in batches)

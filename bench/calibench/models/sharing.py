@@ -87,6 +87,11 @@ def charge(seconds: float) -> None:
         found.seconds += seconds
 
 
+def counted() -> bool:
+    """Whether anybody counts what is charged."""
+    return _CHARGES.get() is not None
+
+
 def shared(
     module: nn.Module, inputs: Mapping[str, Tensor], device: torch.device, compute: Callable[[], Any]
 ) -> Any:

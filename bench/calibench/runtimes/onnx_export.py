@@ -107,7 +107,7 @@ def _folder(checkpoint: Checkpoint) -> Path:
         "attention": checkpoint.attention,
         "inputs": sorted(example_inputs(checkpoint)),
         "pad": checkpoint.padding.pad_id,
-        "torch": str(torch.__version__),
+        "torch": torch.__version__,
         "transformers": transformers.__version__,
         "onnxscript": version("onnxscript"),
     }
