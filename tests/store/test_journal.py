@@ -68,9 +68,7 @@ def test_outputs_read_back_exactly(tmp_path: Path, keep_samples: bool) -> None:
     )
     journal(tmp_path, keep_samples=keep_samples).save_outputs(0, {"full": full, "bare": predictive(2)})
     journal(tmp_path).save_outputs("calibration", {"full": predictive(5)})
-    found = journal(tmp_path).load_outputs(0)
-    assert list(found) == ["full", "bare"]
-    back = found["full"]
+    back = journal(tmp_path).load_outputs(0, "full")
     for name in ("probs", "passes", "standard_error", "sets"):
         np.testing.assert_array_equal(getattr(back, name), getattr(full, name))
         assert getattr(back, name).dtype == getattr(full, name).dtype
@@ -84,7 +82,7 @@ def test_outputs_read_back_exactly(tmp_path: Path, keep_samples: bool) -> None:
         assert back.samples.dtype == np.float32
     else:
         assert back.samples is None
-    bare = found["bare"]
+    bare = journal(tmp_path).load_outputs(0, "bare")
     assert (bare.samples, bare.standard_error, bare.sets, dict(bare.scores), bare.notes) == (
         None,
         None,
@@ -92,7 +90,7 @@ def test_outputs_read_back_exactly(tmp_path: Path, keep_samples: bool) -> None:
         {},
         (),
     )
-    assert len(journal(tmp_path).load_outputs("calibration")["full"].probs) == 5
+    assert len(journal(tmp_path).load_outputs("calibration", "full").probs) == 5
 
 
 def test_a_removed_session_leaves_others_alone(tmp_path: Path) -> None:

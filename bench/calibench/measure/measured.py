@@ -26,8 +26,8 @@ class MeasuredCell:
         setup_s: seconds from nothing to a method that can predict, fitting included.
         fit: of a method that learns from training data what that took, as in a record; else None.
         passes, coverage, conformal, tokenises: of its method, as `calibench.Method` has them.
-        outputs: block number -> what it predicted in the first repetition.
-        replicates: for each later repetition, the same; of suites with a yardstick.
+        outputs: by repetition and block, what it predicted: of the first, and of those that count as
+            replicates in a suite with a yardstick.
         peak: its peak memory, or None where memory was not measured.
         self_checked: whether it was raced against itself too.
     """
@@ -41,8 +41,7 @@ class MeasuredCell:
     coverage: Coverage | None
     conformal: Recipe | None
     tokenises: bool
-    outputs: Mapping[int, Predictive]
-    replicates: Mapping[int, Mapping[int, Predictive]]
+    outputs: Mapping[int, Mapping[int, Predictive]]
     peak: Peak | None
     self_checked: bool
 

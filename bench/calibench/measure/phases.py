@@ -15,12 +15,15 @@ from calibench.measure.peaks import measure_peaks
 from calibench.measure.running import Running, self_check_key
 from calibench.measure.session import Session
 from calibench.measure.set_up import set_up, warm_up
-from calibench.measure.throughput import time_blocks
+from calibench.measure.throughput import stored_outputs, time_blocks
 from calibench.measure.untimed import predict_calibration, predict_extra_data, predict_references
 
 
 def measure(session: Session) -> Measured:
-    """Set up, warm up, time blocks and single texts, predict what else there is, and measure memory."""
+    """Set up, warm up, time blocks and single texts, predict what else there is, and measure memory.
+
+    The session's methods are let go of: what comes after reads what they predicted.
+    """
     set_up(session)
     with frozen_heap():
         warm_up(session)
@@ -36,6 +39,8 @@ def measure(session: Session) -> Measured:
     derived = [
         DerivedCell(item.cell, item.key, item.base) for item in session.derived if item.base is not None
     ]
+    for running in session.active:
+        running.method = None
     return Measured(
         session.setting, tuple(cells), tuple(derived), session.journal, session.runtimes, references
     )
@@ -59,8 +64,7 @@ def _measured(session: Session, running: Running, peaks: Mapping[str, Peak]) -> 
         coverage=None if said is None else said.coverage,
         conformal=None if said is None else said.conformal,
         tokenises=said is not None and said.tokenises,
-        outputs=running.outputs,
-        replicates=running.replicates,
+        outputs=stored_outputs(session, running),
         peak=peaks.get(running.key),
         self_checked=self_check_key(running.key) in {item.key for item in session.alive},
     )

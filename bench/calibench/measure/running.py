@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from calibench.method import Method
@@ -28,8 +28,6 @@ class Running:
         failure: why it stopped, once it has.
         scores: the names of the scores that it gives; None until it has predicted.
         stored: S of the samples that it gives for a block; None until it has given any.
-        outputs: block number -> what it predicted in the first repetition.
-        replicates: for each later repetition, the same; of suites with a yardstick.
     """
 
     cell: Cell
@@ -42,8 +40,11 @@ class Running:
     failure: dict[str, str] | None = None
     scores: frozenset[str] | None = None
     stored: int | None = None
-    outputs: dict[int, Predictive] = field(default_factory=dict)
-    replicates: dict[int, dict[int, Predictive]] = field(default_factory=dict)
+
+    def gave(self, found: Predictive) -> None:
+        """Remember what the outputs of a block hold, which those of others have to hold too."""
+        self.scores = frozenset(found.scores)
+        self.stored = self.stored if found.samples is None else len(found.samples)
 
     def seed(self, purpose: str, *numbers: int) -> int:
         """What a prediction draws from; of a method that draws once, the same but for later replicates."""

@@ -19,6 +19,7 @@ from calibench.measure.session import Session
 from calibench.measure.stalls import AGAIN, place_of, to_time_again
 from calibench.models.sharing import alone, sharing
 from calibench.seeds import derived_seed
+from calibench.store.journal import Outputs
 from calibench.types import Predictive
 
 
@@ -45,9 +46,10 @@ def time_blocks(session: Session) -> None:
 def _resume(session: Session) -> set[tuple[int, int]]:
     """Take up what the journal holds: outputs, and failures; returns the finished (repetition, block)s."""
     finished = {place_of(entry): entry for entry in session.journal.of_kind("block")}
-    for repetition, block in finished:
-        if _counts(session, repetition):
-            _keep(session, repetition, block, session.journal.load_outputs(_part(repetition, block)))
+    for running in session.active:
+        for found in stored_outputs(session, running).get(0, {}).values():
+            running.gave(found)
+            break  # those of other blocks hold the same
     for entry in [*finished.values(), *session.journal.of_kind(AGAIN)]:
         for running in session.active:
             if running.key in entry["failures"] and running.alive:
@@ -72,7 +74,9 @@ def _one_block(session: Session, repetition: int, block: int, draw: random.Rando
     entry, outputs = _timed_block(session, repetition, block, draw)
     if _counts(session, repetition):
         session.journal.save_outputs(_part(repetition, block), outputs)
-        _keep(session, repetition, block, outputs)
+        for running in session.active:
+            if running.key in outputs:
+                running.gave(outputs[running.key])
     session.journal.append({"kind": "block"} | entry)
 
 
@@ -149,13 +153,14 @@ def _in_turn(session: Session, repetition: int) -> list[Running]:
     ]
 
 
-def _keep(session: Session, repetition: int, block: int, outputs: Mapping[str, Predictive]) -> None:
-    for running in session.active:
-        if running.key in outputs:
-            kept = running.replicates.setdefault(repetition, {}) if repetition else running.outputs
-            kept[block] = found = outputs[running.key]
-            running.scores = frozenset(found.scores)
-            running.stored = running.stored if found.samples is None else len(found.samples)
+def stored_outputs(session: Session, running: Running) -> dict[int, Mapping[int, Predictive]]:
+    """By repetition and block, what a cell predicted in those that count: in the journal, not in memory."""
+    parts: dict[int, dict[int, int | str]] = {}
+    for entry in session.journal.of_kind("block"):
+        repetition, block = place_of(entry)
+        if _counts(session, repetition) and running.key in entry["cells"] and not running.self_check:
+            parts.setdefault(repetition, {})[block] = _part(repetition, block)
+    return {key: Outputs(session.journal, running.key, found) for key, found in parts.items()}
 
 
 def _counts(session: Session, repetition: int) -> bool:

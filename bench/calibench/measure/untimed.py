@@ -56,7 +56,7 @@ def predict_references(session: Session) -> FloatArray | None:
         raise CalibenchError(
             f"{name}, the reference of the yardstick, failed: {failure_of(error)['message']}"
         ) from error
-    probs = np.stack([journal.load_outputs(f"reference-{run}")["reference"].probs for run in range(2 * each)])
+    probs = np.stack([journal.load_outputs(f"reference-{run}", "reference").probs for run in range(2 * each)])
     mean: FloatArray = probs.reshape(2, each, *probs.shape[1:]).mean(axis=1)
     return mean
 
@@ -148,7 +148,7 @@ def extra_outputs(journal: Journal, key: str, extra: ExtraData) -> Predictive:
     )
     if entry["failure"] is not None:
         raise CalibenchError(f"it failed on {extra.name}: {entry['failure']}")
-    return journal.load_outputs(_extra_part(key, extra))[key]
+    return journal.load_outputs(_extra_part(key, extra), key)
 
 
 def calibration_outputs(
@@ -165,7 +165,7 @@ def calibration_outputs(
     entry = next(item for item in _calibration_entries(journal, split) if item["cell"] == key)
     if entry["failure"] is not None:
         raise CalibenchError(f"{label} failed on the calibration split: {entry['failure']}")
-    return journal.load_outputs(_calibration_part(key, split))[key], entry["seconds"]
+    return journal.load_outputs(_calibration_part(key, split), key), entry["seconds"]
 
 
 def _calibration_entries(journal: Journal, split: CalibrationSplit) -> list[dict[str, Any]]:

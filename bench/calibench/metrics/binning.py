@@ -143,15 +143,18 @@ def _noise(
 ) -> FloatArray:
     # Resampled sums about the bin's own mean vary too little by (held - 1) / held, and in a bin with one
     # example not at all: there the example's own square is an unbiased estimate of its variance.
-    centred = drawn - residual / held * counts
-    alone = (counts - 1.0) * residual
-    noise = np.where(held > 1.0, centred * np.sqrt(held / np.maximum(held - 1.0, 1.0)), alone)
+    noise: FloatArray = np.subtract(drawn, residual / held * counts, order="C")
+    noise *= np.sqrt(held / np.maximum(held - 1.0, 1.0))
+    lone = held <= 1.0
+    noise[:, lone] = (counts[:, lone] - 1.0) * residual[lone]
     # A bin whose few answers are all right varies by next to nothing in the sample: were its confidences
     # true, it would by sum c (1 - c).
     spread = noise.std(axis=0)
     missing = np.sqrt(np.maximum(expected - spread**2, 0.0))
-    whole: FloatArray = noise + missing * np.random.default_rng(0).standard_normal(noise.shape)
-    return whole
+    more = np.random.default_rng(0).standard_normal(noise.shape)
+    more *= missing
+    noise += more
+    return noise
 
 
 def l1() -> BinStatistic:

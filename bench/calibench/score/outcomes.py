@@ -47,30 +47,24 @@ class Outcome:
         return replace(self, predictive=None, failure=failure_of(error))
 
 
-def outcomes_of(measured: Measured) -> list[Outcome]:
-    """One outcome per row, each method before its rows with post-hoc steps.
+def rows_of(measured: Measured) -> list[Outcome]:
+    """One outcome per row, each method before its rows with post-hoc steps; nothing is predicted yet.
 
-    A failed method fails these rows too, for its own reason; a post-hoc step that fails costs its row alone.
+    A failed method fails these rows too, for its own reason.
     """
     found: list[Outcome] = []
     for source in measured.cells:
-        raw = _raw(source, measured.setting)
         derived = [item for item in measured.derived if item.base == source.key]
         rows: list[MeasuredCell | DerivedCell] = [source, *derived]
-        found += [_stepped(measured, replace(raw, row=row)) for row in rows]
+        found += [Outcome(row, source, failure=source.failure) for row in rows]
     return found
 
 
-def _raw(source: MeasuredCell, setting: Setting) -> Outcome:
-    """What the method itself predicted, before any post-hoc step."""
-    outcome = Outcome(source, source, failure=source.failure)
-    if source.failure is not None:
+def predicted(measured: Measured, outcome: Outcome) -> Outcome:
+    """The same with what the row predicts, its post-hoc step included; one that fails costs its row alone."""
+    if outcome.failure is not None:
         return outcome
-    return replace(outcome, predictive=joined(source, setting))
-
-
-def _stepped(measured: Measured, raw: Outcome) -> Outcome:
-    """The outcome after the row's post-hoc step, where it has one."""
+    raw = replace(outcome, predictive=joined(outcome.source, measured.setting))
     if raw.predictive is None or raw.row.cell.step is None:
         return raw
     try:
@@ -85,7 +79,7 @@ def joined(source: MeasuredCell, setting: Setting, repetition: int = 0) -> Predi
     """The blocks of a repetition whose outputs were kept, put together in data set order."""
     order = np.concatenate([np.sort(np.concatenate(groups)) for groups in setting.blocks])
     inverse = np.argsort(order)
-    outputs = source.replicates[repetition] if repetition else source.outputs
+    outputs = source.outputs[repetition]
     parts = [outputs[block] for block in range(len(setting.blocks))]
 
     def join(arrays: Sequence[Any], axis: int = 0) -> Any:

@@ -22,7 +22,7 @@ from calibench.metrics.select import left_out_metrics, select_metrics
 from calibench.registry import METRICS
 from calibench.score.cost import absent, timing_values
 from calibench.score.joint import joint_fields
-from calibench.score.outcomes import Outcome, joined, on_extra, outcomes_of
+from calibench.score.outcomes import Outcome, joined, on_extra, predicted, rows_of
 from calibench.score.prediction_sets import with_sets
 from calibench.score.quality import (
     SHIFT_METRICS,
@@ -33,7 +33,7 @@ from calibench.score.quality import (
     probs_at,
     shift_values,
 )
-from calibench.score.step_time import SteppedEntries
+from calibench.score.step_time import SteppedEntries, adds_time
 from calibench.score.steps import FittedStep, read_later
 from calibench.score.yardstick import error_fields
 from calibench.store import records
@@ -60,11 +60,14 @@ def make_records(
     )
     for sentence in left_out_metrics(setting.suite.metrics):
         progress.say(sentence)
-    outcomes = [with_sets(measured, outcome) for outcome in outcomes_of(measured)]
-    timings = SteppedEntries(measured, outcomes)
+    rows = rows_of(measured)
+    # What adds to a row's time is timed side by side; what all others predict is held one after the other.
+    held = {item.row.key: _whole(measured, item) for item in rows if adds_time(item)}
+    timings = SteppedEntries(measured, list(held.values()))
     found: list[Record] = []
-    progress.stage("Scoring", len(outcomes))
-    for outcome in outcomes:
+    progress.stage("Scoring", len(rows))
+    for row in rows:
+        outcome = held.pop(row.row.key, None) or _whole(measured, row)
         cell, failure = outcome.row.cell, outcome.failure
         fields: Record = {}
         if outcome.predictive is not None:
@@ -85,6 +88,11 @@ def make_records(
         found.append(record | fields)
         progress.step(cell.label)
     return found
+
+
+def _whole(measured: Measured, row: Outcome) -> Outcome:
+    """A row with all that there is to score."""
+    return with_sets(measured, predicted(measured, row))
 
 
 def _without_paths(failure: dict[str, str] | None, cell: Cell) -> dict[str, str] | None:
@@ -303,7 +311,7 @@ def _yardstick(measured: Measured, outcome: Outcome) -> Record:
     if spec is None or references is None or outcome.fitted is not None:
         return {}
     source, setting = outcome.source, measured.setting
-    found = [joined(source, setting, repetition) for repetition in [0, *sorted(source.replicates)]]
+    found = [joined(source, setting, repetition) for repetition in sorted(source.outputs)]
     probs = np.stack([item.probs for item in found])
     passes = np.stack([item.passes for item in found])
     against = dataclasses.asdict(spec)

@@ -15,6 +15,11 @@ from calibench.score.prediction_sets import OWN, seconds_of
 from calibench.types import IntArray
 
 
+def adds_time(outcome: Outcome) -> bool:
+    """Whether something is timed of a row beside its forward passes: a post-hoc step, or sets of its own."""
+    return outcome.row.cell.step is not None or outcome.source.conformal is not None
+
+
 class SteppedEntries:
     """`Entries`: those of a journal with the time of post-hoc steps and of a method's sets added.
 
@@ -22,23 +27,24 @@ class SteppedEntries:
     sentence by itself, through the step, with the clock running; so has a method that makes prediction sets.
 
     Args:
-        outcomes: all rows of the measurement.
+        outcomes: rows of the measurement, those of which `adds_time` is true among them; held no longer than
+            it takes to time them.
     """
 
     def __init__(self, measured: Measured, outcomes: Sequence[Outcome]) -> None:
         self._journal = measured.journal
         self._blocks = [np.concatenate(groups) for groups in measured.setting.blocks]
         self._rows = measured.setting.dataset.rows
-        self._stepped = [
+        stepped = [
             item
             for item in outcomes
             if item.fitted is not None or any(one.column == OWN for one in item.sets)
         ]
         self._failures: dict[str, Exception] = {}
-        for item in self._stepped:
+        for item in stepped:
             self._seconds(item, np.array([0]))  # a first call may import
         self._entries = {
-            kind: [self._with_steps(entry) for entry in self._journal.of_kind(kind)]
+            kind: [self._with_steps(entry, stepped) for entry in self._journal.of_kind(kind)]
             for kind in ("block", AGAIN, "latency")
         }
 
@@ -51,14 +57,14 @@ class SteppedEntries:
         if key in self._failures:
             raise CalibenchError(f"Its post-hoc step failed while it was timed: {self._failures[key]}")
 
-    def _with_steps(self, entry: dict[str, Any]) -> dict[str, Any]:
+    def _with_steps(self, entry: dict[str, Any], stepped: Sequence[Outcome]) -> dict[str, Any]:
         if entry["kind"] in ("block", AGAIN):
             positions = self._blocks[entry["block"]]
         else:
             positions = np.array([entry["position"]])
         cells: dict[str, Any] = entry["cells"]
         added: dict[str, Any] = {}
-        for item in self._stepped:
+        for item in stepped:
             if item.source.key in cells:
                 times, seconds = cells[item.source.key], self._seconds(item, positions)
                 if seconds is None:
@@ -68,7 +74,7 @@ class SteppedEntries:
                     if isinstance(times, dict)
                     else times + seconds
                 )
-        shared = {item.row.key: item.source.key for item in self._stepped}
+        shared = {item.row.key: item.source.key for item in stepped}
         return entry | {"cells": cells | added, "shared": shared}
 
     def _seconds(self, item: Outcome, positions: IntArray) -> float | None:

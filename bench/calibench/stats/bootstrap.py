@@ -119,7 +119,7 @@ class _Drawn:
         if not self._found:
             found = resampled_forms(self._forms, self._n, self._resamples, np.random.default_rng(self._seed))
             self._found = {id(one): values for one, values in zip(self._forms, found, strict=True)}
-        return self._found[id(form)]
+        return self._found.pop(id(form))  # each form asks once, and some of them are large
 
 
 def resampled_forms(
@@ -141,8 +141,14 @@ def resampled_forms(
     def of_some(counts: FloatArray) -> list[FloatArray]:
         return [each(counts) for each in over]
 
-    parts = in_order(of_some, counted(n, resamples, rng))
-    return [np.concatenate(column) for column in zip(*parts, strict=True)]
+    found: list[FloatArray] = []
+    start = 0
+    for part in in_order(of_some, counted(n, resamples, rng)):
+        found = found or [np.empty((resamples, *values.shape[1:])) for values in part]
+        for whole, values in zip(found, part, strict=True):
+            whole[start : start + len(values)] = values
+        start += len(part[0])
+    return found
 
 
 def resampled_values(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -95,30 +95,44 @@ class Journal:
         write_whole(_outputs(self._file, part), data)
         self._saved[str(part)] = sha256(data)
 
-    def load_outputs(self, part: int | str) -> dict[str, Predictive]:
-        """What `save_outputs` stored."""
+    def load_outputs(self, part: int | str, key: str) -> Predictive:
+        """What `save_outputs` stored of one cell; nothing else is read."""
         with np.load(_outputs(self._file, part)) as stored:
-            arrays = dict(stored)
-        found: dict[str, dict[str, Any]] = {}
-        for name, array in arrays.items():
-            key, _, rest = name.partition("/")
-            found.setdefault(key, {})[rest] = array
-        return {
-            key: Predictive(
-                probs=parts["probs"],
-                passes=parts["passes"],
-                samples=parts.get("samples"),
-                standard_error=parts.get("standard_error"),
-                scores={name[6:]: array for name, array in parts.items() if name.startswith("score/")},
-                sets=parts.get("sets"),
-                notes=tuple(str(note) for note in parts["notes"]),
-            )
-            for key, parts in found.items()
-        }
+            names = [name for name in stored.files if name.startswith(f"{key}/")]
+            arrays = {name.removeprefix(f"{key}/"): stored[name] for name in names}
+        return Predictive(
+            probs=arrays["probs"],
+            passes=arrays["passes"],
+            samples=arrays.get("samples"),
+            standard_error=arrays.get("standard_error"),
+            scores={name[6:]: array for name, array in arrays.items() if name.startswith("score/")},
+            sets=arrays.get("sets"),
+            notes=tuple(str(note) for note in arrays["notes"]),
+        )
 
     def remove(self) -> None:
         """Forget the session: its records are written."""
         _remove(self._folder, self._session)
+
+
+class Outputs(Mapping[int, Predictive]):
+    """What one cell predicted, by block, read from its journal when it is asked for and not held.
+
+    Args:
+        parts: by block, what the journal calls its outputs.
+    """
+
+    def __init__(self, journal: Journal, key: str, parts: Mapping[int, int | str]) -> None:
+        self._journal, self._key, self._parts = journal, key, parts
+
+    def __getitem__(self, block: int) -> Predictive:
+        return self._journal.load_outputs(self._parts[block], self._key)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._parts)
+
+    def __len__(self) -> int:
+        return len(self._parts)
 
 
 def remove_finished(folder: Path, finished: Collection[str]) -> None:

@@ -320,7 +320,7 @@ def _outputs(journal: Journal, key: str) -> Iterator[tuple[str, Part]]:
     """The parts of a cell that the journal holds."""
     for entry in _entries(journal, key):
         name, failure = entry["part"], entry["failure"]
-        yield name, Part(None if failure else journal.load_outputs(_file(key, name))[key], failure)
+        yield name, Part(None if failure else journal.load_outputs(_file(key, name), key), failure)
 
 
 def _entries(journal: Journal, key: str) -> list[dict[str, Any]]:

@@ -240,7 +240,7 @@ def _predicted(session: Session, running: Running, part: str) -> Part:
         if found is None:
             return Part(None)
         predictive = found[0]
-        running.stored = running.stored if predictive.samples is None else len(predictive.samples)
+        running.gave(predictive)
         keep = bool(setting.suite.curve)
         return Part(predictive if keep else dataclasses.replace(predictive, samples=None))
     plan, purpose = _other_plan(setting, part)
@@ -311,8 +311,7 @@ def _measured(held: _Held, running: Running, found: Sharded, folder: Path) -> Me
         coverage=None if said is None else said.coverage,
         conformal=None if said is None else said.conformal,
         tokenises=said is not None and said.tokenises,
-        outputs=blocks,
-        replicates={},
+        outputs={0: blocks},
         peak=None,
         self_checked=False,
     )
