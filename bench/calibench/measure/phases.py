@@ -10,7 +10,7 @@ from calibench.measure.clocks import frozen_heap
 from calibench.measure.curve import time_curve
 from calibench.measure.latency import time_single_texts
 from calibench.measure.measured import DerivedCell, Measured, MeasuredCell
-from calibench.measure.memory import Peak
+from calibench.measure.memory import Peak, give_back_freed_memory
 from calibench.measure.peaks import measure_peaks
 from calibench.measure.running import Running, self_check_key
 from calibench.measure.session import Session
@@ -27,6 +27,7 @@ def measure(session: Session) -> Measured:
     set_up(session)
     with frozen_heap():
         warm_up(session)
+        give_back_freed_memory()
         time_blocks(session)
         references = predict_references(session)
         time_curve(session)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from calibench.errors import CalibenchError
+from calibench.measure.memory import give_back_freed_memory
 from calibench.measure.running import Running, failure_of
 from calibench.measure.session import Session
 from calibench.measure.splits import CalibrationSplit, ExtraData
@@ -92,6 +93,7 @@ def predict_extra_data(session: Session) -> None:
         session.progress.stage(extra.name.capitalize(), len(left))
         with sharing():
             for running in left:
+                give_back_freed_memory()
                 found = _predict_once(session, running, extra.plan, "aside", _extra_part(running.key, extra))
                 session.journal.append(_extra_entry(running.key, extra) | found)
                 session.progress.step(running.label)

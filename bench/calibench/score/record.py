@@ -67,6 +67,7 @@ def make_records(
     found: list[Record] = []
     progress.stage("Scoring", len(rows))
     for row in rows:
+        memory.give_back_freed_memory()
         outcome = held.pop(row.row.key, None) or _whole(measured, row)
         cell, failure = outcome.row.cell, outcome.failure
         fields: Record = {}
