@@ -11,8 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 from safetensors.torch import load_file, save_file
 
+from calibench.cli import main
 from calibench.compare.runs import load_run
 from calibench.data.embedded import checkpoint_folder
 from calibench.errors import UsageError
@@ -75,6 +77,11 @@ def calibench(folder: Path, *arguments: object) -> subprocess.CompletedProcess[s
     env = {**os.environ, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     command = [sys.executable, "-m", "calibench.cli", *map(str, arguments)]
     return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=600)
+
+
+def inside(*arguments: str) -> Result:
+    """The command line in this process."""
+    return CliRunner().invoke(main, list(arguments))
 
 
 def git(folder: Path, *arguments: str) -> None:
@@ -140,7 +147,7 @@ def test_a_base_that_cannot_be_raced_is_refused(checkout: Path, tmp_path: Path) 
 
 
 @pytest.mark.slow
-def test_the_base_s_checkpoint_is_raced(tmp_path: Path) -> None:
+def test_the_base_s_checkpoint_is_raced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Named by its folder; another one than the base's is refused, and so is a run's that is not named."""
     (tmp_path / "tiny.toml").write_text(SUITE.format(blocks=2, method=""))
     for name in ("before", "after"):
@@ -151,24 +158,23 @@ def test_the_base_s_checkpoint_is_raced(tmp_path: Path) -> None:
         tmp_path / "after" / "model.safetensors",
         {"format": "pt"},
     )
+    monkeypatch.chdir(tmp_path)
     for name in ("before", "after"):
-        model = ["--model", name, "-o", f"run-{name}", "--device", "cpu"]
-        made = calibench(tmp_path, "run", "tiny.toml", "-q", *model)
-        assert made.returncode == 0, made.stderr
+        made = inside("run", "tiny.toml", "-q", "--model", name, "-o", f"run-{name}", "--device", "cpu")
+        assert made.exit_code == 0, made.output
     asked = ["check", "run-after", "--against", "run-before", "--max-regression", "throughput=95%"]
     asked += ["--suite", "tiny.toml", "--rerun-base"]
-    found = calibench(tmp_path, *asked, "before", "--model", "after")
-    assert found.returncode == 0, said(found)
+    found = inside(*asked, "before", "--model", "after")
+    assert found.exit_code == 0, found.output
     assert "raced" in found.stdout
-    swapped = calibench(tmp_path, *asked, "after", "--model", "after")
-    assert swapped.returncode == 2
-    assert "after is not the checkpoint of run-before" in said(swapped)
-    assert "names its model 'after' and not where it lies; add --model" in said(
-        calibench(tmp_path, *asked, "before")
-    )
-    other = calibench(tmp_path, *asked, "before", "--model", "before")
-    assert other.returncode == 2
-    assert "is not what would be measured here now" in said(other)
+    for others, sentence in {
+        ("after", "--model", "after"): "after is not the checkpoint of run-before",
+        ("before",): "names its model 'after' and not where it lies; add --model",
+        ("before", "--model", "before"): "is not what would be measured here now",
+    }.items():
+        refused = inside(*asked, *others)
+        assert refused.exit_code == 2
+        assert sentence in " ".join(refused.output.split())
 
 
 def test_the_command_s_gaps_are_filled_with_what_was_given(tmp_path: Path) -> None:
