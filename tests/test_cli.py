@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,15 @@ SMALL = ["-L", "24", "--passes", "2", "--fast", "--token-budget", "128"]
 
 def calibench(*arguments: str, env: dict[str, str] | None = None) -> Result:
     return CliRunner().invoke(main, list(arguments), env=env)
+
+
+@pytest.fixture
+def unmeasured(tmp_path: Path) -> str:
+    """A file of the embedded suite without peak memory, for which a process of its own imports all anew."""
+    text = resources.files("calibench").joinpath("suites", "embedded.toml").read_text(encoding="utf-8")
+    file = tmp_path / "unmeasured.toml"
+    file.write_text(text.replace("[timing]\n", "[timing]\nmemory = false\n"), encoding="utf-8")
+    return str(file)
 
 
 @pytest.fixture(scope="module")
@@ -152,24 +162,24 @@ def test_debug_shows_the_traceback() -> None:
     assert "Unknown suite" in result.output
 
 
-def test_options_come_from_the_environment(tmp_path: Path) -> None:
+def test_options_come_from_the_environment(tmp_path: Path, unmeasured: str) -> None:
     """CALIBENCH_LIMIT and the like stand in for options."""
     env = {"CALIBENCH_LIMIT": "16", "CALIBENCH_METHOD": "frequentist", "CALIBENCH_FAST": "fast"}
-    result = calibench("run", "-o", str(tmp_path), "-q", env=env)
+    result = calibench("run", unmeasured, "-o", str(tmp_path / "out"), "-q", env=env)
     assert result.exit_code == 0, result.output
     assert result.output == ""
-    (record,) = load_records(tmp_path)
+    (record,) = load_records(tmp_path / "out")
     assert record["data"]["n"] == 16
     assert calibench("ls", "methods", env={"CALIBENCH_DEBUG": "1"}).exit_code == 0
 
 
-def test_a_failed_cell_makes_the_command_fail(tmp_path: Path) -> None:
+def test_a_failed_cell_makes_the_command_fail(tmp_path: Path, unmeasured: str) -> None:
     """The table is printed, the failure named, and the exit code is 1."""
     arguments = ["-m", "frequentist", "-m", "mc-dropout-batch", "-a", "mc-dropout-batch.memory_budget_mb=-1"]
-    result = calibench("run", *SMALL, *arguments, "-o", str(tmp_path))
+    result = calibench("run", unmeasured, *SMALL, *arguments, "-o", str(tmp_path / "out"))
     assert result.exit_code == 1
     assert "1 of 2 cells failed (mc-dropout-batch)" in result.output
-    assert [record["status"] for record in load_records(tmp_path)] == ["ok", "error"]
+    assert [record["status"] for record in load_records(tmp_path / "out")] == ["ok", "error"]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals")
@@ -196,7 +206,7 @@ def test_control_c_keeps_what_was_measured(tmp_path: Path) -> None:
 
 
 def test_names_with_line_separators_go_through_a_run_a_resumption_and_a_report(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unmeasured: str
 ) -> None:
     """U+2028, U+0085 and U+001C end no line of the data, the journal or the records."""
     names = ["gri\u2028m\x1c", "che\x85erful"]
@@ -210,7 +220,8 @@ def test_names_with_line_separators_go_through_a_run_a_resumption_and_a_report(
         data = tmp_path / f"{escaped}.jsonl"
         lines = [json.dumps(row, ensure_ascii=escaped) + "\n" for row in rows]
         data.write_text("".join(lines), encoding="utf-8", newline="")
-        command = ["run", *SMALL, "-m", "frequentist", "-m", "mc-dropout", "--posthoc", "temperature"]
+        command = ["run", unmeasured, *SMALL, "-m", "frequentist", "-m", "mc-dropout"]
+        command += ["--posthoc", "temperature"]
         target = tmp_path / f"run-{escaped}"
         command += ["--dataset", str(data), "--model", str(model), "-o", str(target)]
         if not escaped:
