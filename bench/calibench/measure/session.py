@@ -217,7 +217,10 @@ class Session:
     ) -> tuple[Predictive, Timed] | None:
         """Time a block; a repetition draws anew only where its outputs count, as replicates."""
         numbers = (block, repetition) if repetition and self.replicates else (block,)
-        return self.predict(running, self.setting.blocks[block], "block", *numbers, method=method)
+        found = self.predict(running, self.setting.blocks[block], "block", *numbers, method=method)
+        if found is not None and method is None:
+            running.gave(found[0])
+        return found
 
     def predict_one(self, running: Running, position: int) -> tuple[Predictive, Timed] | None:
         """Time one text by itself."""

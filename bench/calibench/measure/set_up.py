@@ -82,7 +82,8 @@ def _copied(train: LabelledPlan) -> LabelledPlan:
 def warm_up(session: Session) -> None:
     """Each method on a batch of each of the first blocks; on accelerators on all blocks, for every shape.
 
-    A CPU has nothing to find out about a shape: after a batch, a block takes as long the first time as later.
+    A CPU has next to nothing to find out about a shape: after a batch, a block takes hardly longer the first
+    time than later.
     """
     setting = session.setting
     everything = setting.checkpoint.device.type != "cpu"

@@ -47,9 +47,8 @@ def _resume(session: Session) -> set[tuple[int, int]]:
     """Take up what the journal holds: outputs, and failures; returns the finished (repetition, block)s."""
     finished = {place_of(entry): entry for entry in session.journal.of_kind("block")}
     for running in session.active:
-        for found in stored_outputs(session, running).get(0, {}).values():
-            running.gave(found)
-            break  # those of other blocks hold the same
+        if outputs := stored_outputs(session, running).get(0):
+            running.gave(next(iter(outputs.values())))  # those of other blocks hold the same
     for entry in [*finished.values(), *session.journal.of_kind(AGAIN)]:
         for running in session.active:
             if running.key in entry["failures"] and running.alive:
@@ -74,9 +73,6 @@ def _one_block(session: Session, repetition: int, block: int, draw: random.Rando
     entry, outputs = _timed_block(session, repetition, block, draw)
     if _counts(session, repetition):
         session.journal.save_outputs(_part(repetition, block), outputs)
-        for running in session.active:
-            if running.key in outputs:
-                running.gave(outputs[running.key])
     session.journal.append({"kind": "block"} | entry)
 
 

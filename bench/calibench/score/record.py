@@ -66,9 +66,9 @@ def make_records(
     timings = SteppedEntries(measured, list(held.values()))
     found: list[Record] = []
     progress.stage("Scoring", len(rows))
-    for row in rows:
+    for item in rows:
         memory.give_back_freed_memory()
-        outcome = held.pop(row.row.key, None) or _whole(measured, row)
+        outcome = held.pop(item.row.key, None) or _whole(measured, item)
         cell, failure = outcome.row.cell, outcome.failure
         fields: Record = {}
         if outcome.predictive is not None:
@@ -91,9 +91,9 @@ def make_records(
     return found
 
 
-def _whole(measured: Measured, row: Outcome) -> Outcome:
-    """A row with all that there is to score."""
-    return with_sets(measured, predicted(measured, row))
+def _whole(measured: Measured, outcome: Outcome) -> Outcome:
+    """The same with all that there is to score."""
+    return with_sets(measured, predicted(measured, outcome))
 
 
 def _without_paths(failure: dict[str, str] | None, cell: Cell) -> dict[str, str] | None:

@@ -11,7 +11,7 @@ from calibench.errors import CalibenchError
 from calibench.measure.measured import Measured
 from calibench.measure.stalls import AGAIN
 from calibench.score.outcomes import Outcome
-from calibench.score.prediction_sets import OWN, seconds_of
+from calibench.score.prediction_sets import seconds_of
 from calibench.types import IntArray
 
 
@@ -27,19 +27,14 @@ class SteppedEntries:
     sentence by itself, through the step, with the clock running; so has a method that makes prediction sets.
 
     Args:
-        outcomes: rows of the measurement, those of which `adds_time` is true among them; held no longer than
-            it takes to time them.
+        outcomes: the rows of which `adds_time` is true, held no longer than it takes to time them.
     """
 
     def __init__(self, measured: Measured, outcomes: Sequence[Outcome]) -> None:
         self._journal = measured.journal
         self._blocks = [np.concatenate(groups) for groups in measured.setting.blocks]
         self._rows = measured.setting.dataset.rows
-        stepped = [
-            item
-            for item in outcomes
-            if item.fitted is not None or any(one.column == OWN for one in item.sets)
-        ]
+        stepped = [item for item in outcomes if item.failure is None]
         self._failures: dict[str, Exception] = {}
         for item in stepped:
             self._seconds(item, np.array([0]))  # a first call may import

@@ -240,7 +240,6 @@ def _predicted(session: Session, running: Running, part: str) -> Part:
         if found is None:
             return Part(None)
         predictive = found[0]
-        running.gave(predictive)
         keep = bool(setting.suite.curve)
         return Part(predictive if keep else dataclasses.replace(predictive, samples=None))
     plan, purpose = _other_plan(setting, part)
